@@ -1,0 +1,95 @@
+"""The parts of an open_clip model that the method needs: a ViT, and a text tower to write into."""
+
+from __future__ import annotations
+
+import torch
+from open_clip.transformer import TextTransformer, VisionTransformer
+from torch import Tensor, nn
+
+from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.tokens import Tokens
+
+
+def check_visual(visual: nn.Module, name: str) -> int:
+    """Returns the visual width ``w``. Raises UnsupportedModel unless the tower is a ViT."""
+    if isinstance(visual, VisionTransformer):
+        return int(visual.conv1.out_channels)
+    trunk = getattr(visual, "trunk", None)
+    if trunk is not None and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
+        return int(trunk.embed_dim)
+    kind = type(trunk if trunk is not None else visual).__name__
+    raise UnsupportedModel(
+        f"{name!r} has a {kind} as its image tower; textual inversion needs the patch tokens of a "
+        "ViT, so choose a ViT such as ViT-B-32/laion2b_s34b_b79k"
+    )
+
+
+class TextTower(nn.Module):
+    """CLIP's text encoder, taken apart so that pseudo-words can stand among the tokens.
+
+    open_clip keeps it in two shapes: spread over the model (``CLIP``) or as ``model.text``
+    (``CustomTextCLIP``). Both hold the same tensors by the same names.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        tower = getattr(model, "text", model)
+        custom = tower is not model
+        if custom and not isinstance(tower, TextTransformer):
+            raise UnsupportedModel(
+                f"the text tower is a {type(tower).__name__}; pseudo-words need CLIP's own"
+            )
+        if getattr(tower, "cls_emb", None) is not None or getattr(tower, "use_pad_mask", False):
+            raise UnsupportedModel("text towers with a class token or a padding mask do not work")
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.transformer = tower.transformer
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        self.context_length = int(tower.context_length)
+        self.pool_type = tower.pool_type if custom else tower.text_pool_type
+        self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
+        self.token_dim = int(self.token_embedding.weight.shape[1])
+
+    @property
+    def causal(self) -> bool:
+        return self.attn_mask is not None
+
+    @property
+    def dim(self) -> int:
+        """``d``, the size of the joint embedding."""
+        if isinstance(self.text_projection, nn.Linear):
+            return int(self.text_projection.out_features)
+        return int(self.text_projection.shape[1]) if self.text_projection is not None else (
+            self.token_dim
+        )
+
+    def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
+        """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalised."""
+        length = int(tokens.ends.max()) + 1 if self._can_cut else self.context_length
+        ids = tokens.ids[:, :length]
+        x = self.token_embedding(ids)
+        if words is not None:
+            places = (tokens.rows, tokens.columns)
+            x = x.index_put(places, words.to(x.dtype))
+        x = x + self.positional_embedding[:length].to(x.dtype)
+        mask = self.attn_mask[:length, :length] if self.causal else None
+        x = self.transformer(x, attn_mask=mask.to(x.dtype) if mask is not None else None)
+        pooled = self.ln_final(x[self._pool_index(tokens, length)])
+        if self.text_projection is None:
+            return pooled
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection(pooled)
+        return pooled @ self.text_projection
+
+    @property
+    def _can_cut(self) -> bool:
+        return self.causal and self.pool_type in ("argmax", "eos", "first")
+
+    def _pool_index(self, tokens: Tokens, length: int) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(len(tokens.ids), device=tokens.ids.device)
+        if self.pool_type == "first":
+            return rows, torch.zeros_like(rows)
+        if self.pool_type == "last":
+            return rows, torch.full_like(rows, length - 1)
+        return rows, tokens.ends

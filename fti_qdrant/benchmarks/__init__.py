@@ -1,0 +1,1 @@
+"""Benchmarks of composed image retrieval, and the data they ask about."""

@@ -1,0 +1,81 @@
+"""Composed queries that Unicode itself answers: one facet of an emoji changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fti_qdrant.benchmarks.emoji.facts import Emoji
+
+KNOWN_WORDINGS = {
+    "gender": ("as a {value}", "now a {value}", "a {value} instead"),
+    "tone": ("with {value}", "now with {value}", "with {value} instead"),
+    "hair": ("with {value}", "now with {value}", "with {value} instead"),
+    "direction": ("{value}", "now {value}", "{value} instead"),
+    "colour": ("in {value}", "now {value}", "{value} instead"),
+    "time": ("at {value}", "now at {value}", "at {value} instead"),
+}
+"""Wordings of an edit that the mini model's training used too."""
+
+UNSEEN_WORDINGS = {
+    "gender": ("the person is changed to a {value}", "has become a {value}"),
+    "tone": ("the skin is changed to {value}", "has {value}"),
+    "hair": ("the hair is changed to {value}", "has {value}"),
+    "direction": ("the view is changed to {value}", "has turned, {value}"),
+    "colour": ("the colour is changed to {value}", "has {value} as its colour"),
+    "time": ("the time is changed to {value}", "has its hands at {value}"),
+}
+"""Wordings that no training caption contains."""
+
+UNSEEN_WORDS = frozenset("the is has have changed become turned person skin hair view its".split())
+"""Words of these wordings, kept out of the random words that training puts into captions."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A composed query with its one right answer, both in the same artwork.
+
+    Attributes:
+        reference, target: emoji of one family, different in one facet only.
+        facet: the facet that changes, to a value that the target's sequence states.
+    """
+
+    reference: Emoji
+    target: Emoji
+    facet: str
+
+    @property
+    def value(self) -> str:
+        return self.target.facets[self.facet]
+
+    def wording(self, wordings: dict[str, tuple[str, ...]] = KNOWN_WORDINGS) -> str:
+        """The modification text; which wording, a hash of the two sequences decides."""
+        choices = wordings[self.facet]
+        digest = hashlib.sha256(f"{self.reference.key}>{self.target.key}".encode()).digest()
+        return choices[digest[0] % len(choices)].format(value=self.value)
+
+
+def families(emoji: Iterable[Emoji]) -> dict[str, list[Emoji]]:
+    """Groups the emoji that are edits of each other."""
+    groups: dict[str, list[Emoji]] = defaultdict(list)
+    for one in emoji:
+        groups[one.family].append(one)
+    return dict(groups)
+
+
+def edits(emoji: Iterable[Emoji]) -> Iterator[Edit]:
+    """Every ordered pair within a family where one facet differs and the target states it."""
+    for family in families(emoji).values():
+        for target in family:
+            for reference in family:
+                changed = changed_facets(reference, target)
+                if len(changed) == 1 and changed[0] in target.facets:
+                    yield Edit(reference, target, changed[0])
+
+
+def changed_facets(reference: Emoji, target: Emoji) -> list[str]:
+    """The facets in which two emoji of one family differ."""
+    names = {**reference.facets, **target.facets}
+    return [name for name in names if reference.facets.get(name) != target.facets.get(name)]

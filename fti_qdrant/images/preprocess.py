@@ -1,0 +1,63 @@
+"""The one way from an RGB picture to the pixels a backbone sees (TargetPad, as in the paper)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+TARGET_RATIO = 1.25
+"""Aspect ratios beyond this are padded (the official code's ``target_ratio``)."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """TargetPad 1.25, bicubic resize, centre crop, then the backbone's own mean and std.
+
+    The geometry yields bytes and the normalisation floats, as two steps: decoding workers ship
+    bytes, a quarter of the floats, and the model's process normalises whole batches.
+
+    Attributes:
+        size: side of the square input, in pixels.
+        mean, std: per channel, of values in 0..1.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def name(self) -> str:
+        """Identifies the preprocessing inside the model fingerprint."""
+        return f"targetpad-{TARGET_RATIO}/bicubic/centre-crop-{self.size}"
+
+    def pixels(self, image: Image.Image) -> torch.Tensor:
+        """An RGB picture -> uint8 ``[3, size, size]``."""
+        padded = target_pad(image)
+        resized = transforms.resize(padded, self.size, InterpolationMode.BICUBIC)
+        cropped = transforms.center_crop(resized, [self.size, self.size])
+        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 ``[B, 3, size, size]`` -> float32 of the same shape."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
+
+
+def target_pad(image: Image.Image, ratio: float = TARGET_RATIO) -> Image.Image:
+    """Pads the short sides with black until the aspect ratio is at most ``ratio``.
+
+    Pictures within the ratio come back as they are. (CLIP4Cir's TargetPad, used by FTI4CIR.)
+    """
+    width, height = image.size
+    if max(width, height) / min(width, height) <= ratio:
+        return image
+    wanted = max(width, height) / ratio
+    across = max(int((wanted - width) / 2), 0)
+    down = max(int((wanted - height) / 2), 0)
+    return ImageOps.expand(image, border=(across, down, across, down), fill=(0, 0, 0))

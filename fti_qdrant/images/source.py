@@ -1,0 +1,187 @@
+"""Any image source -> an RGB picture with its content hash, or ``BadImage``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Union
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fti_qdrant.errors import BadImage
+
+ImageSource = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image may cost: encoded bytes, decoded pixels, and seconds for a download."""
+
+    max_bytes: int = 50_000_000
+    max_pixels: int = 64_000_000
+    timeout: float = 10.0
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An upright RGB picture.
+
+    Attributes:
+        image: mode RGB, EXIF orientation applied, transparency over white.
+        sha256: of the encoded bytes where there were any, otherwise of the pixels.
+        uri: path or URL it came from; None for bytes, file objects, pictures and arrays.
+    """
+
+    image: Image.Image
+    sha256: str
+    uri: str | None
+
+
+def open_image(
+    source: ImageSource, *, allow_urls: bool = False, limits: ImageLimits = DEFAULT_LIMITS
+) -> LoadedImage:
+    """Opens a path, bytes, file object, PIL image, numpy array or (if allowed) http(s) URL.
+
+    Arrays are ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, or floats in 0..1.
+
+    Raises:
+        BadImage: missing, unreadable, not an image, truncated, over the limits, or a URL
+            without ``allow_urls=True``.
+    """
+    if isinstance(source, Image.Image):
+        return _from_picture(source, limits)
+    if isinstance(source, np.ndarray):
+        return _from_picture(_picture_of(source), limits)
+    data, uri = read_bytes(source, allow_urls=allow_urls, limits=limits)
+    return decode_image(data, uri=uri, limits=limits)
+
+
+def read_bytes(
+    source: str | os.PathLike[str] | bytes | BinaryIO, *, allow_urls: bool, limits: ImageLimits
+) -> tuple[bytes, str | None]:
+    """The encoded bytes of a source, and the path or URL they came from. Raises BadImage."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source), None
+    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
+        if not allow_urls:
+            raise BadImage(
+                f"{source!r} is a URL, and URLs are off; pass allow_urls=True to fetch it"
+            )
+        from fti_qdrant.images.url import fetch
+
+        return fetch(source, limits), source
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(source), limits), os.fspath(source)
+    if hasattr(source, "read"):
+        data = source.read(limits.max_bytes + 1)
+        if not isinstance(data, bytes):
+            raise BadImage(f"{source!r} yields {type(data).__name__}, not bytes; open it as 'rb'")
+        return data, None
+    raise BadImage(
+        f"an image cannot be a {type(source).__name__}; pass a path, bytes, a binary file, "
+        "a PIL image or a numpy array"
+    )
+
+
+def decode_image(
+    data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> LoadedImage:
+    """Encoded bytes -> upright RGB picture; of an animation, the first frame. Raises BadImage."""
+    label = repr(uri) if uri else "image bytes"
+    if not data:
+        raise BadImage(f"{label}: 0 bytes; the file is empty")
+    if len(data) > limits.max_bytes:
+        raise BadImage(f"{label}: over the limit of {limits.max_bytes:,} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data))
+            _check_size(picture, limits, label)
+            picture.load()
+            upright = to_rgb(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError:
+        raise BadImage(f"{label}: not an image that Pillow can read") from None
+    except BadImage:
+        raise
+    except Exception as error:  # hostile files raise nearly anything inside Pillow's decoders
+        raise BadImage(f"{label}: cannot be decoded ({error}); is it truncated?") from error
+    return LoadedImage(upright, hashlib.sha256(data).hexdigest(), uri)
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any Pillow mode to RGB: transparency over white, 16-bit and float greys scaled to 8 bits."""
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode in ("I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
+        return _grey_to_8_bits(picture).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        straight = picture.convert("RGBA")
+        white = Image.new("RGBA", straight.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, straight).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _grey_to_8_bits(picture: Image.Image) -> Image.Image:
+    """Pillow clips deep greys at 255; scale by their range instead (16 bits, or 0..1 floats)."""
+    values = np.asarray(picture, dtype=np.float64)
+    if picture.mode == "F":
+        full = 1.0 if values.max(initial=0.0) <= 1.0 else 255.0
+    else:
+        full = 65535.0 if values.max(initial=0.0) > 255 or "16" in picture.mode else 255.0
+    return Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
+
+
+def _from_picture(picture: Image.Image, limits: ImageLimits) -> LoadedImage:
+    _check_size(picture, limits, "picture")
+    try:
+        upright = to_rgb(ImageOps.exif_transpose(picture))
+    except Exception as error:
+        raise BadImage(f"picture: cannot be decoded ({error})") from error
+    digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes())
+    return LoadedImage(upright, digest.hexdigest(), None)
+
+
+def _picture_of(array: np.ndarray) -> Image.Image:
+    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not shape_fits or array.size == 0:
+        raise BadImage(
+            f"an array of shape {array.shape} is not a picture; pass [H, W] or [H, W, 1 | 3 | 4]"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise BadImage("a float array must hold finite values in 0..1; divide by 255 first")
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise BadImage(f"an array of {array.dtype} is not a picture; pass uint8, or floats in 0..1")
+    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _read_file(path: Path, limits: ImageLimits) -> bytes:
+    if path.is_dir():
+        raise BadImage(f"{str(path)!r} is a directory; pass an image file")
+    try:
+        with path.open("rb") as file:
+            return file.read(limits.max_bytes + 1)
+    except FileNotFoundError:
+        raise BadImage(f"{str(path)!r}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise BadImage(f"{str(path)!r}: cannot be read ({error})") from error
+
+
+def _check_size(picture: Image.Image, limits: ImageLimits, label: str) -> None:
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise BadImage(f"{label}: {width} x {height} pixels; there is nothing to see")
+    if width * height > limits.max_pixels:
+        raise BadImage(
+            f"{label}: {width} x {height} pixels is over the limit of {limits.max_pixels:,}; "
+            "scale it down first"
+        )

@@ -1,0 +1,25 @@
+"""Inverters from a folder or a hub repository, with one clear error for all that can go wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fti_qdrant.errors import CheckpointError, FtiError
+from fti_qdrant.inverter import Inverter
+
+
+def load_inverter(source: str) -> Inverter:
+    """Loads what ``Inverter.save_pretrained`` wrote, in evaluation mode, float32.
+
+    Raises CheckpointError: no such folder or repository, truncated, or of other shapes.
+    """
+    path = Path(source)
+    if path.exists() and not (path / "config.json").is_file():
+        raise CheckpointError(f"{source!r} holds no config.json; pass a folder made by fti-train")
+    try:
+        return Inverter.from_pretrained(source, strict=True).float().eval()
+    except FtiError:
+        raise
+    except Exception as error:  # hub, safetensors and torch each have their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"inverter {source!r} cannot be loaded: {reason}") from error

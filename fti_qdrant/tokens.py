@@ -1,0 +1,104 @@
+"""Text as token ids, and where among them the pseudo-words stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from fti_qdrant.errors import PromptTooLong
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of tokenised prompts.
+
+    Attributes:
+        ids: ``[B, context]``, padded.
+        ends: ``[B]``, index of each end-of-text token.
+        rows, columns: ``[N]`` each, the places of the pseudo-words, row by row.
+        truncated: for each prompt, whether the end of its text was lost.
+    """
+
+    ids: Tensor
+    ends: Tensor
+    rows: Tensor
+    columns: Tensor
+    truncated: tuple[bool, ...]
+
+    def to(self, device: torch.device) -> Tokens:
+        if self.ids.device == device:
+            return self
+        moved = (part.to(device) for part in (self.ids, self.ends, self.rows, self.columns))
+        return Tokens(*moved, self.truncated)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer reduced to what prompts by construction need.
+
+    Attributes:
+        encode: text -> ids, without start and end tokens.
+        start: ids before every text (empty for SigLIP's tokenizers).
+        end: the end-of-text id.
+        pad: fills up the context.
+        context_length: most tokens of one prompt, start and end included.
+    """
+
+    encode: Callable[[str], list[int]]
+    start: tuple[int, ...]
+    end: int
+    pad: int
+    context_length: int
+
+    @staticmethod
+    def of(tokenizer: Any, context_length: int) -> Vocabulary:
+        """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps."""
+        if isinstance(tokenizer, SimpleTokenizer):
+            start, end = (tokenizer.sot_token_id,), tokenizer.eot_token_id
+            return Vocabulary(tokenizer.encode, start, end, 0, context_length)
+        wrapped = tokenizer.tokenizer
+        start = (wrapped.bos_token_id,) if wrapped.build_inputs_with_special_tokens([])[
+            :1
+        ] == [wrapped.bos_token_id] else ()
+
+        def encode(text: str) -> list[int]:
+            return list(wrapped.encode(tokenizer.clean_fn(text), add_special_tokens=False))
+
+        return Vocabulary(encode, start, wrapped.eos_token_id, wrapped.pad_token_id, context_length)
+
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """Plain texts, without pseudo-words."""
+        return self.assemble([([], self.encode(text)) for text in texts])
+
+    def assemble(self, prompts: Sequence[tuple[list[int | None], list[int]]]) -> Tokens:
+        """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's place.
+
+        The free part gives way where the two are longer than the context; the fixed part and
+        the end-of-text token stay.
+
+        Raises:
+            PromptTooLong: the fixed part alone does not fit.
+        """
+        ids = torch.full((len(prompts), self.context_length), self.pad, dtype=torch.long)
+        ends, rows, columns, truncated = [], [], [], []
+        for row, (fixed, free) in enumerate(prompts):
+            room = self.context_length - len(self.start) - len(fixed) - 1
+            if room < 0:
+                raise PromptTooLong(
+                    f"a prompt needs {len(fixed)} tokens before its text, and the context holds "
+                    f"{self.context_length}; use fewer reference images"
+                )
+            line = [*self.start, *fixed, *free[:room], self.end]
+            places = [column for column, token in enumerate(line) if token is None]
+            rows += [row] * len(places)
+            columns += places
+            ids[row, : len(line)] = torch.tensor([0 if token is None else token for token in line])
+            ends.append(len(line) - 1)
+            truncated.append(len(free) > room)
+        as_tensor = (torch.tensor(part, dtype=torch.long) for part in (ends, rows, columns))
+        return Tokens(ids, *as_tensor, tuple(truncated))

@@ -1,0 +1,133 @@
+"""A resumable training loop in one process: schedule, progress, log, checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from fti_qdrant.errors import CheckpointError
+from fti_training import checkpoint
+
+Parts = dict[str, float]
+Step = Callable[[int], tuple[Tensor, Parts]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then a cosine to zero.
+
+    Attributes:
+        steps: of the whole run.
+        lr: at the peak.
+    """
+
+    steps: int
+    lr: float
+    warmup: int
+
+    def at(self, step: int) -> float:
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class Loop:
+    """Runs ``step`` from wherever the checkpoint left off.
+
+    A step is a function of its number alone (it seeds itself), so a run that was killed and
+    resumed ends with the weights of an undisturbed one.
+
+    Attributes:
+        name: of the phase, for the log and the checkpoint's file name.
+        folder: where ``{name}.safetensors`` and ``{name}.csv`` are kept.
+        identity: facts that a checkpoint must share with this run, such as the config.
+        probe: called at each checkpoint; its figures go into the log.
+    """
+
+    name: str
+    folder: Path
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    every: int
+    identity: dict[str, object]
+    probe: Callable[[], Parts] = dict
+    grad_clip: float = 1.0
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / f"{self.name}.safetensors"
+
+    def resume(self) -> int:
+        """Restores the checkpoint if there is one; the number of steps already done.
+
+        Raises CheckpointError where it belongs to a run with another config.
+        """
+        if not self.checkpoint_path.exists():
+            return 0
+        facts = checkpoint.load(self.checkpoint_path, self.module, self.optimizer)
+        if facts["identity"] != self.identity:
+            raise CheckpointError(
+                f"{self.checkpoint_path} belongs to another config ({facts['identity']}); "
+                "train into another folder, or delete it to start anew"
+            )
+        return int(facts["step"])
+
+    def run(self, step: Step) -> None:
+        """Trains to the end, saving every ``every`` steps and after the last."""
+        done = self.resume()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+            task = progress.add_task(self.name, total=self.schedule.steps, completed=done)
+            began = time.monotonic()
+            for number in range(done, self.schedule.steps):
+                parts = self._train(step, number)
+                progress.update(task, advance=1, description=f"{self.name} {_brief(parts)}")
+                last = number + 1 == self.schedule.steps
+                if (number + 1) % self.every == 0 or last:
+                    seconds = (time.monotonic() - began) / (number + 1 - done)
+                    self._save(number + 1)
+                    self._log({"step": number + 1, "s_per_step": seconds, **parts, **self.probe()})
+
+    def _train(self, step: Step, number: int) -> Parts:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.at(number)
+        loss, parts = step(number)
+        if not torch.isfinite(loss):
+            raise CheckpointError(
+                f"{self.name}: the loss is {float(loss)} at step {number}; "
+                "the last checkpoint is untouched, try a lower learning rate"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
+        self.optimizer.step()
+        return parts
+
+    def _save(self, step: int) -> None:
+        facts = {"step": step, "identity": self.identity}
+        checkpoint.save(self.checkpoint_path, self.module, self.optimizer, facts)
+
+    def _log(self, row: Parts) -> None:
+        path = self.folder / f"{self.name}.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row.keys())
+            if fresh:
+                writer.writeheader()
+            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+
+
+def _brief(parts: Parts) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in parts.items())

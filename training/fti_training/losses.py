@@ -1,0 +1,56 @@
+"""The three losses of FTI4CIR. Every function takes and returns float tensors, batch first."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TEMPERATURE = 0.2
+TRI_WISE_WEIGHT = 1.40
+
+
+def contrastive(images: Tensor, composed: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """InfoNCE over the 2B normalised vectors [g; f] (FTI4CIR's contrastive loss).
+
+    For each vector its partner is the positive, and the other 2B-1 vectors (itself excluded) are
+    the denominator; the mean over 2B.
+
+    Args:
+        images: ``g [B, d]``, global image features.
+        composed: ``f [B, d]``, features of the training template.
+    """
+    both = F.normalize(torch.cat([images, composed]), dim=-1)
+    scores = both @ both.T / temperature
+    scores = scores.masked_fill(torch.eye(len(both), dtype=torch.bool, device=both.device), -1e9)
+    batch = len(images)
+    partner = torch.arange(2 * batch, device=both.device).roll(batch)
+    return F.cross_entropy(scores, partner)
+
+
+def orthogonality(z: Tensor) -> Tensor:
+    """Mean squared error between the cosines of ``z [B, topk, t]`` and the identity.
+
+    Over all topk latent attributes, not only the r that count.
+    """
+    unit = F.normalize(z, dim=-1)
+    cosines = unit @ unit.transpose(1, 2)
+    return F.mse_loss(cosines, torch.eye(z.shape[1], device=z.device).expand_as(cosines))
+
+
+def tri_wise(sentence: Tensor, *prompts: Tensor) -> Tensor:
+    """Sum over the prompts of the mean (1 - cosine) to the all-real sentence.
+
+    Args:
+        sentence: ``[B, d]``, features of "a photo of {subject} with {attributes}".
+        prompts: ``[B, d]`` each: pseudo subject, pseudo attributes, both pseudo.
+    """
+    losses = [(1 - F.cosine_similarity(prompt, sentence, dim=-1)).mean() for prompt in prompts]
+    return torch.stack(losses).sum()
+
+
+def clip(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric cross-entropy over ``[B, d]`` pairs, ``scale`` = 1 / temperature."""
+    scores = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    labels = torch.arange(len(scores), device=scores.device)
+    return (F.cross_entropy(scores, labels) + F.cross_entropy(scores.T, labels)) / 2

@@ -1,0 +1,116 @@
+"""Trains the mini backbone: a small CLIP on emoji pictures and captions."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fti_qdrant.backbone import Backbone
+from fti_training.loop import Loop, Parts, Schedule
+from fti_training.losses import clip
+from fti_training.mini.captions import Captioner
+from fti_training.mini.config import MiniConfig
+from fti_training.mini.pictures import TrainingSet, shifted
+
+MOST_LOGIT_SCALE = 4.6052
+"""log(100), CLIP's cap."""
+
+
+def fresh_clip(config: MiniConfig) -> nn.Module:
+    """An untrained open_clip model of the config's sizes."""
+    torch.manual_seed(config.seed)
+    description = config.open_clip()
+    model = open_clip.CLIP(**description["model_cfg"])
+    model.visual.preprocess_cfg = description["preprocess_cfg"]
+    return model
+
+
+def wrap(model: nn.Module, name: str = "mini") -> Backbone:
+    """An open_clip model of ours as a backbone; both share the same weights."""
+    return Backbone(model, open_clip.tokenizer.SimpleTokenizer(), name)
+
+
+def train_backbone(
+    config: MiniConfig, model: nn.Module, data: TrainingSet, folder: Path, probe: Loop.probe
+) -> None:
+    """Trains ``model`` in place, resuming from ``folder``."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).requires_grad_(True).train()
+    backbone = wrap(model).requires_grad_(True)
+    captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
+    batches = _Batches(data, config)
+
+    def step(number: int) -> tuple[Tensor, Parts]:
+        captioner.rng.seed(f"{config.seed}/captions/{number}")
+        chosen = batches[number]
+        lines = [captioner.tokens(data.emoji[index]) for index in chosen]
+        tokens = backbone.vocabulary.assemble([([], line) for line in lines])
+        generator = torch.Generator().manual_seed(number)
+        pixels = shifted(data.pixels[chosen], generator).to(device)
+        with torch.autocast(device, torch.bfloat16, enabled=config.autocast):
+            images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
+            texts = backbone.text_features(tokens)
+        scale = model.logit_scale.clamp(max=MOST_LOGIT_SCALE).exp()
+        loss = clip(images.float(), texts.float(), scale)
+        return loss, {"loss": float(loss.detach()), "scale": float(scale.detach())}
+
+    loop = Loop(
+        name="backbone",
+        folder=folder,
+        module=model,
+        optimizer=_optimizer(model, config),
+        schedule=Schedule(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
+        every=config.checkpoint_every,
+        identity=config.model_dump(include=BACKBONE_FIELDS),
+        probe=probe,
+    )
+    with sdpa_kernel(SDPBackend.MATH):  # on a CPU, short sequences: a quarter faster than flash
+        loop.run(step)
+    model.requires_grad_(False).eval()
+
+
+BACKBONE_FIELDS = {name for name in MiniConfig.model_fields if not name.startswith("inverter")}
+"""The part of the config that a backbone checkpoint depends on."""
+
+
+def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
+    """Writes a folder that open_clip loads as ``local-dir:``, weights in fp16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(config.open_clip(), indent=2) + "\n")
+    halves = {name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(halves, folder / "open_clip_model.safetensors")
+
+
+class _Batches:
+    """Batch number n of the endless sequence, reached by counting up: resume fast-forwards."""
+
+    def __init__(self, data: TrainingSet, config: MiniConfig):
+        self.stream = data.batches(config.batch, random.Random(config.seed))
+        self.next = 0
+
+    def __getitem__(self, number: int) -> list[int]:
+        while True:
+            batch = next(self.stream)
+            self.next += 1
+            if self.next > number:
+                return batch
+
+
+def _optimizer(model: nn.Module, config: MiniConfig) -> torch.optim.Optimizer:
+    """AdamW; gains, biases and embeddings are not decayed, as in CLIP's training."""
+    decayed, plain = [], []
+    for name, value in model.named_parameters():
+        matrix = value.ndim >= 2 and "embedding" not in name
+        (decayed if matrix else plain).append(value)
+    groups = [
+        {"params": decayed, "weight_decay": config.backbone_weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.backbone_lr, betas=(0.9, 0.98), fused=True)

@@ -1,0 +1,61 @@
+"""What ``fti-train mini`` trains, and for how long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+
+class MiniConfig(BaseModel):
+    """Sizes and schedule of the embedded model; the defaults made the weights in the package."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    image_size: PositiveInt = 64
+    patch_size: PositiveInt = 16
+    width: PositiveInt = 192
+    visual_layers: PositiveInt = 6
+    text_layers: PositiveInt = 4
+    batch: PositiveInt = 256
+
+    backbone_steps: PositiveInt = 3000
+    backbone_lr: PositiveFloat = 1e-3
+    backbone_warmup: PositiveInt = 100
+    backbone_weight_decay: float = 0.1
+
+    inverter_steps: PositiveInt = 500
+    inverter_lr: PositiveFloat = 5e-4
+    inverter_warmup: PositiveInt = 20
+    inverter_weight_decay: float = 0.01
+
+    autocast: bool = True
+    checkpoint_every: PositiveInt = 200
+
+    def open_clip(self) -> dict[str, Any]:
+        """The model as open_clip's ``open_clip_config.json`` describes it."""
+        heads = self.width // 64
+        vision = {
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "width": self.width,
+            "layers": self.visual_layers,
+        }
+        text = {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": self.width,
+            "heads": heads,
+            "layers": self.text_layers,
+        }
+        return {
+            "model_cfg": {"embed_dim": self.width, "vision_cfg": vision, "text_cfg": text},
+            "preprocess_cfg": {
+                "size": self.image_size,
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+                "interpolation": "bicubic",
+                "resize_mode": "shortest",
+            },
+        }

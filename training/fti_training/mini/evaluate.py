@@ -1,0 +1,108 @@
+"""The held-out figures of the mini model, on the Twemoji gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fti_qdrant.backbone import Backbone, ImageFeatures
+from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, edits
+from fti_qdrant.composer import METHODS, Composer
+from fti_qdrant.prompts import BUT, OPENING
+from fti_training.mini.pictures import Pictures
+
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All Twemoji pictures with their features; the composed queries search among them."""
+
+    pictures: Pictures
+    features: ImageFeatures
+
+    @property
+    def vectors(self) -> Tensor:
+        return F.normalize(self.features.pooled, dim=-1)
+
+    @property
+    def row(self) -> dict[str, int]:
+        return {emoji.key: index for index, emoji in enumerate(self.pictures.emoji)}
+
+
+def embed(backbone: Backbone, pictures: Pictures) -> Gallery:
+    """Features of every picture, through the one visual pass."""
+    parts = [backbone.pixel_features(chunk) for chunk in pictures.pixels.split(CHUNK)]
+    return Gallery(pictures, ImageFeatures.join(parts))
+
+
+def held_out_edits(gallery: Gallery) -> list[Edit]:
+    """Edits whose target is a held-out combination: nothing like it was ever trained on."""
+    return [edit for edit in edits(gallery.pictures.emoji) if edit.target.held_out]
+
+
+def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
+    """R@1 of "a photo of {name}" for the held-out combinations, among all pictures."""
+    rows = [row for row, emoji in enumerate(gallery.pictures.emoji) if emoji.held_out]
+    names = [f"{OPENING} {gallery.pictures.emoji[row].name}" for row in rows]
+    scores = _texts(backbone, names) @ gallery.vectors.T
+    return {"t2i_R@1": recalls(ranks(scores, torch.tensor(rows)))["R@1"]}
+
+
+def named_edits(backbone: Backbone, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
+    """R@1 and R@10 of "a photo of {true name} but {text}": what perfect pseudo-words would give."""
+    texts = [f"{OPENING} {edit.reference.name} {BUT} {edit.wording()}" for edit in asked]
+    return _recalls_of(_texts(backbone, texts), gallery, asked)
+
+
+def composed(
+    composer: Composer,
+    gallery: Gallery,
+    asked: Sequence[Edit],
+    methods: Sequence[str] = METHODS,
+    wordings: dict[str, tuple[str, ...]] = KNOWN_WORDINGS,
+) -> dict[str, dict[str, float]]:
+    """Method -> R@1 and R@10, the reference left out of the results."""
+    reference_rows = [gallery.row[edit.reference.key] for edit in asked]
+    texts = [edit.wording(wordings) for edit in asked]
+    figures = {}
+    for method in methods:
+        parts = []
+        for start in range(0, len(asked), CHUNK):
+            chosen = reference_rows[start : start + CHUNK]
+            features = ImageFeatures(
+                gallery.features.pooled[chosen], gallery.features.tokens[chosen]
+            )
+            references = composer.references(features, (1,) * len(chosen))
+            chunk = texts[start : start + CHUNK]
+            parts.append(composer.compose_references(references, chunk, method).vectors)
+        figures[method] = _recalls_of(torch.cat(parts), gallery, asked)
+    return figures
+
+
+def ranks(scores: Tensor, targets: Tensor) -> Tensor:
+    """``[Q, N]`` scores -> 1-based rank of each query's target; ties count against it."""
+    own = scores.gather(1, targets[:, None])
+    return (scores >= own).sum(dim=1)
+
+
+def recalls(rank: Tensor) -> dict[str, float]:
+    return {f"R@{k}": float((rank <= k).float().mean()) for k in (1, 10)}
+
+
+def _recalls_of(vectors: Tensor, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
+    rows = gallery.row
+    scores = vectors @ gallery.vectors.T
+    references = torch.tensor([rows[edit.reference.key] for edit in asked])
+    scores[torch.arange(len(asked)), references] = -torch.inf
+    targets = torch.tensor([rows[edit.target.key] for edit in asked])
+    return recalls(ranks(scores, targets))
+
+
+def _texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
+    chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+    return torch.cat([backbone.texts(chunk) for chunk in chunks])

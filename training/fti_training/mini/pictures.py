@@ -1,0 +1,105 @@
+"""The pictures that the mini model learns from and is measured on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from fti_qdrant.benchmarks.emoji.artwork import FOLDERS, drawings, picture
+from fti_qdrant.benchmarks.emoji.edits import families
+from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
+from fti_qdrant.images import Preprocess, to_rgb
+
+SIBLINGS = 8
+"""Members of one family that stand in a batch together: they are each other's hard negatives."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Drawn emoji: ``pixels[i]``, uint8 ``[3, size, size]``, shows ``emoji[i]``."""
+
+    pixels: Tensor
+    emoji: list[Emoji]
+
+    def __len__(self) -> int:
+        return len(self.emoji)
+
+    def subset(self, keep: list[int]) -> Pictures:
+        return Pictures(self.pixels[keep], [self.emoji[i] for i in keep])
+
+
+def draw_all(artwork: str, preprocess: Preprocess) -> Pictures:
+    """Every emoji of an artwork, through the one preprocessing."""
+    by_key = {emoji.key: emoji for emoji in all_emoji()}
+    files = drawings(artwork)
+    with ThreadPoolExecutor() as pool:
+        drawn = pool.map(lambda svg: preprocess.pixels(to_rgb(picture(svg))), files.values())
+        pixels = list(track(drawn, description=f"drawing {artwork}", total=len(files)))
+    return Pictures(torch.stack(pixels), [by_key[key] for key in files])
+
+
+def trainable(pictures: Pictures) -> Pictures:
+    """Leaves out held-out combinations and pictures that look exactly like another one.
+
+    Of twins the first stays, none where a held-out combination is among them (OpenMoji draws a
+    person as a man, so one picture can carry two names).
+    """
+    twins: dict[bytes, list[int]] = {}
+    for index, pixels in enumerate(pictures.pixels):
+        twins.setdefault(pixels.numpy().tobytes(), []).append(index)
+    keep = [
+        group[0]
+        for group in twins.values()
+        if not any(pictures.emoji[index].held_out for index in group)
+    ]
+    return pictures.subset(keep)
+
+
+class TrainingSet:
+    """Twemoji and OpenMoji pictures without what is held out, in batches of whole families."""
+
+    def __init__(self, preprocess: Preprocess):
+        parts = [trainable(draw_all(artwork, preprocess)) for artwork in FOLDERS]
+        self.pixels = torch.cat([part.pixels for part in parts])
+        self.emoji = [emoji for part in parts for emoji in part.emoji]
+        self.artworks = [
+            {emoji.key: start + i for i, emoji in enumerate(part.emoji)}
+            for part, start in zip(parts, (0, len(parts[0])))
+        ]
+        self.distinct = list({emoji.key: emoji for emoji in self.emoji}.values())
+        self.families = list(families(self.distinct).values())
+
+    def batches(self, size: int, rng: random.Random) -> Iterator[list[int]]:
+        """Endless batches of picture indices; no emoji stands twice in one batch."""
+        while True:
+            chunks = [chunk for family in self.families for chunk in _chunks(family, rng)]
+            rng.shuffle(chunks)
+            first = [rng.randrange(2) for _ in chunks]
+            for turn in (0, 1):
+                line = [
+                    self.artworks[(artwork + turn) % 2][emoji.key]
+                    for chunk, artwork in zip(chunks, first)
+                    for emoji in chunk
+                    if emoji.key in self.artworks[(artwork + turn) % 2]
+                ]
+                for start in range(0, len(line) - size + 1, size):
+                    yield line[start : start + size]
+
+
+def shifted(pixels: Tensor, generator: torch.Generator, most: int = 3) -> Tensor:
+    """Moves a whole batch by up to ``most`` pixels; what comes into view is the border's colour."""
+    across, down = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
+    size = pixels.shape[-1]
+    padded = torch.nn.functional.pad(pixels.float(), [most] * 4, mode="replicate")
+    return padded[..., down : down + size, across : across + size].to(torch.uint8)
+
+
+def _chunks(family: list[Emoji], rng: random.Random) -> list[list[Emoji]]:
+    members = rng.sample(family, len(family))
+    return [members[start : start + SIBLINGS] for start in range(0, len(members), SIBLINGS)]
