@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from fti_qdrant.backbone_loading import load_open_clip
 from fti_qdrant.backbone_parts import TextTower, check_visual
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.fingerprint import Fingerprint, weights_hash
 from fti_qdrant.images import Preprocess
 from fti_qdrant.tokens import Tokens, Vocabulary
 
@@ -46,20 +45,6 @@ class ImageFeatures:
         )
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """Identifies what an image vector was made with; vectors of two fingerprints never mix."""
-
-    model: str
-    weights: str
-    activation: str
-    preprocess: str
-    dim: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-
 class Backbone(nn.Module):
     """An open_clip ViT, frozen, behind the two functions that the method needs.
 
@@ -88,7 +73,7 @@ class Backbone(nn.Module):
         self.vocabulary = Vocabulary.of(tokenizer, self.text.context_length)
         self.preprocess = _preprocess_of(model.visual)
         self.dim = self.text.dim
-        self._weights_hash = _hash_weights(model.state_dict().items())
+        self._weights_hash = weights_hash(model.state_dict().items())
         self.to(DTYPES[precision])
         self.eval().requires_grad_(False)
 
@@ -185,13 +170,3 @@ def _preprocess_of(visual: nn.Module) -> Preprocess:
         raise UnsupportedModel(f"input of {height} x {width} pixels; only square inputs work")
     mean, std = (tuple(float(value) for value in config[key]) for key in ("mean", "std"))
     return Preprocess(int(height), mean, std)
-
-
-def _hash_weights(items: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names, shapes and values (as loaded), shortened to 16 hex digits."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(items, key=lambda item: item[0]):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        values = tensor.detach().cpu().float().contiguous().numpy()
-        digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The command lines: fti-search and fti-demo."""

@@ -1,0 +1,175 @@
+"""``fti-search``: one composed query from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.errors import BadFilter
+
+if TYPE_CHECKING:
+    from fti_qdrant.explain import Explanation
+    from fti_qdrant.hits import Hits
+    from fti_qdrant.search import ComposedSearch
+
+EPILOG = """\b
+Examples:
+  fti-search --gallery shop --image dress.jpg --text "in red, with long sleeves"
+  fti-search --gallery shop --image dress.jpg --text "in red" --filter '{"price": {"lt": 50}}'
+  fti-search --gallery shop --text "a red dress" --json
+  fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
+  fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
+"""
+
+COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
+
+
+@click.command(epilog=EPILOG)
+@click.option("--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery.")
+@click.option("--url", help="Qdrant server, such as http://localhost:6333.")
+@click.option("--collection", help="Collection on the server.")
+@click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]")
+@click.option("--image", "images", multiple=True, help="Reference picture, or the id of a stored one; may be repeated.")
+@click.option("--text", help="What should be different; alone, what to look for.")
+@click.option("--filter", "filter_json", help='On the payload, JSON: {"price": {"lt": 50}}.')
+@click.option("--limit", type=int, default=10, show_default=True, help="Most hits.")
+@click.option("--composer", type=click.Choice(COMPOSERS), default="fti", show_default=True)
+@click.option("--keep-reference", is_flag=True, help="Do not leave the reference out of the hits.")
+@click.option("--score-threshold", type=float, help="Least cosine of a hit.")
+@click.option("--model", help="Default: the model that the gallery was made with.")
+@click.option("--inverter", help="Folder or hub name of an inverter; mini brings its own.")
+@click.option("--allow-urls", is_flag=True, help="Let --image be a URL.")
+@click.option("--explain", is_flag=True, help="Show the words nearest to the pseudo-words.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write a page with the pictures.")
+@one_line_errors
+def main(
+    gallery: Path | None,
+    url: str | None,
+    collection: str | None,
+    api_key: str | None,
+    images: tuple[str, ...],
+    text: str | None,
+    filter_json: str | None,
+    limit: int,
+    composer: str,
+    keep_reference: bool,
+    score_threshold: float | None,
+    model: str | None,
+    inverter: str | None,
+    allow_urls: bool,
+    explain: bool,
+    as_json: bool,
+    sheet: Path | None,
+) -> None:
+    """Find images like the reference, changed as the text says, that pass the filter."""
+    filter = _parse_filter(filter_json)
+    if (gallery is None) == (url is None) or (url is None) != (collection is None):
+        raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
+    if explain and not images:
+        raise click.UsageError("--explain needs an --image")
+    options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    with _open(gallery, url, collection, api_key, options) as search:
+        hits = search.query(
+            list(images) or None,
+            text,
+            filter=filter,
+            limit=limit,
+            composer=composer,
+            exclude_reference=not keep_reference,
+            score_threshold=score_threshold,
+        )
+        explanations = [search.explain(image) for image in images] if explain else []
+        pictures = [_picture(search, image) for image in images] if sheet else []
+    if as_json:
+        click.echo(json.dumps(_as_dict(hits, explanations), ensure_ascii=False, default=str))
+    else:
+        _print(hits, explanations)
+    if sheet:
+        from fti_qdrant.report.sheet import Answered, write_sheet
+
+        first = explanations[0] if explanations else None
+        write_sheet(sheet, text or "Images like this one", [Answered(hits, pictures, first)])
+        click.echo(f"sheet: {sheet}", err=as_json)
+
+
+def _parse_filter(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
+    if not isinstance(parsed, dict):
+        raise BadFilter(f'--filter must be an object such as {{"brand": "Acme"}}, got {text}')
+    return parsed
+
+
+def _open(
+    gallery: Path | None,
+    url: str | None,
+    collection: str | None,
+    api_key: str | None,
+    options: dict[str, Any],
+) -> ComposedSearch:
+    from fti_qdrant.search import ComposedSearch
+
+    if gallery is not None:
+        return ComposedSearch.open(gallery, **options)
+    assert url is not None
+    assert collection is not None
+    return ComposedSearch.connect(url, collection, api_key=api_key, **options)
+
+
+def _picture(search: ComposedSearch, image: str) -> str | None:
+    """The path to show for a reference: itself, or where a stored image was."""
+    from fti_qdrant.gallery.points import OURS
+    from fti_qdrant.hits import stored_id
+
+    id = stored_id(image)
+    if id is None:
+        return image
+    stored = search.gallery.retrieve([id])
+    return stored[0].payload.get(OURS, {}).get("uri") if stored else None
+
+
+def _as_dict(hits: Hits, explanations: list[Explanation]) -> dict[str, Any]:
+    found = [
+        {"id": hit.id, "score": round(hit.score, 6), "uri": hit.uri, "payload": hit.payload}
+        for hit in hits
+    ]
+    out: dict[str, Any] = {"composer": hits.query.composer, "hits": found}
+    if hits.query.warnings:
+        out["warnings"] = list(hits.query.warnings)
+    if explanations:
+        out["explanations"] = [
+            [{"token": token.token, "words": dict(token.words)} for token in explanation]
+            for explanation in explanations
+        ]
+    return out
+
+
+def _print(hits: Hits, explanations: list[Explanation]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("", "score", "image", "payload", title=f"composer: {hits.query.composer}")
+    for rank, hit in enumerate(hits, 1):
+        payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
+        table.add_row(str(rank), f"{hit.score:.3f}", hit.uri or hit.id, payload)
+    console.print(table)
+    for warning in hits.query.warnings:
+        console.print(f"warning: {warning}")
+    for explanation in explanations:
+        for token in explanation:
+            words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
+            console.print(f"{token.token}: {words}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

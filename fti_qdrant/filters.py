@@ -1,0 +1,199 @@
+"""Plain mappings as filters, ``{"brand": "Acme", "price": {"lt": 50}}`` -> qdrant ``Filter``.
+
+The grammar::
+
+    filter     = { key: condition, ... }       every entry must hold
+    condition  = scalar                        equal to (of a list field: contains)
+               | null                          the field is missing or empty
+               | [ scalar, ... ]               equal to any of these
+               | { operator: operand, ... }    every operator must hold
+    operator   = "eq" | "ne"                   scalar
+               | "in" | "not_in"               [ scalar, ... ]
+               | "lt" | "lte" | "gt" | "gte"   number, or a date as datetime or ISO 8601 text
+               | "exists"                      true | false
+    scalar     = text | integer | float | true | false
+
+Three keys are not fields: ``"and"`` and ``"or"`` take a list of filters, ``"not"`` one filter.
+Dots reach into nested fields, ``"size.width"``. For all else (geo, nested arrays, full text) pass
+a ``qdrant_client.models.Filter``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Union
+
+from qdrant_client import models
+
+from fti_qdrant.errors import BadFilter
+
+FilterLike = Union[Mapping[str, Any], models.Filter]
+
+RANGE = ("lt", "lte", "gt", "gte")
+OPERATORS = ("eq", "ne", "in", "not_in", *RANGE, "exists")
+LOGIC = ("and", "or", "not")
+
+
+def as_filter(spec: FilterLike | None) -> models.Filter | None:
+    """A mapping of the grammar above, or a ready Filter, or None -> Filter or None.
+
+    Raises BadFilter, with the key at fault.
+    """
+    if spec is None or isinstance(spec, models.Filter):
+        return spec
+    if not isinstance(spec, Mapping):
+        raise BadFilter(
+            f"a filter must be a mapping such as {{'brand': 'Acme'}}, not {type(spec).__name__}"
+        )
+    return _group(spec, "filter") if spec else None
+
+
+def both(first: models.Filter | None, second: models.Filter | None) -> models.Filter | None:
+    """A filter that holds where both do."""
+    if first is None or second is None:
+        return first or second
+    return models.Filter(must=[first, second])
+
+
+def field_keys(condition: Any) -> Iterator[str]:
+    """The payload fields that a Filter asks about; of nested conditions, the outer field."""
+    if isinstance(condition, models.Filter):
+        clauses = (condition.must, condition.should, condition.must_not)
+        for clause in clauses:
+            for part in clause if isinstance(clause, list) else [clause] if clause else []:
+                yield from field_keys(part)
+        if condition.min_should:
+            for part in condition.min_should.conditions:
+                yield from field_keys(part)
+    elif isinstance(condition, models.FieldCondition):
+        yield condition.key
+    elif isinstance(condition, models.NestedCondition):
+        yield condition.nested.key
+
+
+def _group(spec: Mapping[str, Any], path: str) -> models.Filter:
+    must: list[Any] = []
+    must_not: list[Any] = []
+    for key, condition in spec.items():
+        if not isinstance(key, str) or not key:
+            raise BadFilter(f"{path}: a key must be the name of a payload field, not {key!r}")
+        here = key if path == "filter" else f"{path}.{key}"
+        if key in LOGIC:
+            kind, part = _logic(key, condition, here)
+            (must_not if kind == "not" else must).append(part)
+        else:
+            wanted, unwanted = _field(key, condition, here)
+            must += wanted
+            must_not += unwanted
+    return models.Filter(must=must or None, must_not=must_not or None)
+
+
+def _logic(key: str, condition: Any, path: str) -> tuple[str, models.Filter]:
+    if key == "not":
+        if not isinstance(condition, Mapping) or not condition:
+            raise BadFilter(f"{path}: takes one filter such as {{'brand': 'Acme'}}")
+        return "not", _group(condition, path)
+    fits = isinstance(condition, Sequence) and not isinstance(condition, str) and condition
+    if not fits or not all(isinstance(part, Mapping) and part for part in condition):
+        raise BadFilter(f"{path}: takes a list of filters, got {condition!r}")
+    parts: list[Any] = [
+        _group(part, f"{path}[{index}]") for index, part in enumerate(condition)
+    ]
+    return key, models.Filter(must=parts) if key == "and" else models.Filter(should=parts)
+
+
+def _field(key: str, condition: Any, path: str) -> tuple[list[Any], list[Any]]:
+    """Conditions that must hold, and conditions that must not."""
+    if condition is None:
+        return [_empty(key)], []
+    if isinstance(condition, Mapping):
+        return _operators(key, condition, path)
+    if isinstance(condition, (list, tuple, set, frozenset)):
+        return [_any_of(key, list(condition), path)], []
+    return [_equal(key, condition, path)], []
+
+
+def _operators(key: str, spec: Mapping[str, Any], path: str) -> tuple[list[Any], list[Any]]:
+    unknown = [name for name in spec if name not in OPERATORS]
+    if unknown or not spec:
+        raise BadFilter(
+            f"{path}: unknown operator {unknown[0]!r}; use one of {', '.join(OPERATORS)}"
+            if unknown
+            else f"{path}: names no operator; use one of {', '.join(OPERATORS)}"
+        )
+    must: list[Any] = []
+    must_not: list[Any] = []
+    bounds = {name: spec[name] for name in RANGE if name in spec}
+    if bounds:
+        must.append(_range(key, bounds, path))
+    if "eq" in spec:
+        must.append(_equal(key, spec["eq"], f"{path}.eq"))
+    if "in" in spec:
+        must.append(_any_of(key, spec["in"], f"{path}.in"))
+    if "ne" in spec:
+        must_not.append(_equal(key, spec["ne"], f"{path}.ne"))
+    if "not_in" in spec:
+        must_not.append(_any_of(key, spec["not_in"], f"{path}.not_in"))
+    if "exists" in spec:
+        if not isinstance(spec["exists"], bool):
+            raise BadFilter(f"{path}.exists: takes true or false, got {spec['exists']!r}")
+        (must_not if spec["exists"] else must).append(_empty(key))
+    return must, must_not
+
+
+def _equal(key: str, value: Any, path: str) -> models.FieldCondition:
+    if isinstance(value, float):
+        _check_number(value, path)
+        return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
+    if not isinstance(value, (str, int)):
+        raise BadFilter(
+            f"{path}: compares with text, a number, true or false, not {type(value).__name__} "
+            f"{value!r}"
+        )
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+def _any_of(key: str, values: Any, path: str) -> Any:
+    if not isinstance(values, (list, tuple, set, frozenset)) or not values:
+        raise BadFilter(f"{path}: takes a list of at least one value, got {values!r}")
+    values = list(values)
+    for kind in (str, int):
+        if all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
+            return models.FieldCondition(key=key, match=models.MatchAny(any=values))
+    return models.Filter(
+        should=[_equal(key, value, f"{path}[{index}]") for index, value in enumerate(values)]
+    )
+
+
+def _range(key: str, bounds: dict[str, Any], path: str) -> models.FieldCondition:
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool)
+           for value in bounds.values()):
+        for name, value in bounds.items():
+            _check_number(value, f"{path}.{name}")
+        return models.FieldCondition(key=key, range=models.Range(**bounds))
+    dates = {name: _date(value, f"{path}.{name}") for name, value in bounds.items()}
+    return models.FieldCondition(key=key, range=models.DatetimeRange(**dates))
+
+
+def _date(value: Any, path: str) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)
+    try:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        pass
+    raise BadFilter(f"{path}: takes a number or a date such as '2026-01-31', got {value!r}")
+
+
+def _check_number(value: float, path: str) -> None:
+    if not math.isfinite(value):
+        raise BadFilter(f"{path}: {value} is not a finite number")
+
+
+def _empty(key: str) -> models.IsEmptyCondition:
+    return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))

@@ -1,0 +1,37 @@
+"""Clients of a Qdrant server, probed before use: the constructor does not notice a dead one."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from qdrant_client import QdrantClient
+
+from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.gallery.server_errors import translated
+
+TIMEOUT = 30
+"""Seconds that one request may take."""
+
+
+def connect(url: str, api_key: str | None = None, timeout: int = TIMEOUT) -> QdrantClient:
+    """A client whose server has answered.
+
+    Args:
+        url: such as ``http://localhost:6333``; ``:memory:`` is qdrant-client's local mode.
+        api_key: by default the environment's ``QDRANT_API_KEY``.
+
+    Raises GalleryUnavailable: malformed URL, no server, or access refused.
+    """
+    if url == ":memory:":
+        return QdrantClient(url)
+    if not url.startswith(("http://", "https://")):
+        raise GalleryUnavailable(
+            f"{url!r} is not a server's address; pass one such as http://localhost:6333"
+        )
+    key = api_key or os.environ.get("QDRANT_API_KEY") or None
+    with translated(f"server {url}"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+        client = QdrantClient(url=url, api_key=key, timeout=timeout, check_compatibility=False)
+        client.get_collections()
+    return client

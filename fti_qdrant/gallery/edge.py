@@ -1,0 +1,286 @@
+"""The embedded gallery: Qdrant's engine inside this process, in a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+from filelock import FileLock, Timeout
+from qdrant_client import models
+
+from fti_qdrant.errors import BadQuery, FtiError, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.edge_filters import to_edge
+from fti_qdrant.gallery.points import (
+    IMAGE_VECTOR,
+    OURS,
+    SHA256_KEY,
+    WORDS_VECTOR,
+    GalleryPoint,
+    GallerySpec,
+    Payload,
+    PointId,
+    ScoredPoint,
+    StoredImage,
+    check_points,
+    check_vector,
+)
+from fti_qdrant.gallery.protocol import VectorQuery
+
+SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
+INDEX_TYPES = {
+    "keyword": edge.PayloadSchemaType.Keyword,
+    "integer": edge.PayloadSchemaType.Integer,
+    "float": edge.PayloadSchemaType.Float,
+    "bool": edge.PayloadSchemaType.Bool,
+    "datetime": edge.PayloadSchemaType.Datetime,
+}
+
+
+class EdgeGallery:
+    """A gallery in a folder: ``gallery.json`` says what it is, ``shard/`` is Qdrant Edge's.
+
+    One process at a time has it open, by a lock of our own; Edge's would let a second opener
+    damage the first. Searches are exact: below about 200,000 images no index is needed.
+    Safe to use from several threads; after a ``fork`` the child must open its own.
+    """
+
+    def __init__(self, path: Path, shard: edge.EdgeShard, spec: GallerySpec, lock: FileLock):
+        """Use ``create`` or ``open``."""
+        self.path = path
+        self.spec = spec
+        self._shard: edge.EdgeShard | None = shard
+        self._file_lock = lock
+        self._write_lock = threading.RLock()
+        self._pid = os.getpid()
+        self._fields: set[str] = set()
+
+    @staticmethod
+    def create(path: str | os.PathLike[str], spec: GallerySpec) -> EdgeGallery:
+        """Makes an empty gallery.
+
+        Raises GalleryUnavailable: there is one already, it is open elsewhere, or the folder
+        cannot be written.
+        """
+        folder = Path(path)
+        with _locked(folder, make=True) as lock:
+            if (folder / SPEC_FILE).exists():
+                raise GalleryUnavailable(f"{str(folder)!r} is a gallery already; open it")
+            shard_folder = folder / SHARD_FOLDER
+            # without a spec file nothing was ever stored: the remains of a killed creation
+            shutil.rmtree(shard_folder, ignore_errors=True)
+            with _translated(folder):
+                shard_folder.mkdir(parents=True)
+                shard = edge.EdgeShard.create(str(shard_folder), _config(spec))
+                for field, kind in {**spec.indexes, SHA256_KEY: "keyword"}.items():
+                    shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[kind]))
+                shard.flush()
+                fresh = folder / f"{SPEC_FILE}.part"
+                fresh.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                fresh.replace(folder / SPEC_FILE)
+            return EdgeGallery(folder, shard, spec, lock)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> EdgeGallery:
+        """Opens an existing gallery.
+
+        Raises GalleryNotFound: no gallery there; GalleryUnavailable: damaged or open elsewhere.
+        """
+        folder = Path(path)
+        if not (folder / SPEC_FILE).is_file():
+            raise GalleryNotFound(
+                f"no gallery at {str(folder)!r}; make one with: fti-ingest IMAGES --gallery {folder}"
+            )
+        with _locked(folder, make=False) as lock:
+            spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
+            with _translated(folder):
+                shard = edge.EdgeShard.load(str(folder / SHARD_FOLDER))
+            return EdgeGallery(folder, shard, spec, lock)
+
+    @property
+    def name(self) -> str:
+        return repr(str(self.path))
+
+    def upsert(self, points: Sequence[GalleryPoint]) -> None:
+        points = list(points)
+        if not points:
+            return
+        check_points(points, self.spec)
+        converted = [edge.Point(point.id, _vectors(point), point.payload) for point in points]
+        with self._write_lock, _translated(self.path):
+            self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
+
+    def search(self, query: VectorQuery) -> list[ScoredPoint]:
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
+        requests = [self._request(query) for query in queries]
+        with _translated(self.path):
+            answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
+        return [
+            sorted(map(_scored, answer), key=lambda hit: (-hit.score, hit.id)) for answer in answers
+        ]
+
+    def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
+        wanted = [str(one) for one in ids]
+        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        with _translated(self.path):
+            records = self._open_shard().retrieve([uuid.UUID(one) for one in wanted], True, names)
+        found = {str(record.id): _stored(record) for record in records}
+        return [found[one] for one in wanted if one in found]
+
+    def count(self, filter: models.Filter | None = None) -> int:
+        with _translated(self.path):
+            return int(self._open_shard().count(edge.CountRequest(filter=to_edge(filter))))
+
+    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset=offset, limit=page, with_payload=True)
+            with _translated(self.path):
+                records, offset = self._open_shard().scroll(request)
+            for record in records:
+                yield str(record.id), record.payload or {}
+            if offset is None:
+                return
+
+    def has_field(self, key: str) -> bool:
+        if key not in self._fields:
+            empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+            request = edge.ScrollRequest(limit=1, filter=to_edge(models.Filter(must_not=[empty])))
+            with _translated(self.path):
+                records, _ = self._open_shard().scroll(request)
+            if records:
+                self._fields.add(key)
+        return key in self._fields
+
+    def delete(self, ids: Sequence[PointId]) -> None:
+        doomed = [uuid.UUID(str(one)) for one in ids]
+        if doomed:
+            with self._write_lock, _translated(self.path):
+                self._open_shard().update(edge.UpdateOperation.delete_points(doomed))
+
+    def flush(self) -> None:
+        with self._write_lock, _translated(self.path):
+            self._open_shard().flush()
+
+    def close(self) -> None:
+        with self._write_lock:
+            shard, self._shard = self._shard, None
+            if shard is not None and os.getpid() == self._pid:
+                with _translated(self.path):
+                    shard.flush()
+                    shard.close()
+                self._file_lock.release()
+
+    def __enter__(self) -> EdgeGallery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_shard(self) -> edge.EdgeShard:
+        if os.getpid() != self._pid:
+            raise GalleryUnavailable(
+                f"gallery {self.name} was opened before a fork; open it in this process, or start "
+                "workers with spawn"
+            )
+        if self._shard is None:
+            raise GalleryUnavailable(f"gallery {self.name} is closed; open it again")
+        return self._shard
+
+    def _request(self, query: VectorQuery) -> edge.QueryRequest:
+        if query.limit < 1:
+            raise BadQuery(f"limit must be at least 1, got {query.limit}")
+        check_vector(query.vector, self.spec.fingerprint.dim, "query")
+        return edge.QueryRequest(
+            limit=query.limit,
+            query=edge.Query.Nearest(query.vector.tolist(), using=IMAGE_VECTOR),
+            filter=to_edge(query.filter),
+            score_threshold=query.score_threshold,
+            with_payload=True,
+            with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
+            params=edge.SearchParams(exact=query.exact is not False),
+        )
+
+
+def _config(spec: GallerySpec) -> edge.EdgeConfig:
+    vectors = {IMAGE_VECTOR: edge.EdgeVectorParams(spec.fingerprint.dim, edge.Distance.Cosine)}
+    if spec.words:
+        vectors[WORDS_VECTOR] = edge.EdgeVectorParams(
+            spec.words.token_dim,
+            edge.Distance.Dot,
+            on_disk=True,
+            datatype=edge.VectorStorageDatatype.Float16,
+            multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+            hnsw_config=edge.HnswIndexConfig(m=0),
+        )
+    return edge.EdgeConfig(vectors=vectors)
+
+
+def _vectors(point: GalleryPoint) -> dict[str, Any]:
+    vectors: dict[str, Any] = {IMAGE_VECTOR: point.vector.tolist()}
+    if point.words is not None:
+        vectors[WORDS_VECTOR] = point.words.tolist()
+    return vectors
+
+
+def _scored(point: edge.ScoredPoint) -> ScoredPoint:
+    vector = point.vector[IMAGE_VECTOR] if point.vector else None
+    return ScoredPoint(
+        str(point.id),
+        float(point.score),
+        point.payload or {},
+        None if vector is None else np.asarray(vector, dtype=np.float32),
+    )
+
+
+def _stored(record: edge.Record) -> StoredImage:
+    vectors = record.vector
+    words = vectors.get(WORDS_VECTOR)
+    return StoredImage(
+        str(record.id),
+        record.payload or {OURS: {}},
+        np.asarray(vectors[IMAGE_VECTOR], dtype=np.float32),
+        None if words is None else np.asarray(words, dtype=np.float32),
+    )
+
+
+@contextmanager
+def _locked(folder: Path, make: bool) -> Iterator[FileLock]:
+    """Holds the gallery's lock; lets go again where opening fails."""
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
+        lock.acquire()
+    except (Timeout, RuntimeError):
+        raise GalleryUnavailable(
+            f"gallery {str(folder)!r} is open already, here or in another process; close it there, "
+            "or use a Qdrant server to share one"
+        ) from None
+    except OSError as error:
+        raise GalleryUnavailable(f"gallery {str(folder)!r} cannot be opened: {error}") from error
+    try:
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """The engine raises plain ``Exception`` for all that goes wrong inside it."""
+    try:
+        yield
+    except FtiError:
+        raise
+    except Exception as error:
+        raise GalleryUnavailable(f"gallery {str(path)!r}: {error}") from error

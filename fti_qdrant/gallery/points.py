@@ -1,0 +1,160 @@
+"""What a gallery holds: one point for each image, and the one definition of its id."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fti_qdrant.errors import GalleryUnavailable, ModelMismatch
+from fti_qdrant.fingerprint import Fingerprint
+
+IMAGE_VECTOR = "image"
+WORDS_VECTOR = "pseudo_words"
+OURS = "_fti"
+"""Payload key of what we store beside the user's fields."""
+
+SHA256_KEY = f"{OURS}.sha256"
+IMAGE_NAMESPACE = uuid.UUID("5c3f0f9e-7d0b-5a6e-9f3b-2b1a4f7d9c10")
+
+IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
+Payload = dict[str, Any]
+PointId = Union[str, uuid.UUID]
+
+
+def point_id(key: str) -> str:
+    """The point id of an image: uuid5 of its key, its path or URI relative to the source.
+
+    Ingesting the same image again therefore overwrites the same point.
+    """
+    return str(uuid.uuid5(IMAGE_NAMESPACE, key.replace("\\", "/")))
+
+
+class WordsSpec(BaseModel):
+    """The pseudo-words that a gallery stores: of which inverter, and of which shape."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inverter: str
+    topk: int
+    token_dim: int
+
+
+class GallerySpec(BaseModel):
+    """What a collection remembers about itself, as JSON.
+
+    Attributes:
+        fingerprint: of the model whose vectors it holds.
+        indexes: payload fields with an index, and their types.
+        words: set where pseudo-words are stored.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1] = 1
+    fingerprint: Fingerprint
+    indexes: dict[str, IndexType] = {}
+    words: WordsSpec | None = None
+
+    @staticmethod
+    def read(text: str | bytes, where: str) -> GallerySpec:
+        """Parses what ``model_dump_json`` wrote. Raises GalleryUnavailable where it is not that."""
+        try:
+            return GallerySpec.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise GalleryUnavailable(
+                f"{where} does not describe an fti-qdrant gallery ({first['loc']}: "
+                f"{first['msg']}); ingest into a new one"
+            ) from error
+
+    def check_model(self, fingerprint: Fingerprint, where: str) -> None:
+        """Raises ModelMismatch, naming both, where another model made the vectors."""
+        if not self.fingerprint.matches(fingerprint):
+            raise ModelMismatch(
+                f"gallery {where} was made with {self.fingerprint}, and the loaded model is "
+                f"{fingerprint}; open it with the model it was made with, or ingest again"
+            )
+
+    def check_words(self, wanted: WordsSpec | None, where: str) -> None:
+        """Raises ModelMismatch unless the gallery stores these pseudo-words (or none)."""
+        if self.words == wanted:
+            return
+        if self.words is None or wanted is None:
+            raise ModelMismatch(
+                f"gallery {where} was created {'with' if self.words else 'without'} pseudo-words; "
+                f"{'pass' if self.words else 'drop'} --pseudo-words, or ingest into a new gallery"
+            )
+        raise ModelMismatch(
+            f"gallery {where} stores pseudo-words of inverter {self.words.inverter}, and the "
+            f"loaded one is {wanted.inverter}; ingest into a new gallery"
+        )
+
+
+@dataclass(frozen=True)
+class GalleryPoint:
+    """An image on its way into a gallery.
+
+    Attributes:
+        vector: ``[d]`` float32; need not be normalised.
+        payload: the user's fields at the top level, ours under ``_fti``.
+        words: ``[1 + topk, t]`` pseudo-words, or None; how many of them count is in the payload.
+    """
+
+    id: str
+    vector: np.ndarray
+    payload: Payload
+    words: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image read back; ``vector`` comes L2-normalised, ``words`` rounded to float16."""
+
+    id: str
+    payload: Payload
+    vector: np.ndarray
+    words: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ScoredPoint:
+    """One search result; ``score`` is the cosine."""
+
+    id: str
+    score: float
+    payload: Payload = field(default_factory=dict)
+    vector: np.ndarray | None = None
+
+
+def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
+    """Raises ModelMismatch for vectors that no backend may take: wrong size, NaN, zero.
+
+    Qdrant Edge would store them without a word.
+    """
+    for point in points:
+        check_vector(point.vector, spec.fingerprint.dim, f"image {point.id}")
+        if (point.words is None) != (spec.words is None):
+            raise ModelMismatch(
+                f"image {point.id}: pseudo-words are "
+                f"{'missing' if point.words is None else 'given'}, and the gallery was created "
+                f"{'with' if spec.words else 'without'} them"
+            )
+        if spec.words and point.words is not None:
+            shape = (1 + spec.words.topk, spec.words.token_dim)
+            if point.words.shape != shape or not np.isfinite(point.words).all():
+                raise ModelMismatch(
+                    f"image {point.id}: pseudo-words of shape {point.words.shape} with "
+                    f"{np.count_nonzero(~np.isfinite(point.words))} bad values; want {shape}"
+                )
+
+
+def check_vector(vector: np.ndarray, dim: int, label: str) -> None:
+    """Raises ModelMismatch unless ``vector`` is ``[dim]``, finite and not zero."""
+    if vector.shape != (dim,):
+        raise ModelMismatch(f"{label}: a vector of shape {vector.shape}; the gallery wants ({dim},)")
+    if not np.isfinite(vector).all() or not vector.any():
+        raise ModelMismatch(f"{label}: the vector is zero or holds NaN; the model is broken")

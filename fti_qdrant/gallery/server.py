@@ -1,0 +1,242 @@
+"""A gallery on a Qdrant server, by qdrant-client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.points import (
+    IMAGE_VECTOR,
+    SHA256_KEY,
+    WORDS_VECTOR,
+    GalleryPoint,
+    GallerySpec,
+    Payload,
+    PointId,
+    ScoredPoint,
+    StoredImage,
+    check_points,
+    check_vector,
+)
+from fti_qdrant.gallery.protocol import VectorQuery
+from fti_qdrant.gallery.server_errors import retrying, translated
+
+SPEC_KEY = "fti_qdrant"
+"""Our key in the collection's own metadata."""
+
+REQUEST_POINTS = 64
+"""Points of one upsert request: under 5 MB with pseudo-words of a ViT-L."""
+
+T = TypeVar("T")
+
+
+class ServerGallery:
+    """A collection on a Qdrant server. Safe to use from several threads."""
+
+    def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
+        """Use ``create`` or ``open``; ``name`` is for messages."""
+        self.client = client
+        self.collection = collection
+        self.spec = spec
+        self.name = name
+        self._closed = False
+        self._fields: set[str] = set()
+
+    @staticmethod
+    def create(client: QdrantClient, collection: str, spec: GallerySpec) -> ServerGallery:
+        """Makes a collection with its payload indexes, which must stand before the data goes in.
+
+        Raises GalleryUnavailable: it exists already, or the server does not do it.
+        """
+        name = gallery_name(client, collection)
+        with translated(name):
+            if client.collection_exists(collection):
+                raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
+            client.create_collection(
+                collection,
+                vectors_config=_vectors_config(spec),
+                metadata={SPEC_KEY: spec.model_dump(mode="json")},
+            )
+            for field, kind in {**spec.indexes, SHA256_KEY: "keyword"}.items():
+                schema = models.PayloadSchemaType(kind)
+                client.create_payload_index(collection, field, schema, wait=True)
+        return ServerGallery(client, collection, spec, name)
+
+    @staticmethod
+    def open(client: QdrantClient, collection: str) -> ServerGallery:
+        """Opens an existing collection.
+
+        Raises:
+            GalleryNotFound: the server has no such collection.
+            GalleryUnavailable: no server, access refused, or a collection that is not ours.
+        """
+        name = gallery_name(client, collection)
+        with translated(name):
+            if not client.collection_exists(collection):
+                known = ", ".join(one.name for one in client.get_collections().collections)
+                raise GalleryNotFound(
+                    f"no {name}; the server has: {known or 'no collections'}. Make one with: "
+                    f"fti-ingest IMAGES --url URL --collection {collection}"
+                )
+            metadata = client.get_collection(collection).config.metadata or {}
+        if SPEC_KEY not in metadata:
+            raise GalleryUnavailable(
+                f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
+                "model is unknown; ingest into a new collection"
+            )
+        import json
+
+        spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
+        return ServerGallery(client, collection, spec, name)
+
+    def upsert(self, points: Sequence[GalleryPoint]) -> None:
+        points = list(points)
+        check_points(points, self.spec)
+        for start in range(0, len(points), REQUEST_POINTS):
+            structs = [_struct(point) for point in points[start : start + REQUEST_POINTS]]
+            self._call(retrying(self.client.upsert), self.collection, points=structs, wait=True)
+
+    def search(self, query: VectorQuery) -> list[ScoredPoint]:
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
+        requests = [self._request(query) for query in queries]
+        answers = self._call(self.client.query_batch_points, self.collection, requests=requests)
+        return [
+            sorted(map(_scored, answer.points), key=lambda hit: (-hit.score, hit.id))
+            for answer in answers
+        ]
+
+    def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
+        wanted = [str(one) for one in ids]
+        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        records = self._call(
+            self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
+        )
+        found = {str(record.id): _stored(record) for record in records}
+        return [found[one] for one in wanted if one in found]
+
+    def count(self, filter: models.Filter | None = None) -> int:
+        call = self._call(self.client.count, self.collection, count_filter=filter, exact=True)
+        return int(call.count)
+
+    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+        offset = None
+        while True:
+            records, offset = self._call(
+                self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
+            )
+            for record in records:
+                yield str(record.id), record.payload or {}
+            if offset is None:
+                return
+
+    def has_field(self, key: str) -> bool:
+        if key not in self._fields:
+            empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+            records, _ = self._call(
+                self.client.scroll,
+                self.collection,
+                scroll_filter=models.Filter(must_not=[empty]),
+                limit=1,
+                with_payload=False,
+            )
+            if records:
+                self._fields.add(key)
+        return key in self._fields
+
+    def delete(self, ids: Sequence[PointId]) -> None:
+        doomed = [str(one) for one in ids]
+        if doomed:
+            selector = models.PointIdsList(points=doomed)
+            self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
+
+    def flush(self) -> None:
+        """A server flushes by itself; ``upsert`` has already waited for it."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.client.close()
+
+    def __enter__(self) -> ServerGallery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        if self._closed:
+            raise GalleryUnavailable(f"{self.name} is closed; connect again")
+        with translated(self.name):
+            return function(*args, **options)
+
+    def _request(self, query: VectorQuery) -> models.QueryRequest:
+        if query.limit < 1:
+            raise BadQuery(f"limit must be at least 1, got {query.limit}")
+        check_vector(query.vector, self.spec.fingerprint.dim, "query")
+        return models.QueryRequest(
+            query=query.vector.tolist(),
+            using=IMAGE_VECTOR,
+            filter=query.filter,
+            limit=query.limit,
+            score_threshold=query.score_threshold,
+            with_payload=True,
+            with_vector=[IMAGE_VECTOR] if query.with_vectors else False,
+            params=models.SearchParams(exact=bool(query.exact)),
+        )
+
+
+def gallery_name(client: QdrantClient, collection: str) -> str:
+    """``collection 'name' at http://...``, for messages."""
+    url = client.init_options.get("url") or client.init_options.get("location") or "local"
+    return f"collection {collection!r} at {url}"
+
+
+def _vectors_config(spec: GallerySpec) -> dict[str, models.VectorParams]:
+    size = spec.fingerprint.dim
+    config = {IMAGE_VECTOR: models.VectorParams(size=size, distance=models.Distance.COSINE)}
+    if spec.words:
+        config[WORDS_VECTOR] = models.VectorParams(
+            size=spec.words.token_dim,
+            distance=models.Distance.DOT,
+            on_disk=True,
+            datatype=models.Datatype.FLOAT16,
+            multivector_config=models.MultiVectorConfig(
+                comparator=models.MultiVectorComparator.MAX_SIM
+            ),
+            hnsw_config=models.HnswConfigDiff(m=0),
+        )
+    return config
+
+
+def _struct(point: GalleryPoint) -> models.PointStruct:
+    vectors: dict[str, Any] = {IMAGE_VECTOR: point.vector.tolist()}
+    if point.words is not None:
+        vectors[WORDS_VECTOR] = point.words.tolist()
+    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+
+def _scored(point: models.ScoredPoint) -> ScoredPoint:
+    vector = point.vector[IMAGE_VECTOR] if isinstance(point.vector, dict) else None
+    return ScoredPoint(
+        str(point.id),
+        float(point.score),
+        point.payload or {},
+        None if vector is None else np.asarray(vector, dtype=np.float32),
+    )
+
+
+def _stored(record: models.Record) -> StoredImage:
+    vectors = record.vector if isinstance(record.vector, dict) else {}
+    words = vectors.get(WORDS_VECTOR)
+    return StoredImage(
+        str(record.id),
+        record.payload or {},
+        np.asarray(vectors[IMAGE_VECTOR], dtype=np.float32),
+        None if words is None else np.asarray(words, dtype=np.float32),
+    )

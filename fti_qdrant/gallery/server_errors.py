@@ -1,0 +1,80 @@
+"""qdrant-client's many exceptions -> ours, and which of them are worth another try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import grpc
+import httpx
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_exponential_jitter
+
+from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable
+
+ATTEMPTS = 5
+BUSY = (408, 429, 500, 502, 503, 504)
+T = TypeVar("T")
+
+
+@contextmanager
+def translated(name: str) -> Iterator[None]:
+    """Turns what the client raises into one line. (UnexpectedResponse cannot even be pickled.)"""
+    try:
+        yield
+    except FtiError:
+        raise
+    except ResponseHandlingException as error:
+        raise GalleryUnavailable(
+            f"{name}: the server does not answer ({error.source}); is it running?"
+        ) from None
+    except UnexpectedResponse as error:
+        raise _of_status(name, error) from None
+    except ResourceExhaustedResponse as error:
+        raise GalleryUnavailable(
+            f"{name}: the server asks to slow down; try again in {error.retry_after_s} s"
+        ) from None
+    except (grpc.RpcError, httpx.HTTPError) as error:
+        raise GalleryUnavailable(f"{name}: the connection failed ({error})") from None
+    except ValueError as error:  # qdrant-client's local mode
+        if "not found" in str(error):
+            raise GalleryNotFound(f"{name}: {error}") from None
+        raise GalleryUnavailable(f"{name}: {error}") from None
+
+
+def retrying(call: Callable[..., T]) -> Callable[..., T]:
+    """The same call, tried again with growing pauses where the server was busy or away."""
+    policy = Retrying(
+        retry=retry_if_exception(_is_passing),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=_pause,
+        reraise=True,
+    )
+    return policy.wraps(call)
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in BUSY
+    return isinstance(error, (ResponseHandlingException, ResourceExhaustedResponse))
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ResourceExhaustedResponse):
+        return float(error.retry_after_s)
+    return wait_exponential_jitter(initial=0.2, max=10)(state)
+
+
+def _of_status(name: str, error: UnexpectedResponse) -> FtiError:
+    if error.status_code in (401, 403):
+        return GalleryUnavailable(
+            f"{name}: the server refused access ({error.status_code}); check the API key"
+        )
+    if error.status_code == 404:
+        return GalleryNotFound(f"{name} does not exist")
+    reason = error.content.decode(errors="replace")[:300]
+    return GalleryUnavailable(f"{name}: the server answered {error.status_code}: {reason}")

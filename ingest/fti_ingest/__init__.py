@@ -1,0 +1,1 @@
+"""``fti-ingest``: Ray workers embed image collections into Qdrant galleries."""

@@ -1,0 +1,185 @@
+"""``fti-ingest``: pictures -> an embedded gallery or a server's collection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.errors import BadManifest, GalleryNotFound
+from fti_qdrant.gallery import (
+    EdgeGallery,
+    Gallery,
+    GallerySpec,
+    IndexType,
+    ServerGallery,
+    WordsSpec,
+    connect,
+)
+from fti_ingest.pipeline import ModelChoice, Outcome, quiet_ray, run
+from fti_ingest.sinks import ServerAddress
+from fti_ingest.source import Reject, Source, read_source
+
+EPILOG = """\b
+Examples:
+  fti-ingest photos/ --gallery shop
+  fti-ingest 'photos/**/*.jpg' --gallery shop --pseudo-words
+  fti-ingest products.csv --gallery shop --model ViT-L-14-quickgelu/openai
+  fti-ingest products.parquet --url http://localhost:6333 --collection shop
+
+\b
+A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URLs;
+all its other columns become the payload, indexed by their type, to filter by.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source")
+@click.option("--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery.")
+@click.option("--url", help="Qdrant server, such as http://localhost:6333.")
+@click.option("--collection", help="Collection on the server.")
+@click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]")
+@click.option("--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:")
+@click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
+@click.option("--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes.")
+@click.option("--gpus-per-worker", type=float, default=0, show_default=True, help="GPU share of each.")
+@click.option("--ray-address", help="A running Ray cluster; by default one is started here.")
+@click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
+@click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
+@one_line_errors
+def main(
+    source: str,
+    gallery: Path | None,
+    url: str | None,
+    collection: str | None,
+    api_key: str | None,
+    model: str,
+    inverter: str | None,
+    pseudo_words: bool,
+    precision: str | None,
+    workers: int,
+    gpus_per_worker: float,
+    ray_address: str | None,
+    allow_urls: bool,
+    rejects: Path | None,
+) -> None:
+    """Embed the images of SOURCE (folder, glob or manifest) into a Qdrant gallery.
+
+    Bad files are listed in rejects.jsonl and never stop the run. Running twice changes nothing:
+    images that the gallery holds as they are, are skipped.
+    """
+    server = _server(gallery, url, collection, api_key)
+    listed = read_source(source)
+    choice, spec = _choose(model, inverter, precision, pseudo_words, listed.index_types())
+    reject_path = rejects or (gallery / "rejects.jsonl" if gallery else Path("rejects.jsonl"))
+    with _open(gallery, server, spec) as target, quiet_ray(ray_address), _progress() as progress:
+        task = progress.add_task("images", total=len(listed.items))
+        outcome = run(
+            listed.items,
+            target,
+            choice,
+            server=server,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            allow_urls=allow_urls,
+            advance=lambda count: progress.update(task, advance=count),
+        )
+    _conclude(outcome, listed, reject_path)
+
+
+def _server(
+    gallery: Path | None, url: str | None, collection: str | None, api_key: str | None
+) -> ServerAddress | None:
+    if (gallery is None) == (url is None) or (url is None) != (collection is None):
+        raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
+    if url is None or collection is None:
+        return None
+    return ServerAddress(url=url, collection=collection, api_key=api_key)
+
+
+def _choose(
+    model: str,
+    inverter: str | None,
+    precision: str | None,
+    pseudo_words: bool,
+    indexes: dict[str, IndexType],
+) -> tuple[ModelChoice, GallerySpec]:
+    """Loads the model once, to know its fingerprint; the workers load their own."""
+    from fti_qdrant.composer import Composer
+    from fti_qdrant.references import inverter_hash
+
+    composer = Composer.load(model, inverter, precision=precision)
+    words = None
+    if pseudo_words:
+        if composer.inverter is None:
+            raise BadManifest(f"--pseudo-words with {model!r} needs --inverter")
+        words = WordsSpec(
+            inverter=inverter_hash(composer.inverter),
+            topk=composer.inverter.topk,
+            token_dim=composer.backbone.token_dim,
+        )
+    backbone = composer.backbone
+    spec = GallerySpec(fingerprint=backbone.fingerprint, indexes=indexes, words=words)
+    return ModelChoice(model, inverter, precision, backbone.preprocess), spec
+
+
+@contextmanager
+def _open(gallery: Path | None, server: ServerAddress | None, spec: GallerySpec) -> Iterator[Gallery]:
+    """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
+    opened: EdgeGallery | ServerGallery
+    if gallery is not None:
+        try:
+            opened = EdgeGallery.open(gallery)
+        except GalleryNotFound:
+            opened = EdgeGallery.create(gallery, spec)
+    else:
+        assert server is not None
+        client = connect(server.url, server.api_key)
+        try:
+            opened = ServerGallery.open(client, server.collection)
+        except GalleryNotFound:
+            opened = ServerGallery.create(client, server.collection, spec)
+    try:
+        opened.spec.check_model(spec.fingerprint, opened.name)
+        opened.spec.check_words(spec.words, opened.name)
+        yield opened
+    finally:
+        opened.close()
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def _conclude(outcome: Outcome, listed: Source, path: Path) -> None:
+    outcome.images += len(listed.rejects)
+    outcome.rejects = [*listed.rejects, *outcome.rejects]
+    _write_rejects(path, outcome.rejects)
+    click.echo(outcome.line())
+    if outcome.rejects:
+        click.echo(f"rejected files are listed in {path}")
+    if outcome.images and not outcome.stored and not outcome.unchanged:
+        first = outcome.rejects[0]
+        raise BadManifest(f"no image could be stored; the first one: {first.reason}")
+
+
+def _write_rejects(path: Path, rejects: list[Reject]) -> None:
+    """Rewrites the list of this run; no rejects, no file."""
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return
+    lines = [json.dumps({"uri": one.uri, "reason": one.reason}) for one in rejects]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
