@@ -21,9 +21,7 @@ def load_open_clip(name: str) -> tuple[nn.Module, Any]:
     if pretrained is not None:
         check_activation(architecture, pretrained)
     try:
-        model = open_clip.create_model(
-            architecture, pretrained=pretrained, require_pretrained=True
-        )
+        model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
         return model, open_clip.get_tokenizer(architecture)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -47,6 +45,12 @@ def split_name(name: str) -> tuple[str, str | None]:
         known = ", ".join(f"{architecture}/{tag}" for tag in tags) or "none known"
         raise UnsupportedModel(f"model {name!r} names no weights; choose one of: {known}")
     return architecture, pretrained
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of a model on this disk, or None for models from elsewhere."""
+    loaded, _ = split_name(name)
+    return Path(loaded.removeprefix("local-dir:")) if loaded.startswith("local-dir:") else None
 
 
 def check_activation(architecture: str, pretrained: str) -> None:

@@ -60,8 +60,10 @@ class TextTower(nn.Module):
         """``d``, the size of the joint embedding."""
         if isinstance(self.text_projection, nn.Linear):
             return int(self.text_projection.out_features)
-        return int(self.text_projection.shape[1]) if self.text_projection is not None else (
-            self.token_dim
+        return (
+            int(self.text_projection.shape[1])
+            if self.text_projection is not None
+            else (self.token_dim)
         )
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:

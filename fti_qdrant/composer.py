@@ -148,9 +148,7 @@ class Composer:
         images = _mean_by_query(references)
         return Composed(F.normalize(mix(images, encoded), dim=-1), tokens.truncated)
 
-    def _with_words(
-        self, references: References, texts: Sequence[str], method: str
-    ) -> Composed:
+    def _with_words(self, references: References, texts: Sequence[str], method: str) -> Composed:
         words = references.words
         if words is None:
             raise BadQuery(

@@ -98,9 +98,7 @@ def _logic(key: str, condition: Any, path: str) -> tuple[str, models.Filter]:
     fits = isinstance(condition, Sequence) and not isinstance(condition, str) and condition
     if not fits or not all(isinstance(part, Mapping) and part for part in condition):
         raise BadFilter(f"{path}: takes a list of filters, got {condition!r}")
-    parts: list[Any] = [
-        _group(part, f"{path}[{index}]") for index, part in enumerate(condition)
-    ]
+    parts: list[Any] = [_group(part, f"{path}[{index}]") for index, part in enumerate(condition)]
     return key, models.Filter(must=parts) if key == "and" else models.Filter(should=parts)
 
 
@@ -168,8 +166,9 @@ def _any_of(key: str, values: Any, path: str) -> Any:
 
 
 def _range(key: str, bounds: dict[str, Any], path: str) -> models.FieldCondition:
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool)
-           for value in bounds.values()):
+    if all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in bounds.values()
+    ):
         for name, value in bounds.items():
             _check_number(value, f"{path}.{name}")
         return models.FieldCondition(key=key, range=models.Range(**bounds))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from fti_qdrant.errors import CheckpointError, FtiError
@@ -17,7 +19,8 @@ def load_inverter(source: str) -> Inverter:
     if path.exists() and not (path / "config.json").is_file():
         raise CheckpointError(f"{source!r} holds no config.json; pass a folder made by fti-train")
     try:
-        return Inverter.from_pretrained(source, strict=True).float().eval()
+        with redirect_stdout(io.StringIO()):  # the hub's mixin prints what it does
+            return Inverter.from_pretrained(source, strict=True).float().eval()
     except FtiError:
         raise
     except Exception as error:  # hub, safetensors and torch each have their own

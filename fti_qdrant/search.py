@@ -14,13 +14,20 @@ from torch import Tensor
 
 from fti_qdrant.composer import Composer, References
 from fti_qdrant.errors import BadFilter, BadQuery
-from fti_qdrant.explain import Explanation, explain_words
+from fti_qdrant.explain import Explainer, Explanation
 from fti_qdrant.filters import FilterLike, as_filter, both, field_keys
-from fti_qdrant.gallery import EdgeGallery, Gallery, ScoredPoint, ServerGallery, VectorQuery, connect
+from fti_qdrant.gallery import (
+    EdgeGallery,
+    Gallery,
+    ScoredPoint,
+    ServerGallery,
+    VectorQuery,
+    connect,
+)
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
 from fti_qdrant.hits import Hit, Hits, Query, Reference
-from fti_qdrant.inverter import PseudoWords
 from fti_qdrant.images import LoadedImage
+from fti_qdrant.inverter import PseudoWords
 from fti_qdrant.references import ReadQuery, invert, read
 
 
@@ -38,6 +45,7 @@ class ComposedSearch:
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self._explainer = Explainer(composer.backbone)
 
     @staticmethod
     def open(
@@ -163,11 +171,13 @@ class ComposedSearch:
         Raises BadQuery where no inverter is loaded; otherwise as ``query``.
         """
         asked = Query(image=image, text="?")
-        references = invert(read([asked], self.gallery, self.allow_urls), self.composer, self.gallery)
+        references = invert(
+            read([asked], self.gallery, self.allow_urls), self.composer, self.gallery
+        )
         found = references[0].words
         if found is None:
             raise BadQuery("explain needs an inverter; pass inverter=... when opening the gallery")
-        return explain_words(self.composer, found, words)
+        return self._explainer.explain(found, words)
 
     def close(self) -> None:
         """Closes the gallery."""

@@ -62,9 +62,11 @@ class Vocabulary:
             start, end = (tokenizer.sot_token_id,), tokenizer.eot_token_id
             return Vocabulary(tokenizer.encode, start, end, 0, context_length)
         wrapped = tokenizer.tokenizer
-        start = (wrapped.bos_token_id,) if wrapped.build_inputs_with_special_tokens([])[
-            :1
-        ] == [wrapped.bos_token_id] else ()
+        start = (
+            (wrapped.bos_token_id,)
+            if wrapped.build_inputs_with_special_tokens([])[:1] == [wrapped.bos_token_id]
+            else ()
+        )
 
         def encode(text: str) -> list[int]:
             return list(wrapped.encode(tokenizer.clean_fn(text), add_special_tokens=False))

@@ -38,6 +38,6 @@ def one_line_errors(command: F) -> F:
 
 def _leave(message: str, code: int) -> None:
     if os.environ.get(DEBUG):
-        raise  # noqa: PLE0704  (called from an except block)
+        raise
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(code)

@@ -33,7 +33,12 @@ COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
 @click.option("--url", help="Qdrant server, such as http://localhost:6333.")
 @click.option("--collection", help="Collection on the server.")
 @click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]")
-@click.option("--image", "images", multiple=True, help="Reference picture, or the id of a stored one; may be repeated.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    help="Reference picture, or the id of a stored one; may be repeated.",
+)
 @click.option("--text", help="What should be different; alone, what to look for.")
 @click.option("--filter", "filter_json", help='On the payload, JSON: {"price": {"lt": 50}}.')
 @click.option("--limit", type=int, default=10, show_default=True, help="Most hits.")

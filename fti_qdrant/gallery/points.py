@@ -155,6 +155,8 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
 def check_vector(vector: np.ndarray, dim: int, label: str) -> None:
     """Raises ModelMismatch unless ``vector`` is ``[dim]``, finite and not zero."""
     if vector.shape != (dim,):
-        raise ModelMismatch(f"{label}: a vector of shape {vector.shape}; the gallery wants ({dim},)")
+        raise ModelMismatch(
+            f"{label}: a vector of shape {vector.shape}; the gallery wants ({dim},)"
+        )
     if not np.isfinite(vector).all() or not vector.any():
         raise ModelMismatch(f"{label}: the vector is zero or holds NaN; the model is broken")

@@ -11,6 +11,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fti_ingest.pipeline import ModelChoice, Outcome, quiet_ray, run
+from fti_ingest.sinks import ServerAddress
+from fti_ingest.source import Reject, Source, read_source
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.errors import BadManifest, GalleryNotFound
 from fti_qdrant.gallery import (
@@ -22,9 +25,6 @@ from fti_qdrant.gallery import (
     WordsSpec,
     connect,
 )
-from fti_ingest.pipeline import ModelChoice, Outcome, quiet_ray, run
-from fti_ingest.sinks import ServerAddress
-from fti_ingest.source import Reject, Source, read_source
 
 EPILOG = """\b
 Examples:
@@ -45,12 +45,22 @@ all its other columns become the payload, indexed by their type, to filter by.
 @click.option("--url", help="Qdrant server, such as http://localhost:6333.")
 @click.option("--collection", help="Collection on the server.")
 @click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]")
-@click.option("--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:")
+@click.option(
+    "--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:"
+)
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
-@click.option("--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes.")
-@click.option("--gpus-per-worker", type=float, default=0, show_default=True, help="GPU share of each.")
+@click.option(
+    "--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture."
+)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
+)
+@click.option(
+    "--gpus-per-worker", type=float, default=0, show_default=True, help="GPU share of each."
+)
 @click.option("--ray-address", help="A running Ray cluster; by default one is started here.")
 @click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
@@ -132,7 +142,9 @@ def _choose(
 
 
 @contextmanager
-def _open(gallery: Path | None, server: ServerAddress | None, spec: GallerySpec) -> Iterator[Gallery]:
+def _open(
+    gallery: Path | None, server: ServerAddress | None, spec: GallerySpec
+) -> Iterator[Gallery]:
     """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
     opened: EdgeGallery | ServerGallery
     if gallery is not None:

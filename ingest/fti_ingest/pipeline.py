@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from fti_ingest.sinks import ServerAddress, ServerWriter, points
+from fti_ingest.source import Item, Reject
+from fti_ingest.stages import UNCHANGED, Batch, Decoder, Embedder
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery, GallerySpec
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import Preprocess
-from fti_ingest.sinks import ServerAddress, ServerWriter, points
-from fti_ingest.source import Item, Reject
-from fti_ingest.stages import UNCHANGED, Batch, Decoder, Embedder
 
 DECODE_BATCH = 32
 EMBED_BATCH = 64
@@ -154,7 +154,12 @@ def _stream(
     dataset = dataset.map_batches(decoder, batch_size=DECODE_BATCH)
     dataset = dataset.map_batches(
         Embedder,
-        fn_constructor_args=(choice.model, choice.inverter, spec.words is not None, choice.precision),
+        fn_constructor_args=(
+            choice.model,
+            choice.inverter,
+            spec.words is not None,
+            choice.precision,
+        ),
         batch_size=EMBED_BATCH,
         compute=ActorPoolStrategy(size=workers),
         num_gpus=gpus_per_worker or None,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from fti_ingest.stages import Batch
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec, ServerGallery, connect
 from fti_qdrant.gallery.points import IMAGE_VECTOR
-from fti_ingest.stages import Batch
 
 
 class ServerAddress(BaseModel):

@@ -17,7 +17,24 @@ from fti_qdrant.gallery.points import OURS, IndexType, Payload, point_id
 IMAGE_COLUMN = "image"
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .ico .jp2".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".avif",
+        ".ico",
+        ".jp2",
+    ]
 )
 
 
@@ -115,7 +132,9 @@ def _read_manifest(path: Path) -> Source:
         elif OURS in row:
             raise BadManifest(f"{where}: the column {OURS!r} is reserved; rename it")
         elif image in items:
-            rejects.append(Reject(image, f"{where}: the image is listed twice; the first one counts"))
+            rejects.append(
+                Reject(image, f"{where}: the image is listed twice; the first one counts")
+            )
         else:
             payload = {
                 name: plain

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from fti_qdrant.errors import CheckpointError
 
 
-def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+def save(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+) -> None:
     """Writes weights, optimizer state and facts; an interrupted write leaves the old file."""
     tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():

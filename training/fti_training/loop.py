@@ -77,9 +77,12 @@ class Loop:
         if not self.checkpoint_path.exists():
             return 0
         facts = checkpoint.load(self.checkpoint_path, self.module, self.optimizer)
-        if facts["identity"] != self.identity:
+        then = facts["identity"]
+        changed = [name for name, value in self.identity.items() if then.get(name) != value]
+        if changed:
+            told = ", ".join(f"{name} was {then.get(name)}" for name in changed)
             raise CheckpointError(
-                f"{self.checkpoint_path} belongs to another config ({facts['identity']}); "
+                f"{self.checkpoint_path} belongs to a run with other settings ({told}); "
                 "train into another folder, or delete it to start anew"
             )
         return int(facts["step"])

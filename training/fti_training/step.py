@@ -93,7 +93,8 @@ class InverterStep:
             self.prompts.attributes_in_words(attributes), chosen.subject
         )
         pseudo_attributes = self.backbone.text_features(
-            self.prompts.subject_in_words(subjects, chosen.counts.tolist()), chosen.used_attributes()
+            self.prompts.subject_in_words(subjects, chosen.counts.tolist()),
+            chosen.used_attributes(),
         )
         real = self._real_sentences(split)
         return tri_wise(real, pseudo_subject.float(), pseudo_attributes.float(), composed[rows])

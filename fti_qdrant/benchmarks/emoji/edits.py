@@ -29,7 +29,22 @@ UNSEEN_WORDINGS = {
 }
 """Wordings that no training caption contains."""
 
-UNSEEN_WORDS = frozenset("the is has have changed become turned person skin hair view its".split())
+UNSEEN_WORDS = frozenset(
+    [
+        "the",
+        "is",
+        "has",
+        "have",
+        "changed",
+        "become",
+        "turned",
+        "person",
+        "skin",
+        "hair",
+        "view",
+        "its",
+    ]
+)
 """Words of these wordings, kept out of the random words that training puts into captions."""
 
 

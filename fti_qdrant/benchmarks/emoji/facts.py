@@ -27,23 +27,57 @@ JOINER, VARIATION = 0x200D, 0xFE0F
 
 COLOURS = {
     "heart": {
-        **{0x2764: "red", 0x1F9E1: "orange", 0x1F49B: "yellow", 0x1F49A: "green"},
-        **{0x1F499: "blue", 0x1FA75: "light blue", 0x1F49C: "purple", 0x1F90E: "brown"},
-        **{0x1F5A4: "black", 0x1FA76: "grey", 0x1F90D: "white", 0x1FA77: "pink"},
+        0x2764: "red",
+        0x1F9E1: "orange",
+        0x1F49B: "yellow",
+        0x1F49A: "green",
+        0x1F499: "blue",
+        0x1FA75: "light blue",
+        0x1F49C: "purple",
+        0x1F90E: "brown",
+        0x1F5A4: "black",
+        0x1FA76: "grey",
+        0x1F90D: "white",
+        0x1FA77: "pink",
     },
     "circle": {
-        **{0x1F534: "red", 0x1F7E0: "orange", 0x1F7E1: "yellow", 0x1F7E2: "green"},
-        **{0x1F535: "blue", 0x1F7E3: "purple", 0x1F7E4: "brown", 0x26AB: "black"},
+        0x1F534: "red",
+        0x1F7E0: "orange",
+        0x1F7E1: "yellow",
+        0x1F7E2: "green",
+        0x1F535: "blue",
+        0x1F7E3: "purple",
+        0x1F7E4: "brown",
+        0x26AB: "black",
         0x26AA: "white",
     },
     "square": {
-        **{0x1F7E5: "red", 0x1F7E7: "orange", 0x1F7E8: "yellow", 0x1F7E9: "green"},
-        **{0x1F7E6: "blue", 0x1F7EA: "purple", 0x1F7EB: "brown", 0x2B1B: "black"},
+        0x1F7E5: "red",
+        0x1F7E7: "orange",
+        0x1F7E8: "yellow",
+        0x1F7E9: "green",
+        0x1F7E6: "blue",
+        0x1F7EA: "purple",
+        0x1F7EB: "brown",
+        0x2B1B: "black",
         0x2B1C: "white",
     },
     "book": {0x1F4D5: "red", 0x1F4D7: "green", 0x1F4D8: "blue", 0x1F4D9: "orange"},
 }
-HOURS = "one two three four five six seven eight nine ten eleven twelve".split()
+HOURS = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 CLOCKS = {
     **{0x1F550 + n: f"{hour} o'clock" for n, hour in enumerate(HOURS)},
     **{0x1F55C + n: f"half past {hour}" for n, hour in enumerate(HOURS)},
@@ -79,10 +113,15 @@ class Emoji:
         return [value for facet, value in self.facets.items() if facet != "gender"]
 
     @property
+    def scene(self) -> str:
+        """The sequence without skin tones, so that mixed couples stand together too."""
+        return "-".join(f"{point:x}" for point in _points(self.key) if point not in TONES)
+
+    @property
     def is_combination(self) -> bool:
         """Whether at least two facets, skin tones of several people included, are combined."""
         tones = sum(point in TONES for point in _points(self.key))
-        return "tone" not in self.facets and tones > 1 or len(self.facets) > 1
+        return ("tone" not in self.facets and tones > 1) or len(self.facets) > 1
 
     @property
     def held_out(self) -> bool:
@@ -100,8 +139,11 @@ def all_emoji() -> tuple[Emoji, ...]:
     for characters, entry in cldr.EMOJI_DATA.items():
         if entry["status"] in (cldr.STATUS["component"], cldr.STATUS["fully_qualified"]):
             names.setdefault(key_of(characters), entry["en"])
-    signed = {tuple(p for p in _points(key) if p not in GENDER_SIGNS and p not in TONES)
-              for key in names if GENDER_SIGNS.keys() & set(_points(key))}
+    signed = {
+        tuple(p for p in _points(key) if p not in GENDER_SIGNS and p not in TONES)
+        for key in names
+        if GENDER_SIGNS.keys() & set(_points(key))
+    }
     groups = _groups()
     return tuple(_read(key, names[key], groups, signed) for key in sorted(names))
 
@@ -153,7 +195,7 @@ def _facets(points: list[int], signed: set[tuple[int, ...]]) -> Iterator[tuple[s
         yield "gender", signs[0]
     elif len(people) == 1 and not signs and not _is_group(points):
         yield "gender", people[0]
-    elif not people and not signs and bare + (JOINER,) in signed:
+    elif not people and not signs and (*bare, JOINER) in signed:
         yield "gender", "person"
     tones = {TONES[point] for point in points if point in TONES}
     if len(tones) == 1:

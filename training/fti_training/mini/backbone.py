@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -38,18 +39,22 @@ def wrap(model: nn.Module, name: str = "mini") -> Backbone:
 
 
 def train_backbone(
-    config: MiniConfig, model: nn.Module, data: TrainingSet, folder: Path, probe: Loop.probe
+    config: MiniConfig,
+    model: nn.Module,
+    data: TrainingSet,
+    folder: Path,
+    probe: Callable[[], Parts],
 ) -> None:
     """Trains ``model`` in place, resuming from ``folder``."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).requires_grad_(True).train()
     backbone = wrap(model).requires_grad_(True)
     captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
-    batches = _Batches(data, config)
+    batches = data.numbered_batches(config.batch, config.seed)
 
     def step(number: int) -> tuple[Tensor, Parts]:
         captioner.rng.seed(f"{config.seed}/captions/{number}")
-        chosen = batches[number]
+        chosen = batches(number)
         lines = [captioner.tokens(data.emoji[index]) for index in chosen]
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
         generator = torch.Generator().manual_seed(number)
@@ -68,7 +73,7 @@ def train_backbone(
         optimizer=_optimizer(model, config),
         schedule=Schedule(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
         every=config.checkpoint_every,
-        identity=config.model_dump(include=BACKBONE_FIELDS),
+        identity=config.model_dump(include=BACKBONE_FIELDS, exclude_none=True),
         probe=probe,
     )
     with sdpa_kernel(SDPBackend.MATH):  # on a CPU, short sequences: a quarter faster than flash
@@ -76,8 +81,12 @@ def train_backbone(
     model.requires_grad_(False).eval()
 
 
-BACKBONE_FIELDS = {name for name in MiniConfig.model_fields if not name.startswith("inverter")}
-"""The part of the config that a backbone checkpoint depends on."""
+BACKBONE_FIELDS = {
+    name
+    for name in MiniConfig.model_fields
+    if not name.startswith("inverter") and name != "checkpoint_every"
+}
+"""The settings that the backbone's weights depend on."""
 
 
 def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
@@ -86,21 +95,6 @@ def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
     (folder / "open_clip_config.json").write_text(json.dumps(config.open_clip(), indent=2) + "\n")
     halves = {name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(halves, folder / "open_clip_model.safetensors")
-
-
-class _Batches:
-    """Batch number n of the endless sequence, reached by counting up: resume fast-forwards."""
-
-    def __init__(self, data: TrainingSet, config: MiniConfig):
-        self.stream = data.batches(config.batch, random.Random(config.seed))
-        self.next = 0
-
-    def __getitem__(self, number: int) -> list[int]:
-        while True:
-            batch = next(self.stream)
-            self.next += 1
-            if self.next > number:
-                return batch
 
 
 def _optimizer(model: nn.Module, config: MiniConfig) -> torch.optim.Optimizer:

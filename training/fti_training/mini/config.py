@@ -30,6 +30,9 @@ class MiniConfig(BaseModel):
     inverter_warmup: PositiveInt = 20
     inverter_weight_decay: float = 0.01
 
+    pictures: PositiveInt | None = None
+    """Most emoji of each artwork, for a quick trial; None takes all."""
+
     autocast: bool = True
     checkpoint_every: PositiveInt = 200
 

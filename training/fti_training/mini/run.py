@@ -1,0 +1,122 @@
+"""``fti-train mini`` from end to end: pictures -> backbone -> inverter -> figures -> card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fti_qdrant.backbone import Backbone
+from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS, edits
+from fti_qdrant.composer import METHODS, Composer
+from fti_qdrant.errors import FtiError
+from fti_qdrant.explain import WORDS_FILE
+from fti_qdrant.inverter import Inverter
+from fti_qdrant.inverter_loading import load_inverter
+from fti_training.loop import Parts
+from fti_training.mini import evaluate
+from fti_training.mini.backbone import fresh_clip, save_open_clip, train_backbone, wrap
+from fti_training.mini.card import write_card
+from fti_training.mini.config import MiniConfig
+from fti_training.mini.inverter import train_inverter
+from fti_training.mini.pictures import Pictures, TrainingSet, draw_all
+
+CHECKPOINTS = "checkpoints"
+"""Subfolder of the output with what resume needs; not part of the model."""
+
+GALLERY_ARTWORK = "twemoji"
+
+Figures = dict[str, dict[str, dict[str, float]]]
+"""Question -> method -> measure -> value."""
+
+
+@dataclass(frozen=True)
+class Mini:
+    """A trained mini model in a folder, ready for ``Composer.load("local-dir:...")``."""
+
+    folder: Path
+    composer: Composer
+
+    @staticmethod
+    def load(folder: Path) -> Mini:
+        """Raises UnsupportedModel or CheckpointError where the folder is not complete."""
+        backbone = Backbone.load(f"local-dir:{folder}")
+        return Mini(folder, Composer(backbone, load_inverter(str(folder / "inverter"))))
+
+
+def train_mini(config: MiniConfig, out: Path) -> Figures:
+    """Trains whatever is not trained yet, writes the model and its card, returns the figures."""
+    model = fresh_clip(config)
+    data = TrainingSet(wrap(model).preprocess, config.pictures)
+    shown = draw_all(GALLERY_ARTWORK, wrap(model).preprocess, config.pictures)
+    checkpoints = out / CHECKPOINTS
+    if not any(edit.target.held_out for edit in edits(shown.emoji)):
+        raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
+
+    def probe_backbone() -> Parts:
+        model.eval()
+        with torch.inference_mode():
+            figures = probe_text(wrap(model), shown)
+        model.train()
+        return figures
+
+    train_backbone(config, model, data, checkpoints, probe_backbone)
+    save_open_clip(config, model, out)
+    write_words(out, data)
+    backbone = Backbone.load(f"local-dir:{out}")
+
+    def probe_inverter(inverter: Inverter) -> Parts:
+        with torch.inference_mode():
+            return probe_composed(Composer(backbone, inverter), shown)
+
+    inverter = train_inverter(config, backbone, data, checkpoints, probe_inverter)
+    inverter.half().save_pretrained(out / "inverter")
+    (out / "inverter" / "README.md").unlink(missing_ok=True)
+    figures = measure(Mini.load(out).composer, shown)
+    (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_card(out, config, figures)
+    return figures
+
+
+def write_words(folder: Path, data: TrainingSet) -> None:
+    """The words that the model has read, for explanations."""
+    words = {word for emoji in data.distinct for word in emoji.name.lower().split()}
+    known = sorted(word for word in words if word.isalpha() and len(word) > 2)
+    (folder / WORDS_FILE).write_text("\n".join(known) + "\n", encoding="utf-8")
+
+
+def measure(composer: Composer, shown: Pictures) -> Figures:
+    """Every figure of the model card, all on combinations that were held out of training."""
+    gallery = evaluate.embed(composer.backbone, shown)
+    asked = evaluate.held_out_edits(gallery)
+    backbone = composer.backbone
+    return {
+        "text to image": {"text": evaluate.text_to_image(backbone, gallery)},
+        "known wordings": {
+            **evaluate.composed(composer, gallery, asked, METHODS),
+            "true name": evaluate.named_edits(backbone, gallery, asked),
+        },
+        "unseen wordings": evaluate.composed(composer, gallery, asked, METHODS, UNSEEN_WORDINGS),
+    }
+
+
+def probe_text(backbone: Backbone, shown: Pictures) -> Parts:
+    """For the log of the backbone's training."""
+    gallery = evaluate.embed(backbone, shown)
+    named = evaluate.named_edits(backbone, gallery, evaluate.held_out_edits(gallery))
+    flat = {f"named_{measure}": value for measure, value in named.items()}
+    return {**evaluate.text_to_image(backbone, gallery), **flat}
+
+
+def probe_composed(composer: Composer, shown: Pictures) -> Parts:
+    """For the log of the inverter's training."""
+    gallery = evaluate.embed(composer.backbone, shown)
+    asked = evaluate.held_out_edits(gallery)
+    figures = evaluate.composed(composer, gallery, asked, ("fti", "subject"))
+    return {
+        f"{method}_{measure}": value
+        for method, measures in figures.items()
+        for measure, value in measures.items()
+    }
