@@ -18,6 +18,9 @@ from fti_qdrant.fingerprint import Fingerprint, weights_hash
 from fti_qdrant.images import Preprocess
 from fti_qdrant.tokens import Tokens, Vocabulary
 
+LENGTH_GROUPS, LEAST_GROUP = 4, 16
+"""A batch of prompts is encoded in so many groups of like length, if each has this many."""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -55,7 +58,9 @@ class Backbone(nn.Module):
         token_dim: ``t``, width of the text encoder's token embeddings.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, name: str, precision: str = "fp32"):
+    visual: Any
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, precision: str = "fp32"):
         """Wraps an open_clip model; see ``Backbone.load`` for models by name.
 
         Raises:
@@ -144,9 +149,18 @@ class Backbone(nn.Module):
             words: ``[N, t]``, one row for each place, in the order of the places.
 
         Runs over the shortest context that holds the longest prompt where the tower is causal:
-        what stands after the end-of-text token cannot reach it, so the result is the same.
+        what stands after the end-of-text token cannot reach it, so the result is the same. A
+        large batch goes in groups of like length, so that one long prompt does not stretch all.
         """
-        return self.text(tokens.to(self.device), words)
+        tokens = tokens.to(self.device)
+        if not self.text.causal or len(tokens) < LENGTH_GROUPS * LEAST_GROUP:
+            return self.text(tokens, words)
+        by_length = tokens.ends.argsort()
+        features = []
+        for group in by_length.chunk(LENGTH_GROUPS):
+            chosen, places = tokens.select(group)
+            features.append(self.text(chosen, None if words is None else words[places]))
+        return torch.cat(features)[by_length.argsort()]
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -162,11 +176,13 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _preprocess_of(visual: nn.Module) -> Preprocess:
+def _preprocess_of(visual: Any) -> Preprocess:
     config = visual.preprocess_cfg
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise UnsupportedModel(f"input of {height} x {width} pixels; only square inputs work")
-    mean, std = (tuple(float(value) for value in config[key]) for key in ("mean", "std"))
+    red, green, blue = map(float, config["mean"])
+    std_red, std_green, std_blue = map(float, config["std"])
+    mean, std = (red, green, blue), (std_red, std_green, std_blue)
     return Preprocess(int(height), mean, std)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor, nn
@@ -31,9 +33,17 @@ class TextTower(nn.Module):
     (``CustomTextCLIP``). Both hold the same tensors by the same names.
     """
 
+    token_embedding: nn.Embedding
+    positional_embedding: nn.Parameter
+    transformer: Any
+    ln_final: nn.LayerNorm
+    text_projection: nn.Linear | nn.Parameter | None
+    attn_mask: Tensor | None
+
     def __init__(self, model: nn.Module):
+        """Raises UnsupportedModel where the text tower is not CLIP's own."""
         super().__init__()
-        tower = getattr(model, "text", model)
+        tower: Any = getattr(model, "text", model)
         custom = tower is not model
         if custom and not isinstance(tower, TextTransformer):
             raise UnsupportedModel(
@@ -58,13 +68,11 @@ class TextTower(nn.Module):
     @property
     def dim(self) -> int:
         """``d``, the size of the joint embedding."""
+        if self.text_projection is None:
+            return self.token_dim
         if isinstance(self.text_projection, nn.Linear):
-            return int(self.text_projection.out_features)
-        return (
-            int(self.text_projection.shape[1])
-            if self.text_projection is not None
-            else (self.token_dim)
-        )
+            return self.text_projection.out_features
+        return int(self.text_projection.shape[1])
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalised."""
@@ -75,13 +83,15 @@ class TextTower(nn.Module):
             places = (tokens.rows, tokens.columns)
             x = x.index_put(places, words.to(x.dtype))
         x = x + self.positional_embedding[:length].to(x.dtype)
-        mask = self.attn_mask[:length, :length] if self.causal else None
-        x = self.transformer(x, attn_mask=mask.to(x.dtype) if mask is not None else None)
-        pooled = self.ln_final(x[self._pool_index(tokens, length)])
+        mask = self.attn_mask
+        if mask is not None:
+            mask = mask[:length, :length].to(x.dtype)
+        x = self.transformer(x, attn_mask=mask)
+        pooled: Tensor = self.ln_final(x[self._pool_index(tokens, length)])
         if self.text_projection is None:
             return pooled
         if isinstance(self.text_projection, nn.Linear):
-            return self.text_projection(pooled)
+            return pooled @ self.text_projection.weight.T + self.text_projection.bias
         return pooled @ self.text_projection
 
     @property

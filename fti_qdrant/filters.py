@@ -23,13 +23,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, Union
+from typing import Any
 
 from qdrant_client import models
 
 from fti_qdrant.errors import BadFilter
 
-FilterLike = Union[Mapping[str, Any], models.Filter]
+FilterLike = Mapping[str, Any] | models.Filter
 
 RANGE = ("lt", "lte", "gt", "gte")
 OPERATORS = ("eq", "ne", "in", "not_in", *RANGE, "exists")

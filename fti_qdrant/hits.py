@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.images import ImageSource
 
-Reference = Union[ImageSource, uuid.UUID]
+Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
 
 

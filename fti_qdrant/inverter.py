@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.errors import ModelMismatch
+from fti_qdrant.fingerprint import weights_hash
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ class Inverter(
     def for_backbone(backbone: Backbone, **options: float) -> Inverter:
         """A fresh inverter of the backbone's sizes."""
         return Inverter(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Identifies the weights as they are at first use."""
+        return weights_hash(self.state_dict().items())
 
     def forward(self, features: ImageFeatures) -> PseudoWords:
         """``g [B, d]`` and ``p [B, 1+P, w]`` -> subject and attribute tokens."""

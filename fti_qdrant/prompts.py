@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fti_qdrant.tokens import Tokens, Vocabulary
+from fti_qdrant.tokens import Fixed, Tokens, Vocabulary
 
 OPENING, WITH, AND, BUT = "a photo of", "with", "and", "but"
-
-Fixed = list["int | None"]
-"""Token ids that never give way; None marks a pseudo-word's place."""
 
 
 class Prompts:
@@ -36,7 +33,7 @@ class Prompts:
         """
         encoded = [self.vocabulary.encode(text) for text in texts]
         prompts = [
-            (self._references(images) + (self.but if text else []), text)
+            ([*self._references(images), *(self.but if text else [])], text)
             for images, text in zip(counts, encoded)
         ]
         return self.vocabulary.assemble(prompts)
@@ -46,7 +43,7 @@ class Prompts:
 
         Raises PromptTooLong where the real words leave no room.
         """
-        prompts = [
+        prompts: list[tuple[Fixed, list[int]]] = [
             ([*self.opening, *self.vocabulary.encode(subject), *self.with_, *[None] * count], [])
             for subject, count in zip(subjects, counts)
         ]

@@ -6,6 +6,7 @@ picture being read.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,10 @@ from torch import Tensor
 
 from fti_qdrant.composer import PSEUDO_WORD_METHODS, Composer, References
 from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
-from fti_qdrant.fingerprint import weights_hash
 from fti_qdrant.gallery import Gallery, StoredImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.words import unstacked
-from fti_qdrant.hits import Query, stored_id
+from fti_qdrant.hits import Query, Reference, stored_id
 from fti_qdrant.images import LoadedImage, open_image
 from fti_qdrant.inverter import Inverter, PseudoWords
 
@@ -57,16 +57,14 @@ def read(queries: Sequence[Query], gallery: Gallery, allow_urls: bool) -> list[R
             + (f" (nor {len(missing) - 1} more)" if missing[1:] else "")
             + "; pass the id of a hit, or a picture"
         )
-    return [
-        ReadQuery(
-            query,
-            tuple(
-                stored[one] if (one := stored_id(ref)) else open_image(ref, allow_urls=allow_urls)
-                for ref in query.references
-            ),
-        )
-        for query in queries
-    ]
+
+    def source(reference: Reference) -> LoadedImage | StoredImage:
+        id = stored_id(reference)
+        if id is not None or isinstance(reference, uuid.UUID):
+            return stored[str(id)]
+        return open_image(reference, allow_urls=allow_urls)
+
+    return [ReadQuery(query, tuple(map(source, query.references))) for query in queries]
 
 
 def invert(queries: Sequence[ReadQuery], composer: Composer, gallery: Gallery) -> list[References]:
@@ -97,20 +95,13 @@ def words_of(image: StoredImage, inverter: Inverter | None, gallery: Gallery) ->
             f"gallery {gallery.name} stores no pseudo-words for image {image.id}; pass the picture "
             "itself, use composer='sum', or ingest with --pseudo-words"
         )
-    if inverter is None or inverter_hash(inverter) != gallery.spec.words.inverter:
+    if inverter is None or inverter.weights_hash != gallery.spec.words.inverter:
         raise ModelMismatch(
             f"the pseudo-words in gallery {gallery.name} are of inverter "
             f"{gallery.spec.words.inverter}, and another one is loaded; load that inverter, or "
             "ingest again"
         )
     return unstacked(image.words, int(image.payload[OURS]["r"]))
-
-
-def inverter_hash(inverter: Inverter) -> str:
-    """Hash of the weights, computed once for each inverter."""
-    if not hasattr(inverter, "weights_hash"):
-        inverter.weights_hash = weights_hash(inverter.state_dict().items())
-    return str(inverter.weights_hash)
 
 
 def _of_query(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -290,7 +291,9 @@ def _not_the_reference(read: ReadQuery) -> models.Filter | None:
     if not read.query.exclude_reference or not read.sources:
         return None
     hashes = [source.sha256 for source in read.sources if isinstance(source, LoadedImage)]
-    ids = [source.id for source in read.sources if not isinstance(source, LoadedImage)]
+    ids: list[int | str | uuid.UUID] = [
+        source.id for source in read.sources if not isinstance(source, LoadedImage)
+    ]
     unwanted: list[Any] = []
     if hashes:
         match = models.MatchAny(any=hashes)

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from fti_qdrant.errors import PromptTooLong
 
+Fixed = list[int | None]
+"""Token ids that never give way; None marks a pseudo-word's place."""
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -30,11 +33,29 @@ class Tokens:
     columns: Tensor
     truncated: tuple[bool, ...]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, chosen: Tensor) -> tuple[Tokens, Tensor]:
+        """Some of the prompts, and which of the places (a mask ``[N]``) are theirs."""
+        renumbered = torch.full_like(self.ends, -1)
+        renumbered[chosen] = torch.arange(len(chosen), device=chosen.device)
+        rows = renumbered[self.rows]
+        kept = rows >= 0
+        truncated = tuple(self.truncated[row] for row in chosen.tolist())
+        ids, ends, columns = self.ids[chosen], self.ends[chosen], self.columns[kept]
+        return Tokens(ids, ends, rows[kept], columns, truncated), kept
+
     def to(self, device: torch.device) -> Tokens:
         if self.ids.device == device:
             return self
-        moved = (part.to(device) for part in (self.ids, self.ends, self.rows, self.columns))
-        return Tokens(*moved, self.truncated)
+        return Tokens(
+            self.ids.to(device),
+            self.ends.to(device),
+            self.rows.to(device),
+            self.columns.to(device),
+            self.truncated,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,10 +80,10 @@ class Vocabulary:
     def of(tokenizer: Any, context_length: int) -> Vocabulary:
         """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps."""
         if isinstance(tokenizer, SimpleTokenizer):
-            start, end = (tokenizer.sot_token_id,), tokenizer.eot_token_id
-            return Vocabulary(tokenizer.encode, start, end, 0, context_length)
+            sot, eot = tokenizer.sot_token_id, tokenizer.eot_token_id
+            return Vocabulary(tokenizer.encode, (sot,), eot, 0, context_length)
         wrapped = tokenizer.tokenizer
-        start = (
+        start: tuple[int, ...] = (
             (wrapped.bos_token_id,)
             if wrapped.build_inputs_with_special_tokens([])[:1] == [wrapped.bos_token_id]
             else ()
@@ -77,7 +98,7 @@ class Vocabulary:
         """Plain texts, without pseudo-words."""
         return self.assemble([([], self.encode(text)) for text in texts])
 
-    def assemble(self, prompts: Sequence[tuple[list[int | None], list[int]]]) -> Tokens:
+    def assemble(self, prompts: Sequence[tuple[Fixed, list[int]]]) -> Tokens:
         """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's place.
 
         The free part gives way where the two are longer than the context; the fixed part and
@@ -102,5 +123,8 @@ class Vocabulary:
             ids[row, : len(line)] = torch.tensor([0 if token is None else token for token in line])
             ends.append(len(line) - 1)
             truncated.append(len(free) > room)
-        as_tensor = (torch.tensor(part, dtype=torch.long) for part in (ends, rows, columns))
-        return Tokens(ids, *as_tensor, tuple(truncated))
+        return Tokens(ids, _index(ends), _index(rows), _index(columns), tuple(truncated))
+
+
+def _index(places: list[int]) -> Tensor:
+    return torch.tensor(places, dtype=torch.long)

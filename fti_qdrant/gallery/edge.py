@@ -96,7 +96,8 @@ class EdgeGallery:
         folder = Path(path)
         if not (folder / SPEC_FILE).is_file():
             raise GalleryNotFound(
-                f"no gallery at {str(folder)!r}; make one with: fti-ingest IMAGES --gallery {folder}"
+                f"no gallery at {str(folder)!r}; make one with: "
+                f"fti-ingest IMAGES --gallery {folder}"
             )
         with _locked(folder, make=False) as lock:
             spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,7 +22,7 @@ IMAGE_NAMESPACE = uuid.UUID("5c3f0f9e-7d0b-5a6e-9f3b-2b1a4f7d9c10")
 
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
 Payload = dict[str, Any]
-PointId = Union[str, uuid.UUID]
+PointId = str | uuid.UUID
 
 
 def point_id(key: str) -> str:

@@ -150,7 +150,7 @@ class ServerGallery:
         return key in self._fields
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        doomed = [str(one) for one in ids]
+        doomed: list[Any] = [str(one) for one in ids]
         if doomed:
             selector = models.PointIdsList(points=doomed)
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)

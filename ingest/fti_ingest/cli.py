@@ -124,7 +124,6 @@ def _choose(
 ) -> tuple[ModelChoice, GallerySpec]:
     """Loads the model once, to know its fingerprint; the workers load their own."""
     from fti_qdrant.composer import Composer
-    from fti_qdrant.references import inverter_hash
 
     composer = Composer.load(model, inverter, precision=precision)
     words = None
@@ -132,7 +131,7 @@ def _choose(
         if composer.inverter is None:
             raise BadManifest(f"--pseudo-words with {model!r} needs --inverter")
         words = WordsSpec(
-            inverter=inverter_hash(composer.inverter),
+            inverter=composer.inverter.weights_hash,
             topk=composer.inverter.topk,
             token_dim=composer.backbone.token_dim,
         )

@@ -28,7 +28,7 @@ def save(
     save_file(contiguous, fresh, metadata={"facts": json.dumps(facts)})
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fti_qdrant.benchmarks.emoji.facts import Emoji
 
-KNOWN_WORDINGS = {
+Wordings = Mapping[str, tuple[str, ...]]
+"""Facet -> phrases with a ``{value}``."""
+
+KNOWN_WORDINGS: Wordings = {
     "gender": ("as a {value}", "now a {value}", "a {value} instead"),
     "tone": ("with {value}", "now with {value}", "with {value} instead"),
     "hair": ("with {value}", "now with {value}", "with {value} instead"),
@@ -19,7 +22,7 @@ KNOWN_WORDINGS = {
 }
 """Wordings of an edit that the mini model's training used too."""
 
-UNSEEN_WORDINGS = {
+UNSEEN_WORDINGS: Wordings = {
     "gender": ("the person is changed to a {value}", "has become a {value}"),
     "tone": ("the skin is changed to {value}", "has {value}"),
     "hair": ("the hair is changed to {value}", "has {value}"),
@@ -65,7 +68,7 @@ class Edit:
     def value(self) -> str:
         return self.target.facets[self.facet]
 
-    def wording(self, wordings: dict[str, tuple[str, ...]] = KNOWN_WORDINGS) -> str:
+    def wording(self, wordings: Wordings = KNOWN_WORDINGS) -> str:
         """The modification text; which wording, a hash of the two sequences decides."""
         choices = wordings[self.facet]
         digest = hashlib.sha256(f"{self.reference.key}>{self.target.key}".encode()).digest()

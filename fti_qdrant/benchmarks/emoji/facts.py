@@ -135,7 +135,7 @@ def all_emoji() -> tuple[Emoji, ...]:
     """Every emoji that CLDR names and recommends, in order of its key."""
     import emoji as cldr
 
-    names = {}
+    names: dict[str, str] = {}
     for characters, entry in cldr.EMOJI_DATA.items():
         if entry["status"] in (cldr.STATUS["component"], cldr.STATUS["fully_qualified"]):
             names.setdefault(key_of(characters), entry["en"])

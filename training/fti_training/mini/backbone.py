@@ -11,7 +11,6 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fti_qdrant.backbone import Backbone
 from fti_training.loop import Loop, Parts, Schedule
@@ -43,12 +42,16 @@ def train_backbone(
     model: nn.Module,
     data: TrainingSet,
     folder: Path,
-    probe: Callable[[], Parts],
+    probe: Callable[[Backbone], Parts],
 ) -> None:
-    """Trains ``model`` in place, resuming from ``folder``."""
+    """Trains ``model`` in place, resuming from ``folder``.
+
+    Args:
+        probe: figures for the log, of the backbone as it stands at a checkpoint.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).requires_grad_(True).train()
-    backbone = wrap(model).requires_grad_(True)
+    backbone = wrap(model.to(device)).train()
+    model.requires_grad_(True)  # a Backbone freezes what it wraps
     captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
     batches = data.numbered_batches(config.batch, config.seed)
 
@@ -59,12 +62,18 @@ def train_backbone(
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
         generator = torch.Generator().manual_seed(number)
         pixels = shifted(data.pixels[chosen], generator).to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=config.autocast):
+        with config.autocast(device):
             images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
             texts = backbone.text_features(tokens)
-        scale = model.logit_scale.clamp(max=MOST_LOGIT_SCALE).exp()
+        scale = model.get_parameter("logit_scale").clamp(max=MOST_LOGIT_SCALE).exp()
         loss = clip(images.float(), texts.float(), scale)
         return loss, {"loss": float(loss.detach()), "scale": float(scale.detach())}
+
+    def probed() -> Parts:
+        with torch.inference_mode():
+            figures = probe(backbone.eval())
+        backbone.train()
+        return figures
 
     loop = Loop(
         name="backbone",
@@ -74,10 +83,9 @@ def train_backbone(
         schedule=Schedule(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
         every=config.checkpoint_every,
         identity=config.model_dump(include=BACKBONE_FIELDS, exclude_none=True),
-        probe=probe,
+        probe=probed,
     )
-    with sdpa_kernel(SDPBackend.MATH):  # on a CPU, short sequences: a quarter faster than flash
-        loop.run(step)
+    loop.run(step)
     model.requires_grad_(False).eval()
 
 
@@ -99,7 +107,8 @@ def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
 
 def _optimizer(model: nn.Module, config: MiniConfig) -> torch.optim.Optimizer:
     """AdamW; gains, biases and embeddings are not decayed, as in CLIP's training."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, value in model.named_parameters():
         matrix = value.ndim >= 2 and "embedding" not in name
         (decayed if matrix else plain).append(value)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fti_qdrant.backbone import Backbone, ImageFeatures
-from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, edits
+from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, Wordings, edits
 from fti_qdrant.composer import METHODS, Composer
 from fti_qdrant.prompts import BUT, OPENING
 from fti_training.mini.pictures import Pictures
@@ -64,7 +64,7 @@ def composed(
     gallery: Gallery,
     asked: Sequence[Edit],
     methods: Sequence[str] = METHODS,
-    wordings: dict[str, tuple[str, ...]] = KNOWN_WORDINGS,
+    wordings: Wordings = KNOWN_WORDINGS,
 ) -> dict[str, dict[str, float]]:
     """Method -> R@1 and R@10, the reference left out of the results."""
     reference_rows = [gallery.row[edit.reference.key] for edit in asked]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.benchmarks.emoji.facts import Emoji
@@ -42,7 +41,7 @@ def train_inverter(
         torch.manual_seed(number)
         chosen = batches(number)
         batch = ImageFeatures(features.pooled[chosen].clone(), features.tokens[chosen].clone())
-        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=config.autocast):
+        with config.autocast(backbone.device.type):
             loss = losses(batch, [captions[index] for index in chosen])
         return loss.total, loss.log()
 
@@ -61,8 +60,7 @@ def train_inverter(
         },
         probe=lambda: probe(inverter.eval()),
     )
-    with sdpa_kernel(SDPBackend.MATH):
-        loop.run(step)
+    loop.run(step)
     return inverter.eval()
 
 

@@ -54,15 +54,7 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     checkpoints = out / CHECKPOINTS
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
-
-    def probe_backbone() -> Parts:
-        model.eval()
-        with torch.inference_mode():
-            figures = probe_text(wrap(model), shown)
-        model.train()
-        return figures
-
-    train_backbone(config, model, data, checkpoints, probe_backbone)
+    train_backbone(config, model, data, checkpoints, lambda backbone: probe_text(backbone, shown))
     save_open_clip(config, model, out)
     write_words(out, data)
     backbone = Backbone.load(f"local-dir:{out}")
