@@ -20,7 +20,6 @@ from fti_qdrant.errors import BadQuery, FtiError, GalleryNotFound, GalleryUnavai
 from fti_qdrant.gallery.edge_filters import to_edge
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
-    OURS,
     SHA256_KEY,
     WORDS_VECTOR,
     GalleryPoint,
@@ -163,7 +162,7 @@ class EdgeGallery:
         return key in self._fields
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        doomed = [uuid.UUID(str(one)) for one in ids]
+        doomed: list[int | uuid.UUID | str] = [uuid.UUID(str(one)) for one in ids]
         if doomed:
             with self._write_lock, _translated(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(doomed))
@@ -221,7 +220,7 @@ def _config(spec: GallerySpec) -> edge.EdgeConfig:
             on_disk=True,
             datatype=edge.VectorStorageDatatype.Float16,
             multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
-            hnsw_config=edge.HnswIndexConfig(m=0),
+            hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
         )
     return edge.EdgeConfig(vectors=vectors)
 
@@ -234,7 +233,7 @@ def _vectors(point: GalleryPoint) -> dict[str, Any]:
 
 
 def _scored(point: edge.ScoredPoint) -> ScoredPoint:
-    vector = point.vector[IMAGE_VECTOR] if point.vector else None
+    vector = _named(point.vector).get(IMAGE_VECTOR)
     return ScoredPoint(
         str(point.id),
         float(point.score),
@@ -244,14 +243,19 @@ def _scored(point: edge.ScoredPoint) -> ScoredPoint:
 
 
 def _stored(record: edge.Record) -> StoredImage:
-    vectors = record.vector
+    vectors = _named(record.vector)
     words = vectors.get(WORDS_VECTOR)
     return StoredImage(
         str(record.id),
-        record.payload or {OURS: {}},
+        record.payload or {},
         np.asarray(vectors[IMAGE_VECTOR], dtype=np.float32),
         None if words is None else np.asarray(words, dtype=np.float32),
     )
+
+
+def _named(vectors: Any) -> dict[str, Any]:
+    """Vectors by name; none where none were asked for."""
+    return vectors if isinstance(vectors, dict) else {}
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from fti_qdrant.errors import BadFilter
 
 def to_edge(filter: models.Filter | None) -> edge.Filter | None:
     """Translates a Filter. Raises BadFilter for conditions that the embedded engine has not."""
-    if filter is None:
-        return None
+    return None if filter is None else _filter(filter)
+
+
+def _filter(filter: models.Filter) -> edge.Filter:
     min_should = filter.min_should and edge.MinShould(
         [_condition(part) for part in filter.min_should.conditions], filter.min_should.min_count
     )
@@ -34,7 +36,7 @@ def _clause(clause: Any) -> list[Any] | None:
 
 def _condition(condition: Any) -> Any:
     if isinstance(condition, models.Filter):
-        return to_edge(condition)
+        return _filter(condition)
     if isinstance(condition, models.FieldCondition):
         return _field(condition)
     if isinstance(condition, models.IsEmptyCondition):
@@ -46,7 +48,7 @@ def _condition(condition: Any) -> Any:
     if isinstance(condition, models.HasVectorCondition):
         return edge.HasVectorCondition(condition.has_vector)
     if isinstance(condition, models.NestedCondition):
-        return edge.NestedCondition(condition.nested.key, to_edge(condition.nested.filter))
+        return edge.NestedCondition(condition.nested.key, _filter(condition.nested.filter))
     raise BadFilter(f"an embedded gallery cannot filter by {type(condition).__name__}")
 
 
@@ -69,12 +71,14 @@ def _match(match: Any) -> Any:
         return None
     if isinstance(match, models.MatchValue):
         # Edge takes a plain True for the integer 1, which matches nothing
-        value = np.bool_(match.value) if isinstance(match.value, bool) else match.value
+        value: Any = np.bool_(match.value) if isinstance(match.value, bool) else match.value
         return edge.MatchValue(value)
     if isinstance(match, models.MatchAny):
-        return edge.MatchAny(list(match.any))
+        options: Any = list(match.any)
+        return edge.MatchAny(options)
     if isinstance(match, models.MatchExcept):
-        return edge.MatchExcept(list(match.except_))
+        unwanted: Any = list(match.except_)
+        return edge.MatchExcept(unwanted)
     twin = getattr(edge, type(match).__name__, None)
     if twin is None:
         raise BadFilter(f"an embedded gallery cannot match by {type(match).__name__}")

@@ -1,0 +1,129 @@
+"""``fti-demo``: pictures -> gallery -> composed queries -> a page to look at."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.errors import FtiError
+
+if TYPE_CHECKING:
+    from fti_qdrant.benchmarks.emoji.showcase import Showcase
+    from fti_qdrant.hits import Hits
+    from fti_qdrant.search import ComposedSearch
+
+HITS = 8
+EPILOG = """\b
+Examples:
+  fti-demo                       writes demo/, open demo/index.html afterwards
+  fti-demo --out /tmp/emoji
+  fti-search --gallery demo/gallery --image demo/pictures/1f469-1f3fd-200d-1f692.png \\
+      --text "with dark skin tone"
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the pictures, the gallery and index.html.",
+)
+@one_line_errors
+def main(out: Path) -> None:
+    """Show composed search on emoji: draw them, ingest them, answer eight queries.
+
+    Everything runs here: no server, no network. Needs fti-qdrant[demo].
+    """
+    from fti_qdrant.benchmarks.emoji.showcase import SHOWCASES
+    from fti_qdrant.report.sheet import Answered, write_sheet
+    from fti_qdrant.search import ComposedSearch
+
+    began = time.monotonic()
+    pictures, gallery = out / "pictures", out / "gallery"
+    _ingest(_draw(pictures), gallery)
+    with ComposedSearch.open(gallery) as search:
+        answers = [(one, *_ask(search, pictures, one)) for one in SHOWCASES]
+    _summarise(answers)
+    rows = [
+        Answered(hits, [str(pictures / f"{one.reference}.png")], title="name")
+        for one, *both in answers
+        for hits in both
+    ]
+    page = out / "index.html"
+    write_sheet(page, "Composed search on emoji", rows, NOTE)
+    click.echo(f"open {page} to see them ({time.monotonic() - began:.0f} s in all)")
+
+
+NOTE = (
+    "Each query is a picture and a text that changes it, asked without and with a filter on the "
+    "payload. Pictures: Twemoji, CC-BY 4.0."
+)
+
+
+def _draw(folder: Path) -> Path:
+    from rich.progress import Progress
+
+    from fti_qdrant.benchmarks.emoji.gallery import write_gallery
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("drawing emoji")
+        return write_gallery(
+            folder,
+            advance=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _ingest(manifest: Path, gallery: Path) -> None:
+    command = ["fti-ingest", str(manifest), "--gallery", str(gallery), "--pseudo-words"]
+    click.echo(f"$ {' '.join(command)}")
+    # a process of its own: the library does not import the applications that stand on it
+    done = subprocess.run([sys.executable, "-m", "fti_ingest.cli", *command[1:]], check=False)
+    if done.returncode:
+        raise FtiError(f"fti-ingest ended with exit code {done.returncode}; its message is above")
+
+
+def _ask(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits, Hits]:
+    image = pictures / f"{one.reference}.png"
+    free = search.query(image, one.text, limit=HITS)
+    return free, search.query(image, one.text, filter=one.filter, limit=HITS)
+
+
+def _summarise(answers: list[tuple[Showcase, Hits, Hits]]) -> None:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from fti_qdrant.benchmarks.emoji.facts import all_emoji
+
+    names = {emoji.key: emoji.name for emoji in all_emoji()}
+    table = Table("picture", "text", "best hit", "rank", "filter", "best hit", "rank")
+    for one, free, filtered in answers:
+        table.add_row(
+            names[one.reference],
+            one.text,
+            *_best(free, one),
+            json.dumps(dict(one.filter)),
+            *_best(filtered, one),
+        )
+    Console().print(table)
+    click.echo(f"rank: place of the right answer among the first {HITS} hits")
+
+
+def _best(hits: Hits, one: Showcase) -> tuple[str, str]:
+    """The first hit's name, and the place of the right answer."""
+    places = [Path(hit.uri or "").stem for hit in hits]
+    rank = str(places.index(one.answer) + 1) if one.answer in places else f"> {HITS}"
+    return (str(hits[0].payload["name"]) if hits else "none"), rank
+
+
+if __name__ == "__main__":
+    main()
