@@ -120,7 +120,7 @@ class Backbone(nn.Module):
         pixels = torch.stack([self.preprocess.pixels(image) for image in images])
         return self.pixel_features(pixels)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` from ``Preprocess.pixels`` -> features in float32."""
         normalised = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))

@@ -49,8 +49,9 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def local_folder(name: str) -> Path | None:
     """The folder of a model on this disk, or None for models from elsewhere."""
-    loaded, _ = split_name(name)
-    return Path(loaded.removeprefix("local-dir:")) if loaded.startswith("local-dir:") else None
+    if name == "mini":
+        return MINI
+    return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
 
 
 def check_activation(architecture: str, pretrained: str) -> None:

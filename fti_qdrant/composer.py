@@ -135,6 +135,8 @@ class Composer:
             BadQuery: unknown method, or one that needs pseudo-words where there are none.
             PromptTooLong: more pseudo-words in one query than the context holds.
         """
+        if len(texts) != len(references.sizes):
+            raise BadQuery(f"{len(texts)} texts for the references of {len(references.sizes)}")
         if method in PSEUDO_WORD_METHODS:
             return self._with_words(references, texts, method)
         try:

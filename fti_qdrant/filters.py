@@ -14,13 +14,14 @@ The grammar::
     scalar     = text | integer | float | true | false
 
 Three keys are not fields: ``"and"`` and ``"or"`` take a list of filters, ``"not"`` one filter.
-Dots reach into nested fields, ``"size.width"``. For all else (geo, nested arrays, full text) pass
-a ``qdrant_client.models.Filter``.
+Dots reach into nested fields, ``"size.width"``; a dot that belongs to a name goes into quotes,
+``'"a.b"'``. For all else (geo, nested arrays, full text) pass a ``qdrant_client.models.Filter``.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -34,6 +35,10 @@ FilterLike = Mapping[str, Any] | models.Filter
 RANGE = ("lt", "lte", "gt", "gte")
 OPERATORS = ("eq", "ne", "in", "not_in", *RANGE, "exists")
 LOGIC = ("and", "or", "not")
+
+_SEGMENT = r'(?:[\w-]+|"[^"]+")(?:\[\d*\])*'
+_PATH = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+"""What Qdrant parses as a path into the payload; any other name must stand in quotes."""
 
 
 def as_filter(spec: FilterLike | None) -> models.Filter | None:
@@ -104,6 +109,7 @@ def _logic(key: str, condition: Any, path: str) -> tuple[str, models.Filter]:
 
 def _field(key: str, condition: Any, path: str) -> tuple[list[Any], list[Any]]:
     """Conditions that must hold, and conditions that must not."""
+    key = _quoted(key, path)
     if condition is None:
         return [_empty(key)], []
     if isinstance(condition, Mapping):
@@ -142,9 +148,11 @@ def _operators(key: str, spec: Mapping[str, Any], path: str) -> tuple[list[Any],
 
 
 def _equal(key: str, value: Any, path: str) -> models.FieldCondition:
-    if isinstance(value, float):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         _check_number(value, path)
-        return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
+        # a match by the integer 50 would not find the float 50.0
+        if isinstance(value, float) or abs(value) <= 2**53:
+            return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
     if not isinstance(value, (str, int)):
         raise BadFilter(
             f"{path}: compares with text, a number, true or false, not {type(value).__name__} "
@@ -157,9 +165,8 @@ def _any_of(key: str, values: Any, path: str) -> Any:
     if not isinstance(values, (list, tuple, set, frozenset)) or not values:
         raise BadFilter(f"{path}: takes a list of at least one value, got {values!r}")
     values = list(values)
-    for kind in (str, int):
-        if all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
-            return models.FieldCondition(key=key, match=models.MatchAny(any=values))
+    if all(isinstance(value, str) for value in values):
+        return models.FieldCondition(key=key, match=models.MatchAny(any=values))
     return models.Filter(
         should=[_equal(key, value, f"{path}[{index}]") for index, value in enumerate(values)]
     )
@@ -190,8 +197,21 @@ def _date(value: Any, path: str) -> datetime:
 
 
 def _check_number(value: float, path: str) -> None:
-    if not math.isfinite(value):
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise BadFilter(f"{path}: {value} does not fit into 64 bits")
+    elif not math.isfinite(value):
         raise BadFilter(f"{path}: {value} is not a finite number")
+
+
+def _quoted(key: str, path: str) -> str:
+    """The key with quotes around the names that need them, such as those with blanks."""
+    if _PATH.fullmatch(key):
+        return key
+    names = key.split(".")
+    if '"' in key or "" in names:
+        raise BadFilter(f"{path}: {key!r} is not the path of a payload field")
+    return ".".join(name if _PATH.fullmatch(name) else f'"{name}"' for name in names)
 
 
 def _empty(key: str) -> models.IsEmptyCondition:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from fti_qdrant.composer import METHODS
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.images import ImageSource
@@ -37,8 +39,19 @@ class Query:
     def __post_init__(self) -> None:
         if self.text is not None and not isinstance(self.text, str):
             raise BadQuery(f"text must be a str, not {type(self.text).__name__} {self.text!r}")
+        if not self.words.isprintable() and _has_surrogates(self.words):
+            raise BadQuery(f"text {self.text!r} is not Unicode; was it decoded wrongly?")
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
             raise BadQuery(f"limit must be a whole number of at least 1, got {self.limit!r}")
+        if self.limit >= 2**32:
+            raise BadQuery(f"limit {self.limit} is more than any gallery holds")
+        least = self.score_threshold
+        if least is not None and (
+            not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)
+        ):
+            raise BadQuery(f"score_threshold must be a number from -1 to 1, got {least!r}")
+        if self.composer not in METHODS:
+            raise BadQuery(f"unknown composer {self.composer!r}; use one of {', '.join(METHODS)}")
         if not self.references and not self.words:
             raise BadQuery("nothing to search for: pass an image, a text, or both")
 
@@ -80,6 +93,10 @@ class Hits(list[Hit]):
     def __init__(self, hits: Iterable[Hit], query: Query):
         super().__init__(hits)
         self.query = query
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def stored_id(reference: Reference) -> str | None:

@@ -159,8 +159,8 @@ class ComposedSearch:
             for one, vector, filter in zip(reads, vectors, filters)
         ]
         answers = self.gallery.search_many(searches)
-        if not any(answers) and self.gallery.count() == 0:
-            raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
+        if not any(answers):
+            self._check_filled()
         return [
             Hits(map(_hit, answer), replace(one.query, composer=one.method, warnings=told))
             for one, answer, told in zip(reads, answers, warnings)
@@ -216,11 +216,16 @@ class ComposedSearch:
         tokens = self.composer.backbone.vocabulary.tokenise(texts)
         return self.composer.backbone.texts(texts), tokens.truncated
 
+    def _check_filled(self) -> None:
+        if self.gallery.count() == 0:
+            raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
+
     def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
         """Raises BadFilter for a field that no image has: a typing error would find nothing."""
         filter = as_filter(spec)
         for key in field_keys(filter):
             if not self.gallery.has_field(key):
+                self._check_filled()
                 known = {name for _, payload in _some(self.gallery) for name in payload}
                 fields = ", ".join(sorted(known - {OURS})) or "none"
                 raise BadFilter(f"{key}: no image has this field; fields are: {fields}")

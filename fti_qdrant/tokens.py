@@ -10,7 +10,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
-from fti_qdrant.errors import PromptTooLong
+from fti_qdrant.errors import PromptTooLong, UnsupportedModel
 
 Fixed = list[int | None]
 """Token ids that never give way; None marks a pseudo-word's place."""
@@ -78,21 +78,25 @@ class Vocabulary:
 
     @staticmethod
     def of(tokenizer: Any, context_length: int) -> Vocabulary:
-        """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps."""
+        """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps.
+
+        Raises UnsupportedModel where a text has no end-of-text token.
+        """
         if isinstance(tokenizer, SimpleTokenizer):
             sot, eot = tokenizer.sot_token_id, tokenizer.eot_token_id
             return Vocabulary(tokenizer.encode, (sot,), eot, 0, context_length)
         wrapped = tokenizer.tokenizer
-        start: tuple[int, ...] = (
-            (wrapped.bos_token_id,)
-            if wrapped.build_inputs_with_special_tokens([])[:1] == [wrapped.bos_token_id]
-            else ()
-        )
+        *start, end = wrapped("").input_ids or [None]
+        if end is None or end != wrapped.eos_token_id:
+            raise UnsupportedModel(
+                f"the tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
+                "token, where the text encoder is to be read"
+            )
 
         def encode(text: str) -> list[int]:
             return list(wrapped.encode(tokenizer.clean_fn(text), add_special_tokens=False))
 
-        return Vocabulary(encode, start, wrapped.eos_token_id, wrapped.pad_token_id, context_length)
+        return Vocabulary(encode, tuple(start), end, wrapped.pad_token_id, context_length)
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
         """Plain texts, without pseudo-words."""

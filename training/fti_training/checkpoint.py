@@ -39,13 +39,13 @@ def load(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
+            facts = json.loads((file.metadata() or {})["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         weights = _under("module.", tensors)
         module.load_state_dict(weights)
         optimizer.load_state_dict(_optimizer_state(optimizer, _under("optimizer.", tensors)))
     except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"checkpoint {str(path)!r} cannot be used ({reason}); delete it to start anew"
         ) from error

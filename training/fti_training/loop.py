@@ -107,16 +107,20 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.at(number)
         loss, parts = step(number)
-        if not torch.isfinite(loss):
-            raise CheckpointError(
-                f"{self.name}: the loss is {float(loss)} at step {number}; "
-                "the last checkpoint is untouched, try a lower learning rate"
-            )
+        self._check_finite("loss", loss.detach(), number)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
+        self._check_finite("gradient's norm", norm, number)
         self.optimizer.step()
         return parts
+
+    def _check_finite(self, what: str, value: Tensor, number: int) -> None:
+        if not torch.isfinite(value):
+            raise CheckpointError(
+                f"{self.name}: the {what} is {float(value)} at step {number}; "
+                "the last checkpoint is untouched, try a lower learning rate"
+            )
 
     def _save(self, step: int) -> None:
         facts = {"step": step, "identity": self.identity}

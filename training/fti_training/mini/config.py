@@ -21,12 +21,12 @@ class MiniConfig(BaseModel):
     text_layers: PositiveInt = 4
     batch: PositiveInt = 256
 
-    backbone_steps: PositiveInt = 3000
+    backbone_steps: PositiveInt = 2400
     backbone_lr: PositiveFloat = 1e-3
     backbone_warmup: PositiveInt = 100
     backbone_weight_decay: float = 0.1
 
-    inverter_steps: PositiveInt = 500
+    inverter_steps: PositiveInt = 400
     inverter_lr: PositiveFloat = 5e-4
     inverter_warmup: PositiveInt = 20
     inverter_weight_decay: float = 0.01

@@ -6,25 +6,21 @@ import random
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 
 import torch
 from rich.progress import track
 from torch import Tensor
 
 from fti_qdrant.benchmarks.emoji.artwork import FOLDERS, drawings, picture
-from fti_qdrant.benchmarks.emoji.edits import families
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
 from fti_qdrant.images import Preprocess, to_rgb
 
 SIBLINGS = 8
-"""Members of one family that stand in a batch together: they are each other's hard negatives."""
+"""Members of one scene that stand in a batch together: they are each other's hard negatives."""
 
 LOOKALIKES = 16
-"""Emoji of different families with the same attributes that stand in a batch together."""
-
-FAMILY_EPOCHS = 58
-"""Epochs of about 28 batches in which only families stand together."""
+"""Emoji of different scenes with the same attributes that stand in a batch together."""
 
 
 @dataclass(frozen=True)
@@ -80,27 +76,22 @@ class TrainingSet:
             for part, start in zip(parts, (0, len(parts[0])))
         ]
         self.distinct = list({emoji.key: emoji for emoji in self.emoji}.values())
-        self.families = list(families(self.distinct).values())
         self.scenes = _grouped(self.distinct, lambda emoji: emoji.scene)
-        self.lookalikes = _grouped(
-            self.distinct,
-            lambda emoji: (emoji.group, *emoji.attributes, emoji.facets.get("gender")),
-        )
 
     def batches(self, size: int, rng: random.Random) -> Iterator[list[int]]:
         """Endless batches of picture indices; no emoji stands twice in one batch.
 
-        What stands together is told apart: at first families (the same person in other skin
-        tones), later also lookalikes (other people with the same skin tone and gender).
+        What stands together is told apart: half of each epoch stands by siblings (the same
+        person in other skin tones), half by lookalikes (other people of the same skin tone).
         """
-        for epoch in count():
-            if epoch < FAMILY_EPOCHS:
-                groups, most = self.families, SIBLINGS
-            else:
-                groups, most = (
-                    (self.lookalikes, LOOKALIKES) if epoch % 2 else (self.scenes, SIBLINGS)
-                )
-            chunks = [chunk for group in groups for chunk in _chunks(group, most, rng)]
+        while True:
+            scenes = rng.sample(self.scenes, len(self.scenes))
+            half = len(scenes) // 2
+            others = [emoji for scene in scenes[half:] for emoji in scene]
+            chunks = [
+                *_chunks(scenes[:half], SIBLINGS, rng),
+                *_chunks(_grouped(others, _looks), LOOKALIKES, rng),
+            ]
             rng.shuffle(chunks)
             first = [rng.randrange(2) for _ in chunks]
             for turn in (0, 1):
@@ -134,6 +125,14 @@ def _grouped(emoji: list[Emoji], key: Callable[[Emoji], Hashable]) -> list[list[
     return list(groups.values())
 
 
-def _chunks(group: list[Emoji], most: int, rng: random.Random) -> list[list[Emoji]]:
-    members = rng.sample(group, len(group))
-    return [members[start : start + most] for start in range(0, len(members), most)]
+def _looks(emoji: Emoji) -> Hashable:
+    """What lookalikes share."""
+    return (emoji.group, *emoji.attributes, emoji.facets.get("gender"))
+
+
+def _chunks(groups: list[list[Emoji]], most: int, rng: random.Random) -> Iterator[list[Emoji]]:
+    """The groups in random order within, cut into chunks of at most ``most``."""
+    for group in groups:
+        members = rng.sample(group, len(group))
+        for start in range(0, len(members), most):
+            yield members[start : start + most]

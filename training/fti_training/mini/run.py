@@ -57,7 +57,7 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     train_backbone(config, model, data, checkpoints, lambda backbone: probe_text(backbone, shown))
     save_open_clip(config, model, out)
     write_words(out, data)
-    backbone = Backbone.load(f"local-dir:{out}")
+    backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
 
     def probe_inverter(inverter: Inverter) -> Parts:
         with torch.inference_mode():

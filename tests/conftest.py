@@ -1,0 +1,94 @@
+"""Fixtures for all tests: a tiny random CLIP, and a composer on it. No network, no weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
+
+from fti_qdrant.backbone import Backbone
+from fti_qdrant.composer import Composer
+from fti_qdrant.inverter import Inverter
+
+TINY = {
+    "model_cfg": {
+        "embed_dim": 64,
+        "vision_cfg": {
+            "image_size": 32,
+            "patch_size": 16,
+            "width": 48,
+            "head_width": 16,
+            "layers": 2,
+        },
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": 64,
+            "heads": 2,
+            "layers": 2,
+        },
+    },
+    "preprocess_cfg": {"size": 32, "mean": [0.5, 0.4, 0.6], "std": [0.5, 0.25, 0.3]},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tensors this small are faster on one thread, by far where other work runs beside."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny_config() -> dict[str, Any]:
+    """A tiny model as ``open_clip_config.json`` describes it; a copy to change."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> torch.nn.Module:
+    """A random open_clip CLIP with d = t = 64, w = 48 and 1 + 4 visual tokens."""
+    torch.manual_seed(1)
+    model = open_clip.CLIP(**TINY["model_cfg"])
+    model.visual.preprocess_cfg = copy.deepcopy(TINY["preprocess_cfg"])
+    with torch.no_grad():  # so large that a wrong token or a wrong place shows in the features
+        model.token_embedding.weight.normal_(std=0.5)
+        model.positional_embedding.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_clip: torch.nn.Module) -> Backbone:
+    """``tiny_clip`` behind our interface; both share the weights."""
+    return Backbone(tiny_clip, SimpleTokenizer(), "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_composer(tiny_backbone: Backbone) -> Composer:
+    """With a random inverter whose r varies from picture to picture."""
+    torch.manual_seed(2)
+    inverter = Inverter.for_backbone(tiny_backbone)
+    with torch.no_grad():
+        inverter.to_local.weight.mul_(3)
+        for mlp in (inverter.subject_mlp, inverter.attribute_mlp):
+            mlp[-1].weight.mul_(10)
+    return Composer(tiny_backbone, inverter)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image.Image]:
+    """Eight RGB pictures of coloured patches, of different shapes."""
+    rng = np.random.default_rng(0)
+    shapes = [(32, 32), (40, 32), (20, 50), (64, 64), (33, 47), (90, 30), (16, 16), (48, 60)]
+    patches = [Image.fromarray(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8)) for _ in shapes]
+    return [patch.resize(shape) for patch, shape in zip(patches, shapes)]

@@ -1,0 +1,214 @@
+"""A stand-in for a Qdrant server: its HTTP interface over qdrant-client's local mode.
+
+    python tests/qdrant_standin.py --data DIR [--port N] [--api-key KEY] [--busy N] [--die-after N]
+
+Only the endpoints that a gallery and ray-qdrant use. It prints its URL once it listens. What it
+acknowledged is on disk, so a stand-in on the same folder after a crash has it still.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pydantic import TypeAdapter
+from qdrant_client import QdrantClient, models
+
+Body = dict[str, Any]
+
+
+class Refused(Exception):
+    """An answer that is not 200."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+
+class Standin:
+    """Answers requests; one at a time, as local mode is not safe for threads.
+
+    Args:
+        busy: so many upserts are turned away first, by turns with 503 and with 429 and a
+            Retry-After.
+        die_after: the process ends without an answer at the upsert after so many.
+    """
+
+    def __init__(self, data: str, api_key: str | None = None, busy: int = 0, die_after: int = -1):
+        self.client = QdrantClient(path=data, force_disable_check_same_thread=True)
+        self.api_key = api_key
+        self.busy = busy
+        self.upserts_left = die_after
+        self.lock = threading.Lock()
+        points = r"/collections/([^/]+)/points"
+        self.routes: list[tuple[str, str, Callable[..., Any]]] = [
+            ("GET", r"/collections", self.collections),
+            ("GET", r"/collections/([^/]+)/exists", self.exists),
+            ("GET", r"/collections/([^/]+)", self.describe),
+            ("PUT", r"/collections/([^/]+)", self.create),
+            ("DELETE", r"/collections/([^/]+)", self.drop),
+            ("PUT", r"/collections/([^/]+)/index", self.index),
+            ("PUT", points, self.upsert),
+            ("POST", points, self.retrieve),
+            ("POST", points + "/query/batch", self.query_batch),
+            ("POST", points + "/scroll", self.scroll),
+            ("POST", points + "/count", self.count),
+            ("POST", points + "/delete", self.delete),
+        ]
+
+    def answer(self, method: str, path: str, body: Body, api_key: str | None) -> Any:
+        if self.api_key and api_key != self.api_key:
+            raise Refused(401, "Must provide an API key or an Authorization bearer token")
+        for wanted, pattern, handler in self.routes:
+            found = re.fullmatch(pattern, path)
+            if method == wanted and found:
+                with self.lock:
+                    name = found.groups()
+                    if name and handler not in (self.exists, self.create):
+                        self._check_exists(*name)
+                    return _plain(handler(*name, body))
+        raise Refused(404, f"the stand-in does not know {method} {path}")
+
+    def collections(self, body: Body) -> Any:
+        return self.client.get_collections()
+
+    def exists(self, name: str, body: Body) -> Any:
+        return {"exists": self.client.collection_exists(name)}
+
+    def describe(self, name: str, body: Body) -> Any:
+        return self.client.get_collection(name)
+
+    def create(self, name: str, body: Body) -> Any:
+        if self.client.collection_exists(name):
+            raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
+        asked = models.CreateCollection.model_validate(body)
+        return self.client.create_collection(
+            name, vectors_config=asked.vectors, metadata=asked.metadata
+        )
+
+    def drop(self, name: str, body: Body) -> Any:
+        return self.client.delete_collection(name)
+
+    def index(self, name: str, body: Body) -> Any:
+        """Local mode has no indexes; the request must be right all the same."""
+        models.CreateFieldIndex.model_validate(body)
+        return {"operation_id": 0, "status": "completed"}
+
+    def upsert(self, name: str, body: Body) -> Any:
+        if self.upserts_left == 0:
+            os._exit(1)
+        if self.busy > 0:
+            self.busy -= 1
+            raise (
+                Refused(429, "Rate limiting exceeded", {"Retry-After": "1"})
+                if self.busy % 2 == 0
+                else Refused(503, "Service temporarily unavailable")
+            )
+        self.upserts_left -= 1
+        if "batch" in body:
+            points: Any = models.Batch.model_validate(body["batch"])
+        else:
+            points = [models.PointStruct.model_validate(one) for one in body["points"]]
+        return self.client.upsert(name, points)
+
+    def retrieve(self, name: str, body: Body) -> Any:
+        asked = models.PointRequest.model_validate(body)
+        vectors = asked.with_vector or False
+        return self.client.retrieve(name, asked.ids, asked.with_payload, with_vectors=vectors)
+
+    def query_batch(self, name: str, body: Body) -> Any:
+        asked = models.QueryRequestBatch.model_validate(body)
+        return self.client.query_batch_points(name, asked.searches)
+
+    def scroll(self, name: str, body: Body) -> Any:
+        asked = models.ScrollRequest.model_validate(body)
+        points, following = self.client.scroll(
+            name,
+            scroll_filter=asked.filter,
+            limit=asked.limit or 10,
+            offset=asked.offset,
+            with_payload=asked.with_payload if asked.with_payload is not None else True,
+            with_vectors=asked.with_vector or False,
+        )
+        return {"points": points, "next_page_offset": following}
+
+    def count(self, name: str, body: Body) -> Any:
+        asked = models.CountRequest.model_validate(body)
+        return self.client.count(name, count_filter=asked.filter)
+
+    def delete(self, name: str, body: Body) -> Any:
+        selector: Any = TypeAdapter(models.PointsSelector).validate_python(body)
+        return self.client.delete(name, selector)
+
+    def _check_exists(self, name: str) -> None:
+        if not self.client.collection_exists(name):
+            raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
+
+
+def _plain(value: Any) -> Any:
+    """pydantic models, alone or inside, as JSON has them."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length) or b"{}")
+            path = self.path.partition("?")[0]
+            try:
+                result = standin.answer(self.command, path, body, self.headers.get("api-key"))
+            except Refused as refused:
+                self._send(refused.status, {"status": {"error": str(refused)}}, refused.headers)
+            except Exception as error:
+                self._send(400, {"status": {"error": f"{type(error).__name__}: {error}"}}, {})
+            else:
+                self._send(200, {"result": result, "status": "ok", "time": 0.001}, {})
+
+        do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
+
+        def _send(self, status: int, answer: Body, headers: dict[str, str]) -> None:
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--api-key")
+    parser.add_argument("--busy", type=int, default=0)
+    parser.add_argument("--die-after", type=int, default=-1)
+    chosen = parser.parse_args()
+    standin = Standin(chosen.data, chosen.api_key, chosen.busy, chosen.die_after)
+    server = ThreadingHTTPServer(("127.0.0.1", chosen.port), handler_of(standin))
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""One visual pass and the text tower with pseudo-words, against open_clip's own forward code."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+
+from bench import plain
+from fti_qdrant.backbone import Backbone, ImageFeatures
+from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.prompts import Prompts
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+TEXTS = [
+    "",
+    "in red",
+    "a * between * stars",
+    "🙂🙃 smiling",
+    "一张照片",
+    "long " * 60,
+    "with a hat",
+]
+
+
+def wrap(model: Any, config: dict[str, Any], **options: Any) -> Backbone:
+    model.visual.preprocess_cfg = config["preprocess_cfg"]
+    return Backbone(model, SimpleTokenizer(), "tiny", **options)
+
+
+def mixed_prompts(backbone: Backbone, size: int) -> tuple[Any, torch.Tensor]:
+    """A batch of prompts of many lengths, and words for their stars."""
+    counts = [[(3 * row) % 13] if row % 3 else [row % 5, 2] for row in range(size)]
+    texts = [TEXTS[row % len(TEXTS)] for row in range(size)]
+    tokens = Prompts(backbone.vocabulary).composed(counts, texts)
+    return tokens, torch.randn(len(tokens.rows), backbone.token_dim)
+
+
+def test_pooled_is_what_encode_image_returns(tiny_clip, tiny_backbone, pictures):
+    features = tiny_backbone.image_features(pictures)
+    with torch.no_grad():
+        expected = tiny_clip.encode_image(plain.pixels_of(tiny_backbone, pictures))
+    torch.testing.assert_close(features.pooled, expected, **TOLERANCE)
+    assert not torch.allclose(features.pooled.norm(dim=1), torch.ones(len(pictures)), atol=0.1)
+
+
+def test_tokens_are_the_last_block_before_the_final_norm(tiny_clip, tiny_backbone, pictures):
+    seen: list[torch.Tensor] = []
+    last = tiny_clip.visual.transformer.resblocks[-1]
+    hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        tiny_clip.visual(plain.pixels_of(tiny_backbone, pictures))
+    hook.remove()
+    features = tiny_backbone.image_features(pictures)
+    assert features.tokens.shape == (len(pictures), 1 + 4, tiny_backbone.width)
+    torch.testing.assert_close(features.tokens, seen[0], **TOLERANCE)
+    normed = tiny_clip.visual.ln_post(seen[0])
+    assert (features.tokens - normed).abs().max() > 0.1, "p must come before the final norm"
+
+
+def test_one_visual_pass_agrees_with_the_plain_two(tiny_backbone, pictures):
+    pixels = plain.pixels_of(tiny_backbone, pictures)
+    features = tiny_backbone.image_features(pictures)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            features.tokens, plain.visual_tokens(tiny_backbone, pixels), **TOLERANCE
+        )
+        torch.testing.assert_close(
+            features.pooled, plain.global_features(tiny_backbone, pixels), **TOLERANCE
+        )
+
+
+def test_features_join_along_the_batch(tiny_backbone, pictures):
+    together = tiny_backbone.image_features(pictures)
+    parts = [tiny_backbone.image_features([picture]) for picture in pictures]
+    joined = ImageFeatures.join(parts)
+    assert len(joined) == len(pictures)
+    torch.testing.assert_close(joined.pooled, together.pooled, **TOLERANCE)
+    torch.testing.assert_close(joined.tokens, together.tokens, **TOLERANCE)
+
+
+def test_features_can_be_trained_on(tiny_backbone, tiny_composer, pictures):
+    """Features carry no gradient themselves, and a network on them may have one."""
+    features = tiny_backbone.image_features(pictures[:2])
+    words = tiny_composer.inverter(features)
+    words.attributes.sum().backward()
+    assert tiny_composer.inverter.queries.grad is not None
+    tiny_composer.inverter.zero_grad(set_to_none=True)
+
+
+def test_texts_are_normalised_encode_text(tiny_clip, tiny_backbone):
+    with torch.no_grad():
+        expected = tiny_clip.encode_text(SimpleTokenizer()(TEXTS), normalize=True)
+    torch.testing.assert_close(tiny_backbone.texts(TEXTS), expected, **TOLERANCE)
+
+
+def test_cut_context_is_the_full_context(tiny_backbone):
+    """What stands after the end-of-text token cannot reach it: all 77 places, or only the first."""
+    tokens, words = mixed_prompts(tiny_backbone, 12)
+    short, some = tokens.select(torch.arange(2))
+    assert int(short.ends.max()) + 1 < 30
+    sentences = [
+        plain.Sentence(ids.tolist(), int(end), tokens.columns[tokens.rows == row].tolist())
+        for row, (ids, end) in enumerate(zip(tokens.ids, tokens.ends))
+    ]
+    by_row = [words[tokens.rows == row] for row in range(len(tokens))]
+    with torch.no_grad():
+        full = plain.text_features(tiny_backbone, sentences, by_row)
+        torch.testing.assert_close(tiny_backbone.text_features(tokens, words), full, **TOLERANCE)
+        torch.testing.assert_close(
+            tiny_backbone.text_features(short, words[some]), full[:2], **TOLERANCE
+        )
+
+
+@pytest.mark.parametrize("size", [63, 64, 65, 130])
+def test_groups_of_like_length_are_one_pass(tiny_backbone, size):
+    tokens, words = mixed_prompts(tiny_backbone, size)
+    with torch.no_grad():
+        grouped = tiny_backbone.text_features(tokens, words)
+        at_once = tiny_backbone.text(tokens, words)
+    torch.testing.assert_close(grouped, at_once, **TOLERANCE)
+    apart = (at_once[:, None] - at_once[None]).norm(dim=-1) + torch.eye(size) * 9
+    assert apart.min() > 1e-3, "rows so alike that a wrong order would not show"
+
+
+def test_gradients_reach_pseudo_words_through_groups(tiny_backbone):
+    tokens, words = mixed_prompts(tiny_backbone, 70)
+    weights = torch.randn(70, tiny_backbone.dim)
+    gradients = []
+    for encode in (tiny_backbone.text_features, tiny_backbone.text):
+        leaf = words.clone().requires_grad_()
+        (encode(tokens, leaf) * weights).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, **TOLERANCE)
+    assert (gradients[0].abs().amax(dim=1) > 0).all(), "every star matters"
+
+
+def test_precision_is_of_the_model_and_features_are_float32(tiny_clip, tiny_backbone, pictures):
+    half = Backbone(copy.deepcopy(tiny_clip), SimpleTokenizer(), "tiny", "bf16")
+    assert half.dtype == torch.bfloat16
+    assert half.text.token_embedding.weight.dtype == torch.bfloat16
+    features, exact = half.image_features(pictures), tiny_backbone.image_features(pictures)
+    assert features.pooled.dtype == features.tokens.dtype == torch.float32
+    cosine = torch.cosine_similarity(features.pooled, exact.pooled)
+    assert cosine.min() > 0.99
+    assert torch.cosine_similarity(half.texts(TEXTS), tiny_backbone.texts(TEXTS)).min() > 0.99
+
+
+def test_a_backbone_is_frozen(tiny_backbone):
+    assert not tiny_backbone.training
+    assert not any(parameter.requires_grad for parameter in tiny_backbone.parameters())
+
+
+def test_siglip_like_tower_reads_the_whole_context(tiny_config, pictures):
+    """Non-causal text, pooled at the last place, timm ViT without a class token in its output."""
+    config = tiny_config["model_cfg"]
+    config["text_cfg"] |= {
+        "no_causal_mask": True,
+        "pool_type": "last",
+        "proj_bias": True,
+        "context_length": 20,
+    }
+    config["vision_cfg"] = {
+        "timm_model_name": "test_vit3",
+        "timm_pool": "map",
+        "timm_proj": "linear",
+        "image_size": 160,
+    }
+    tiny_config["preprocess_cfg"]["size"] = 160
+    model = open_clip.CustomTextCLIP(**config).eval()
+    backbone = wrap(model, tiny_config)
+    assert not backbone.text.causal
+
+    tokens = backbone.vocabulary.tokenise(TEXTS)
+    with torch.no_grad():
+        expected = model.encode_text(SimpleTokenizer()(TEXTS, context_length=20))
+        torch.testing.assert_close(backbone.text_features(tokens), expected, **TOLERANCE)
+
+        features = backbone.image_features(pictures[:2])
+        pixels = plain.pixels_of(backbone, pictures[:2])
+        torch.testing.assert_close(features.pooled, model.encode_image(pixels), **TOLERANCE)
+    assert features.tokens.shape == (2, 1 + 100, backbone.width)
+    assert (backbone.width, backbone.token_dim, backbone.dim) == (96, 64, 64)
+
+
+def test_siglip_like_tower_is_not_grouped_and_takes_words(tiny_config):
+    tiny_config["model_cfg"]["text_cfg"] |= {"no_causal_mask": True, "pool_type": "last"}
+    backbone = wrap(open_clip.CustomTextCLIP(**tiny_config["model_cfg"]), tiny_config)
+    tokens, words = mixed_prompts(backbone, 70)
+    with torch.no_grad():
+        together = backbone.text_features(tokens, words)
+        chosen, some = tokens.select(torch.tensor([5, 40]))
+        apart = backbone.text_features(chosen, words[some])
+        other = backbone.text_features(chosen, torch.randn_like(words[some]))
+    torch.testing.assert_close(together[[5, 40]], apart, **TOLERANCE)
+    assert (apart - other).abs().max() > 1e-3
+
+
+def test_custom_text_tower_is_the_same_model(tiny_config, tiny_clip, tiny_backbone):
+    """open_clip keeps one CLIP in two shapes; both hold the same tensors by the same names."""
+    custom = open_clip.CustomTextCLIP(**tiny_config["model_cfg"])
+    custom.text.load_state_dict(
+        {k: v for k, v in tiny_clip.state_dict().items() if k in custom.text.state_dict()}
+    )
+    backbone = wrap(custom, tiny_config)
+    torch.testing.assert_close(backbone.texts(TEXTS), tiny_backbone.texts(TEXTS), **TOLERANCE)
+
+
+def test_resnet_tower_is_refused(tiny_config):
+    tiny_config["model_cfg"]["vision_cfg"] = {
+        "layers": [1, 1, 1, 1],
+        "width": 16,
+        "image_size": 32,
+    }
+    with pytest.raises(UnsupportedModel, match=r"ModifiedResNet.*patch tokens"):
+        wrap(open_clip.CLIP(**tiny_config["model_cfg"]), tiny_config)
+
+
+def test_text_tower_with_a_class_token_is_refused(tiny_config):
+    tiny_config["model_cfg"]["text_cfg"]["embed_cls"] = True
+    with pytest.raises(UnsupportedModel, match="class token"):
+        wrap(open_clip.CustomTextCLIP(**tiny_config["model_cfg"]), tiny_config)
+
+
+def test_foreign_text_tower_is_refused(tiny_config):
+    model = open_clip.CustomTextCLIP(**tiny_config["model_cfg"])
+    model.text = torch.nn.Linear(2, 2)
+    with pytest.raises(UnsupportedModel, match="text tower is a Linear"):
+        wrap(model, tiny_config)
+
+
+def test_unknown_precision_is_refused(tiny_config):
+    with pytest.raises(UnsupportedModel, match=r"'int8'.*fp32"):
+        wrap(open_clip.CLIP(**tiny_config["model_cfg"]), tiny_config, precision="int8")
+
+
+def test_input_must_be_square(tiny_config):
+    tiny_config["preprocess_cfg"]["size"] = (32, 48)
+    with pytest.raises(UnsupportedModel, match="32 x 48"):
+        wrap(open_clip.CLIP(**tiny_config["model_cfg"]), tiny_config)

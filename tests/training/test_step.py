@@ -1,0 +1,147 @@
+"""One training step against the plain one: two visual passes, whole context, nothing cached."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from bench import plain
+from fti_qdrant.backbone import ImageFeatures
+from fti_training.step import InverterStep, SplitCaption
+
+CAPTIONS = [
+    ("dog", "a long tail"),
+    None,
+    ("woman firefighter", "dark skin tone * hat"),
+    ("一只猫", "🙂"),
+    ("dog", "a long tail"),
+    None,
+    ("house", "windows " * 90),
+    ("a car", "red"),
+]
+PARTS = ("total", "contrastive", "orthogonality", "tri_wise")
+
+
+@pytest.fixture
+def inverter(tiny_composer):
+    """A copy of its own for each test, as training changes it."""
+    return copy.deepcopy(tiny_composer.inverter).requires_grad_(True)
+
+
+def split(captions) -> list[SplitCaption | None]:
+    return [caption and SplitCaption(*caption) for caption in captions]
+
+
+def gradients_of(loss: torch.Tensor, inverter: torch.nn.Module) -> dict[str, torch.Tensor]:
+    names, parameters = zip(*inverter.named_parameters())
+    return dict(zip(names, torch.autograd.grad(loss, parameters)))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_a_step_agrees_with_the_plain_step(tiny_backbone, inverter, pictures, training):
+    """In training, both draw the same dropout from the same seed."""
+    inverter.train(training)
+    torch.manual_seed(3)
+    ours = InverterStep(tiny_backbone, inverter)(
+        tiny_backbone.image_features(pictures), split(CAPTIONS)
+    )
+    torch.manual_seed(3)
+    pixels = plain.pixels_of(tiny_backbone, pictures)
+    expected = plain.training_step(tiny_backbone, inverter, pixels, CAPTIONS)
+    for name, value in zip(PARTS, expected):
+        torch.testing.assert_close(
+            getattr(ours, name).double(), value, rtol=1e-5, atol=1e-5, msg=name
+        )
+    gradients, wanted = gradients_of(ours.total, inverter), gradients_of(expected[0], inverter)
+    for name, gradient in gradients.items():
+        size = wanted[name].abs().max()
+        gap = (gradient - wanted[name]).abs().max()
+        assert gap <= 1e-4 * size + 1e-6, f"{name}: off by {gap} of {size}"
+    assert gradients["queries"].abs().max() > 0
+
+
+def test_a_step_in_groups_agrees_with_the_plain_step(tiny_backbone, inverter):
+    """A batch so large that the text tower takes it in groups of like length."""
+    inverter.eval()
+    pixels = torch.randn(66, 3, 32, 32)
+    captions = [("dog " * (row % 7 + 1), "tail " * (row % 11 + 1)) for row in range(66)]
+    features = tiny_backbone.visual_pass(pixels)
+    ours = InverterStep(tiny_backbone, inverter)(features, split(captions))
+    expected = plain.training_step(tiny_backbone, inverter, pixels, captions)
+    for name, value in zip(PARTS, expected):
+        torch.testing.assert_close(
+            getattr(ours, name).double(), value, rtol=1e-5, atol=1e-5, msg=name
+        )
+
+
+def test_the_total_is_the_weighted_sum(tiny_backbone, inverter, pictures):
+    features, captions = tiny_backbone.image_features(pictures), split(CAPTIONS)
+    for weight in (0.0, 1.4):
+        loss = InverterStep(tiny_backbone, inverter.eval(), weight)(features, captions)
+        expected = loss.contrastive + loss.orthogonality + weight * loss.tri_wise
+        torch.testing.assert_close(loss.total, expected)
+    log = loss.log()
+    assert set(log) == {*PARTS, "mean_count"}
+    counts = inverter(features).counts
+    assert log["mean_count"] == pytest.approx(float(counts.float().mean()))
+
+
+def test_without_split_captions_only_the_other_losses_count(tiny_backbone, inverter, pictures):
+    features = tiny_backbone.image_features(pictures)
+    loss = InverterStep(tiny_backbone, inverter.eval())(features, [None] * len(pictures))
+    assert float(loss.tri_wise.detach()) == 0
+    torch.testing.assert_close(loss.total, loss.contrastive + loss.orthogonality)
+    assert gradients_of(loss.total, inverter)["subject_mlp.0.weight"].abs().max() > 0
+
+
+def test_real_sentences_are_encoded_once(tiny_backbone, inverter, pictures, monkeypatch):
+    step = InverterStep(tiny_backbone, inverter.eval())
+    features = tiny_backbone.image_features(pictures)
+    sizes: list[int] = []
+    encode = tiny_backbone.text_features
+
+    def counted(tokens, words=None):
+        if words is None:
+            sizes.append(len(tokens))
+        return encode(tokens, words)
+
+    monkeypatch.setattr(tiny_backbone, "text_features", counted)
+    first = step(features, split(CAPTIONS)).total
+    assert sizes == [5], "six captions, five of them distinct"
+    shifted = split(CAPTIONS[1:] + CAPTIONS[:1])
+    again = step(features, split(CAPTIONS)).total
+    other = step(features, shifted).total
+    assert sizes == [5]
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    fresh = InverterStep(tiny_backbone, inverter)(features, shifted).total
+    torch.testing.assert_close(other, fresh, rtol=1e-5, atol=1e-5)
+
+
+def test_only_the_inverter_learns(tiny_backbone, inverter, pictures):
+    inverter.eval()
+    before = {name: value.clone() for name, value in tiny_backbone.state_dict().items()}
+    step = InverterStep(tiny_backbone, inverter)
+    features = tiny_backbone.image_features(pictures)
+    optimizer = torch.optim.AdamW(inverter.parameters(), lr=1e-3)
+    totals = []
+    for _ in range(4):
+        loss = step(features, split(CAPTIONS)).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(float(loss.detach()))
+    assert totals[-1] < totals[0] - 0.1
+    assert all(parameter.grad is None for parameter in tiny_backbone.parameters())
+    for name, value in tiny_backbone.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_features_of_a_batch_may_be_cached(tiny_backbone, inverter, pictures):
+    """A row's features do not depend on the batch they came in."""
+    parts = [tiny_backbone.image_features([picture]) for picture in pictures]
+    step = InverterStep(tiny_backbone, inverter.eval())
+    joined = step(ImageFeatures.join(parts), split(CAPTIONS)).total
+    together = step(tiny_backbone.image_features(pictures), split(CAPTIONS)).total
+    torch.testing.assert_close(joined, together, rtol=1e-5, atol=1e-5)
