@@ -28,6 +28,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    as_uuid,
     check_points,
     check_vector,
 )
@@ -65,24 +66,28 @@ class EdgeGallery:
     def create(path: str | os.PathLike[str], spec: GallerySpec) -> EdgeGallery:
         """Makes an empty gallery.
 
-        Raises GalleryUnavailable: there is one already, it is open elsewhere, or the folder
-        cannot be written.
+        Raises GalleryUnavailable: there is one already, it is open elsewhere, the folder cannot
+        be written, or it holds a ``shard`` of unknown origin.
         """
         folder = Path(path)
         with _locked(folder, make=True) as lock:
             if (folder / SPEC_FILE).exists():
                 raise GalleryUnavailable(f"{str(folder)!r} is a gallery already; open it")
-            shard_folder = folder / SHARD_FOLDER
-            # without a spec file nothing was ever stored: the remains of a killed creation
-            shutil.rmtree(shard_folder, ignore_errors=True)
+            shard_folder, fresh = folder / SHARD_FOLDER, folder / f"{SPEC_FILE}.part"
             with _translated(folder):
+                if fresh.exists():  # the remains of a killed creation: nothing was ever stored
+                    shutil.rmtree(shard_folder, ignore_errors=True)
+                elif shard_folder.exists():
+                    raise GalleryUnavailable(
+                        f"{str(shard_folder)!r} exists without a {SPEC_FILE} beside it; restore "
+                        "that file, or choose another folder"
+                    )
+                fresh.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 shard_folder.mkdir(parents=True)
                 shard = edge.EdgeShard.create(str(shard_folder), _config(spec))
                 for field, kind in {**spec.indexes, SHA256_KEY: "keyword"}.items():
                     shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[kind]))
                 shard.flush()
-                fresh = folder / f"{SPEC_FILE}.part"
-                fresh.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 fresh.replace(folder / SPEC_FILE)
             return EdgeGallery(folder, shard, spec, lock)
 
@@ -113,27 +118,27 @@ class EdgeGallery:
         if not points:
             return
         check_points(points, self.spec)
-        converted = [edge.Point(point.id, _vectors(point), point.payload) for point in points]
         with self._write_lock, _translated(self.path):
+            converted = [edge.Point(point.id, _vectors(point), point.payload) for point in points]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
-        requests = [self._request(query) for query in queries]
         with _translated(self.path):
+            requests = [self._request(query) for query in queries]
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
         return [
             sorted(map(_scored, answer), key=lambda hit: (-hit.score, hit.id)) for answer in answers
         ]
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [str(one) for one in ids]
+        wanted = [as_uuid(one) for one in ids]
         names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
         with _translated(self.path):
-            records = self._open_shard().retrieve([uuid.UUID(one) for one in wanted], True, names)
-        found = {str(record.id): _stored(record) for record in records}
+            records = self._open_shard().retrieve(list(wanted), True, names)
+        found = {record.id: _stored(record) for record in records}
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
@@ -162,7 +167,7 @@ class EdgeGallery:
         return key in self._fields
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        doomed: list[int | uuid.UUID | str] = [uuid.UUID(str(one)) for one in ids]
+        doomed: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
         if doomed:
             with self._write_lock, _translated(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(doomed))
@@ -282,10 +287,15 @@ def _locked(folder: Path, make: bool) -> Iterator[FileLock]:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """The engine raises plain ``Exception`` for all that goes wrong inside it."""
+    """The engine raises plain ``Exception`` for all that goes wrong inside it.
+
+    And a BaseException of its own, which cannot be imported, where damaged files make it panic.
+    """
     try:
         yield
     except FtiError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise GalleryUnavailable(f"gallery {str(path)!r}: {error}") from error

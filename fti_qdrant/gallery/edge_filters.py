@@ -12,8 +12,12 @@ from fti_qdrant.errors import BadFilter
 
 
 def to_edge(filter: models.Filter | None) -> edge.Filter | None:
-    """Translates a Filter. Raises BadFilter for conditions that the embedded engine has not."""
-    return None if filter is None else _filter(filter)
+    """Translates a Filter. Raises BadFilter for what the embedded engine has not or takes not."""
+    try:
+        return None if filter is None else _filter(filter)
+    except (TypeError, ValueError, OverflowError) as error:  # bad paths, dates, 65-bit integers
+        reason = str(error).splitlines()[0]
+        raise BadFilter(f"the embedded engine does not take this filter: {reason}") from error
 
 
 def _filter(filter: models.Filter) -> edge.Filter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fti_qdrant.errors import GalleryUnavailable, ModelMismatch
+from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch, UnknownImageId
 from fti_qdrant.fingerprint import Fingerprint
 
 IMAGE_VECTOR = "image"
@@ -31,6 +32,14 @@ def point_id(key: str) -> str:
     Ingesting the same image again therefore overwrites the same point.
     """
     return str(uuid.uuid5(IMAGE_NAMESPACE, key.replace("\\", "/")))
+
+
+def as_uuid(id: PointId) -> uuid.UUID:
+    """An image id in whatever spelling. Raises UnknownImageId for what no image can have."""
+    try:
+        return uuid.UUID(str(id))
+    except ValueError:
+        raise UnknownImageId(f"{id!r} is not an image id; pass the UUID of a hit") from None
 
 
 class WordsSpec(BaseModel):
@@ -131,11 +140,16 @@ class ScoredPoint:
 
 
 def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
-    """Raises ModelMismatch for vectors that no backend may take: wrong size, NaN, zero.
+    """Refuses what no backend may take, and Qdrant Edge would store without a word.
 
-    Qdrant Edge would store them without a word.
+    Raises:
+        ModelMismatch: vectors of a wrong size, NaN, zero.
+        BadManifest: a payload that is not JSON.
+        UnknownImageId: an id that is not a UUID.
     """
     for point in points:
+        as_uuid(point.id)
+        _check_payload(point)
         check_vector(point.vector, spec.fingerprint.dim, f"image {point.id}")
         if (point.words is None) != (spec.words is None):
             raise ModelMismatch(
@@ -150,6 +164,17 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
                     f"image {point.id}: pseudo-words of shape {point.words.shape} with "
                     f"{np.count_nonzero(~np.isfinite(point.words))} bad values; want {shape}"
                 )
+
+
+def _check_payload(point: GalleryPoint) -> None:
+    try:
+        if not all(isinstance(name, str) for name in point.payload):
+            raise TypeError("names must be text")
+        json.dumps(point.payload, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BadManifest(
+            f"image {point.id}: the payload cannot be stored as JSON ({error})"
+        ) from error
 
 
 def check_vector(vector: np.ndarray, dim: int, label: str) -> None:

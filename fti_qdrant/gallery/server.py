@@ -19,6 +19,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    as_uuid,
     check_points,
     check_vector,
 )
@@ -112,7 +113,7 @@ class ServerGallery:
         ]
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [str(one) for one in ids]
+        wanted = [str(as_uuid(one)) for one in ids]
         names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
         records = self._call(
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
@@ -150,7 +151,7 @@ class ServerGallery:
         return key in self._fields
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        doomed: list[Any] = [str(one) for one in ids]
+        doomed: list[Any] = [str(as_uuid(one)) for one in ids]
         if doomed:
             selector = models.PointIdsList(points=doomed)
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)

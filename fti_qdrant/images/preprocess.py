@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from torchvision.transforms import functional as transforms
 
 TARGET_RATIO = 1.25
 """Aspect ratios beyond this are padded (the official code's ``target_ratio``)."""
+
+MOST_PADDED = 64_000_000
+"""Pixels of a padded picture. A strip of 1,000 x 64,000 would become 51,200 x 64,000, 13 GB."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,15 @@ def target_pad(image: Image.Image, ratio: float = TARGET_RATIO) -> Image.Image:
     """Pads the short sides with black until the aspect ratio is at most ``ratio``.
 
     Pictures within the ratio come back as they are. (CLIP4Cir's TargetPad, used by FTI4CIR.)
+    Those that would be larger than ``MOST_PADDED`` are scaled down first.
     """
     width, height = image.size
     if max(width, height) / min(width, height) <= ratio:
         return image
+    shrink = math.sqrt(MOST_PADDED / (max(width, height) ** 2 / ratio))
+    if shrink < 1:
+        width, height = max(1, int(width * shrink)), max(1, int(height * shrink))
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     wanted = max(width, height) / ratio
     across = max(int((wanted - width) / 2), 0)
     down = max(int((wanted - height) / 2), 0)

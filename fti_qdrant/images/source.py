@@ -81,7 +81,10 @@ def read_bytes(
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source), limits), os.fspath(source)
     if hasattr(source, "read"):
-        data = source.read(limits.max_bytes + 1)
+        try:
+            data = source.read(limits.max_bytes + 1)
+        except (OSError, ValueError) as error:  # write-only or closed
+            raise BadImage(f"{source!r} cannot be read ({error})") from error
         if not isinstance(data, bytes):
             raise BadImage(f"{source!r} yields {type(data).__name__}, not bytes; open it as 'rb'")
         return data, None
@@ -107,6 +110,10 @@ def decode_image(
             _check_size(picture, limits, label)
             picture.load()
             upright = to_rgb(ImageOps.exif_transpose(picture))
+    except Image.DecompressionBombError:
+        raise BadImage(
+            f"{label}: far over the limit of {limits.max_pixels:,} pixels; scale it down first"
+        ) from None
     except UnidentifiedImageError:
         raise BadImage(f"{label}: not an image that Pillow can read") from None
     except BadImage:
@@ -122,8 +129,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         return picture
     if picture.mode in ("I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
         return _grey_to_8_bits(picture).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        straight = picture.convert("RGBA")
+    if picture.has_transparency_data:
+        straight = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
         white = Image.new("RGBA", straight.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, straight).convert("RGB")
     return picture.convert("RGB")
@@ -131,7 +138,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def _grey_to_8_bits(picture: Image.Image) -> Image.Image:
     """Pillow clips deep greys at 255; scale by their range instead (16 bits, or 0..1 floats)."""
-    values = np.asarray(picture, dtype=np.float64)
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
     if picture.mode == "F":
         full = 1.0 if values.max(initial=0.0) <= 1.0 else 255.0
     else:
@@ -165,9 +172,9 @@ def _picture_of(array: np.ndarray) -> Image.Image:
 
 
 def _read_file(path: Path, limits: ImageLimits) -> bytes:
-    if path.is_dir():
-        raise BadImage(f"{str(path)!r} is a directory; pass an image file")
     try:
+        if path.is_dir():
+            raise BadImage(f"{str(path)!r} is a directory; pass an image file")
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
     except FileNotFoundError:

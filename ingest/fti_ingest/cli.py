@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fti_ingest.pipeline import ModelChoice, Outcome, quiet_ray, run
+from fti_ingest.pipeline import ModelChoice, Outcome, run
+from fti_ingest.ray_session import quiet_ray
+from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import ServerAddress
-from fti_ingest.source import Reject, Source, read_source
+from fti_ingest.source import read_source
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.errors import BadManifest, GalleryNotFound
 from fti_qdrant.gallery import (
@@ -25,6 +26,7 @@ from fti_qdrant.gallery import (
     WordsSpec,
     connect,
 )
+from fti_qdrant.images import Preprocess
 
 EPILOG = """\b
 Examples:
@@ -59,9 +61,17 @@ all its other columns become the payload, indexed by their type, to filter by.
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
 )
 @click.option(
-    "--gpus-per-worker", type=float, default=0, show_default=True, help="GPU share of each."
+    "--gpus-per-worker",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="GPU share of each.",
 )
-@click.option("--ray-address", help="A running Ray cluster; by default one is started here.")
+@click.option(
+    "--ray-address",
+    envvar="RAY_ADDRESS",
+    help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
+)
 @click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
 @one_line_errors
@@ -88,21 +98,26 @@ def main(
     """
     server = _server(gallery, url, collection, api_key)
     listed = read_source(source)
-    choice, spec = _choose(model, inverter, precision, pseudo_words, listed.index_types())
-    reject_path = rejects or (gallery / "rejects.jsonl" if gallery else Path("rejects.jsonl"))
-    with _open(gallery, server, spec) as target, quiet_ray(ray_address), _progress() as progress:
-        task = progress.add_task("images", total=len(listed.items))
-        outcome = run(
-            listed.items,
-            target,
-            choice,
-            server=server,
-            workers=workers,
-            gpus_per_worker=gpus_per_worker,
-            allow_urls=allow_urls,
-            advance=lambda count: progress.update(task, advance=count),
-        )
-    _conclude(outcome, listed, reject_path)
+    spec, preprocess = _describe(model, inverter, precision, pseudo_words, listed.indexes)
+    choice = ModelChoice(model, inverter, precision, preprocess, workers, gpus_per_worker)
+    path = rejects or (gallery / "rejects.jsonl" if gallery else Path("rejects.jsonl"))
+    with _open(gallery, server, spec) as target, RejectsFile(path) as rejected:
+        for one in listed.rejects:
+            rejected.add(one)
+        with quiet_ray(ray_address), _progress() as progress:
+            task = progress.add_task("images", total=len(listed))
+            outcome = run(
+                listed,
+                target,
+                choice,
+                server=server,
+                allow_urls=allow_urls,
+                reject=rejected.add,
+                advance=lambda count: progress.update(task, advance=count),
+            )
+        outcome.images += len(listed.rejects)
+        outcome.rejected += len(listed.rejects)
+    _conclude(outcome, rejected)
 
 
 def _server(
@@ -115,17 +130,17 @@ def _server(
     return ServerAddress(url=url, collection=collection, api_key=api_key)
 
 
-def _choose(
+def _describe(
     model: str,
     inverter: str | None,
     precision: str | None,
     pseudo_words: bool,
     indexes: dict[str, IndexType],
-) -> tuple[ModelChoice, GallerySpec]:
+) -> tuple[GallerySpec, Preprocess]:
     """Loads the model once, to know its fingerprint; the workers load their own."""
     from fti_qdrant.composer import Composer
 
-    composer = Composer.load(model, inverter, precision=precision)
+    composer = Composer.load(model, inverter, device="cpu", precision=precision)
     words = None
     if pseudo_words:
         if composer.inverter is None:
@@ -137,7 +152,7 @@ def _choose(
         )
     backbone = composer.backbone
     spec = GallerySpec(fingerprint=backbone.fingerprint, indexes=indexes, words=words)
-    return ModelChoice(model, inverter, precision, backbone.preprocess), spec
+    return spec, backbone.preprocess
 
 
 @contextmanager
@@ -171,25 +186,14 @@ def _progress() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
-def _conclude(outcome: Outcome, listed: Source, path: Path) -> None:
-    outcome.images += len(listed.rejects)
-    outcome.rejects = [*listed.rejects, *outcome.rejects]
-    _write_rejects(path, outcome.rejects)
+def _conclude(outcome: Outcome, rejected: RejectsFile) -> None:
     click.echo(outcome.line())
-    if outcome.rejects:
-        click.echo(f"rejected files are listed in {path}")
-    if outcome.images and not outcome.stored and not outcome.unchanged:
-        first = outcome.rejects[0]
-        raise BadManifest(f"no image could be stored; the first one: {first.reason}")
-
-
-def _write_rejects(path: Path, rejects: list[Reject]) -> None:
-    """Rewrites the list of this run; no rejects, no file."""
-    if not rejects:
-        path.unlink(missing_ok=True)
+    if rejected.first is None:
         return
-    lines = [json.dumps({"uri": one.uri, "reason": one.reason}) for one in rejects]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    click.echo(f"rejected files are listed in {rejected.path}")
+    if not outcome.stored and not outcome.unchanged:
+        first = rejected.first
+        raise BadManifest(f"no image could be stored; the first one, {first.uri}: {first.reason}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,32 @@
-"""The pipeline: items -> read, decode -> embed -> gallery, streamed through Ray Data."""
+"""The pipeline: rows -> read, decode -> embed -> gallery, streamed through Ray Data."""
 
 from __future__ import annotations
 
-import json
-import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from fti_ingest.known import Known
+from fti_ingest.listing import Reject, Source
 from fti_ingest.sinks import ServerAddress, ServerWriter, points
-from fti_ingest.source import Item, Reject
-from fti_ingest.stages import UNCHANGED, Batch, Decoder, Embedder
+from fti_ingest.stages import UNCHANGED, Decoder, Embedder
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery, GallerySpec
-from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import Preprocess
 
 DECODE_BATCH = 32
 EMBED_BATCH = 64
+MOST_BLOCKS = 2000
+"""Tasks that Ray's scheduler has to look after; larger sources get larger blocks."""
+
+BACKLOG = 16
+"""Batches of pixels, for each model, that may wait between the stages."""
 
 
 @dataclass(frozen=True)
@@ -30,160 +34,152 @@ class ModelChoice:
     """What the workers load."""
 
     model: str
-    inverter: str | None = None
-    precision: str | None = None
-    preprocess: Preprocess | None = None
+    inverter: str | None
+    precision: str | None
+    preprocess: Preprocess
+    workers: int = 1
+    gpus_per_worker: float = 0
 
 
 @dataclass
 class Outcome:
-    """What became of the images; ``rejects`` lists the bad ones."""
+    """What became of the images."""
 
     images: int = 0
     stored: int = 0
     unchanged: int = 0
-    rejects: list[Reject] = field(default_factory=list)
+    rejected: int = 0
     seconds: float = 0.0
 
     def line(self) -> str:
         rate = self.images / self.seconds if self.seconds else 0.0
         return (
             f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{len(self.rejects):,} rejected; {rate:,.1f} images/s"
+            f"{self.rejected:,} rejected; {rate:,.1f} images/s"
         )
 
 
 def run(
-    items: list[Item],
+    source: Source,
     gallery: Gallery,
     choice: ModelChoice,
     *,
     server: ServerAddress | None = None,
-    workers: int = 1,
-    gpus_per_worker: float = 0,
     allow_urls: bool = False,
+    reject: Callable[[Reject], None] = lambda one: None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Outcome:
-    """Embeds the items that the gallery does not hold as they are, and stores them.
+    """Embeds the images that the gallery does not hold as they are, and stores them.
 
     Args:
         server: set where the gallery is a server's; then the workers write, else the driver.
-        workers: actors that hold a model.
+        reject: told of each bad file.
         advance: told how many more images are done.
 
     Raises GalleryUnavailable where the gallery stops answering; what was stored stays.
     """
     outcome = Outcome()
     began = time.monotonic()
-    assert choice.preprocess is not None
-    decoder = Decoder(choice.preprocess, revisions(gallery), allow_urls)
-    stream = _stream(items, decoder, choice, gallery.spec, server, workers, gpus_per_worker)
-    for batch in stream:
-        reasons = np.asarray(batch["reason"])
+    blocks = _blocks(source, Known(gallery))
+    for batch in _stream(blocks, choice, gallery.spec, server, allow_urls):
         if server is None:
             gallery.upsert(points(batch, gallery.spec))
+        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
+        for row in np.flatnonzero((reasons != "") & (reasons != UNCHANGED)):
+            reject(Reject(batch["uri"][int(row)].as_py(), reasons[row]))
+            outcome.rejected += 1
         outcome.images += len(reasons)
         outcome.stored += int((reasons == "").sum())
         outcome.unchanged += int((reasons == UNCHANGED).sum())
-        outcome.rejects += [
-            Reject(str(uri), str(reason))
-            for uri, reason in zip(batch["uri"], reasons)
-            if reason not in ("", UNCHANGED)
-        ]
         advance(len(reasons))
     gallery.flush()
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
-def revisions(gallery: Gallery) -> dict[str, str]:
-    """Point id -> revision of everything the gallery holds: what need not be embedded again."""
-    return {id: payload.get(OURS, {}).get("revision", "") for id, payload in gallery.scroll()}
-
-
-@contextmanager
-def quiet_ray(address: str | None = None) -> Iterator[None]:
-    """Starts Ray (or joins a cluster) without dashboard and chatter, and stops it after.
-
-    Raises GalleryUnavailable where the cluster does not answer.
-    """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    import ray
-
-    started_here = not ray.is_initialized()
-    if started_here:
-        try:
-            ray.init(
-                address=address,
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise GalleryUnavailable(f"Ray cluster {address or 'local'}: {error}") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        if started_here:
-            ray.shutdown()
+def _blocks(source: Source, known: Known) -> list[pa.Table]:
+    """The source cut into what one task decodes, with the revisions that the gallery holds."""
+    rows = max(DECODE_BATCH, math.ceil(len(source) / MOST_BLOCKS))
+    blocks = [source.table.slice(start, rows) for start in range(0, len(source), rows)]
+    return [
+        block.append_column(
+            "known", pa.array(known.revisions(block["id"].to_pylist()), pa.string())
+        )
+        for block in blocks
+    ]
 
 
 def _stream(
-    items: list[Item],
-    decoder: Decoder,
+    blocks: list[pa.Table],
     choice: ModelChoice,
     spec: GallerySpec,
     server: ServerAddress | None,
-    workers: int,
-    gpus_per_worker: float,
-) -> Iterator[Batch]:
+    allow_urls: bool,
+) -> Iterator[pa.Table]:
+    if not blocks:
+        return
     import ray
-    from ray.data import ActorPoolStrategy
+    from ray.data import ActorPoolStrategy, Dataset
     from ray.exceptions import RayError
 
-    rows: list[dict[str, Any]] = [
-        {"id": item.id, "uri": item.uri, "payload": json.dumps(item.payload)} for item in items
-    ]
-    blocks = max(1, min(len(rows) // DECODE_BATCH, 2000))
-    dataset = ray.data.from_items(rows, override_num_blocks=blocks)
-    dataset = dataset.map_batches(decoder, batch_size=DECODE_BATCH)
+    _bound_backlog(choice)
+    nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
+    threads = max(1, _cpus() // math.ceil(choice.workers / nodes))
+    words = spec.words is not None
+    pool: dict[str, Any] = {
+        "batch_size": EMBED_BATCH,
+        "batch_format": "pyarrow",
+        "compute": ActorPoolStrategy(size=choice.workers),
+        "num_cpus": 0,
+    }
+    dataset: Dataset = ray.data.from_arrow(blocks)
+    # stages that ask for the same resources Ray would fuse: decoding would wait for the model
+    dataset = dataset.map_batches(
+        Decoder(choice.preprocess, allow_urls),
+        batch_size=DECODE_BATCH,
+        batch_format="pyarrow",
+        num_cpus=1,
+    )
     dataset = dataset.map_batches(
         Embedder,
-        fn_constructor_args=(
-            choice.model,
-            choice.inverter,
-            spec.words is not None,
-            choice.precision,
-        ),
-        batch_size=EMBED_BATCH,
-        compute=ActorPoolStrategy(size=workers),
-        num_gpus=gpus_per_worker or None,
+        fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
+        num_gpus=choice.gpus_per_worker or None,
+        **pool,
     )
     if server is not None:
-        dataset = dataset.map_batches(
-            ServerWriter,
-            fn_constructor_args=(server, spec),
-            batch_size=EMBED_BATCH,
-            compute=ActorPoolStrategy(size=1),
-            num_cpus=0,
-        )
+        dataset = dataset.map_batches(ServerWriter, fn_constructor_args=(server, spec), **pool)
     try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:
         raise _cause(error) from error
+
+
+def _bound_backlog(choice: ModelChoice) -> None:
+    """Decoding runs ahead of the model; Ray alone would let it fill half of the object store."""
+    import ray
+    from ray.data import DataContext, ExecutionResources
+
+    picture = 3 * choice.preprocess.size**2
+    decoding = ray.cluster_resources().get("CPU", 1) * DECODE_BATCH
+    backlog = (BACKLOG * choice.workers * EMBED_BATCH + decoding) * picture
+    options = DataContext.get_current().execution_options
+    options.resource_limits = ExecutionResources.for_limits(object_store_memory=backlog)
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cause(error: BaseException) -> FtiError:
     """The error inside Ray's: our own if it is one, else its last line."""
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, FtiError):
+        # Ray's wrapper is an instance of our class too, with a traceback for its message
+        within = getattr(inner, "cause", None) or inner.__cause__
+        if isinstance(inner, FtiError) and within is None:
             return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
+        inner = within
     lines = [line for line in str(error).splitlines() if line.strip()]
     return GalleryUnavailable(f"a worker failed: {lines[-1].strip() if lines else error}")

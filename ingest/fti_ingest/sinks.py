@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from fti_ingest.stages import Batch
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec, ServerGallery, connect
-from fti_qdrant.gallery.points import IMAGE_VECTOR
 
 
 class ServerAddress(BaseModel):
@@ -26,18 +24,32 @@ class ServerAddress(BaseModel):
         return ServerGallery.open(connect(self.url, self.api_key), self.collection)
 
 
-def points(batch: Batch, spec: GallerySpec) -> list[GalleryPoint]:
-    """The rows of a batch that have no ``reason`` against them, as points."""
+def good_rows(batch: pa.Table) -> pa.Table:
+    """The rows that have no ``reason`` against them."""
+    return batch.filter(pa.compute.equal(batch["reason"], ""))
+
+
+def points(batch: pa.Table, spec: GallerySpec) -> list[GalleryPoint]:
+    """The good rows of a batch as points."""
+    good = good_rows(batch)
+    if not good.num_rows:
+        return []
     shape = (1 + spec.words.topk, spec.words.token_dim) if spec.words else None
+    words = matrix(good["words"]) if shape else None
     return [
         GalleryPoint(
-            str(batch["id"][row]),
-            np.asarray(batch["vector"][row], dtype=np.float32),
-            json.loads(batch["payload"][row]),
-            np.asarray(batch["words"][row]).reshape(shape) if shape else None,
+            id, vector, json.loads(payload), None if words is None else words[row].reshape(shape)
         )
-        for row in np.flatnonzero(batch["reason"] == "")
+        for row, (id, payload, vector) in enumerate(
+            zip(good["id"].to_pylist(), good["payload"].to_pylist(), matrix(good["vector"]))
+        )
     ]
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of equally long lists -> ``[rows, length]``."""
+    flat = column.combine_chunks().flatten()
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
 
 
 class ServerWriter:
@@ -48,30 +60,18 @@ class ServerWriter:
     """
 
     def __init__(self, address: ServerAddress, spec: GallerySpec):
-        self.address = address
         self.spec = spec
-        self.gallery: Gallery | None = address.open() if spec.words else None
+        if spec.words:
+            self.gallery: Gallery | None = address.open()
+        else:
+            from fti_ingest.qdrant_sink import PayloadSink
 
-    def __call__(self, batch: Batch) -> Batch:
-        good = points(batch, self.spec)
+            self.gallery = None
+            self.sink = PayloadSink(address.url, address.collection, address.api_key)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
         if self.gallery is not None:
-            self.gallery.upsert(good)
-        elif good:
-            self._write_plain(good)
-        return {name: batch[name] for name in ("id", "uri", "reason")}
-
-    def _write_plain(self, good: list[GalleryPoint]) -> None:
-        import pyarrow as pa
-        from ray_qdrant.datasink import QdrantDatasink
-
-        rows: list[dict[str, Any]] = [
-            {"id": point.id, "vector": point.vector.tolist(), **point.payload} for point in good
-        ]
-        sink = QdrantDatasink(
-            self.address.collection,
-            url=self.address.url,
-            api_key=self.address.api_key,
-            vector_name=IMAGE_VECTOR,
-            client_kwargs={"check_compatibility": False},
-        )
-        sink.write([pa.Table.from_pylist(rows)], ctx=None)
+            self.gallery.upsert(points(batch, self.spec))
+        elif (good := good_rows(batch)).num_rows:
+            self.sink.write_rows(good.select(["id", "vector", "payload"]))
+        return batch.select(["id", "uri", "reason"])

@@ -1,6 +1,7 @@
 """The stages that Ray's workers run: read and decode on CPUs, embed on the model's device.
 
-A row that fails keeps going with a ``reason``; nothing raises for one bad image.
+A row that fails keeps going with a ``reason``; nothing raises for one bad image. Batches are
+Arrow tables, so that a row without pixels costs nothing on its way.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from fti_ingest.known import revision_of
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import DEFAULT_LIMITS, Preprocess, decode_image
 from fti_qdrant.images.source import read_bytes
-
-Batch = dict[str, Any]
 
 UNCHANGED = "unchanged"
 """The ``reason`` of a row that the gallery holds already, as it is."""
@@ -27,96 +29,129 @@ UNCHANGED = "unchanged"
 class Decoder:
     """Stage 1: uri -> uint8 pixels through the one preprocessing, and what we store beside.
 
-    Attributes:
-        known: point id -> revision, of what the gallery holds already.
+    Takes columns id, uri, payload, and known: the revision that the gallery holds.
     """
 
     preprocess: Preprocess
-    known: dict[str, str]
     allow_urls: bool = False
 
-    def __call__(self, batch: Batch) -> Batch:
-        rows = [self._decode(*row) for row in zip(batch["id"], batch["uri"], batch["payload"])]
-        pixels, payloads, reasons = zip(*rows)
-        return {
-            "id": batch["id"],
-            "uri": batch["uri"],
-            "pixels": np.stack(pixels),
-            "payload": np.array(payloads, dtype=object),
-            "reason": np.array(reasons, dtype=object),
-        }
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.select(["uri", "payload", "known"]).to_pydict()
+        done = [self._decode(*row) for row in zip(*rows.values())]
+        pixels, payloads, reasons = zip(*done) if done else ((), (), ())
+        return pa.table(
+            {
+                "id": batch["id"],
+                "uri": batch["uri"],
+                "payload": pa.array(payloads, pa.string()),
+                "reason": pa.array(reasons, pa.string()),
+                "pixels": pa.array(pixels, pa.large_binary()),
+            }
+        )
 
-    def _decode(self, id: str, uri: str, payload: str) -> tuple[np.ndarray, str, str]:
+    def _decode(self, uri: str, payload: str, known: str) -> tuple[bytes, str, str]:
+        """Pixels (none for a row that is done with), payload, reason."""
         try:
-            data, _ = read_bytes(uri, allow_urls=self.allow_urls, limits=DEFAULT_LIMITS)
+            data = self._read(uri)
             sha256 = hashlib.sha256(data).hexdigest()
-            revision = hashlib.sha256(f"{sha256}{uri}{payload}".encode()).hexdigest()[:16]
-            if self.known.get(id) == revision:
-                return self._nothing(), payload, UNCHANGED
+            revision = revision_of(sha256, uri, payload)
+            if revision == known:
+                return b"", payload, UNCHANGED
             loaded = decode_image(data, uri=uri)
-            pixels = self.preprocess.pixels(loaded.image).numpy()
+            width, height = loaded.image.size
+            pixels = self.preprocess.pixels(loaded.image).numpy().tobytes()
         except BadImage as error:
-            return self._nothing(), payload, str(error)
-        width, height = loaded.image.size
+            return b"", payload, str(error)
+        except Exception as error:  # one image must never stop the others
+            return b"", payload, f"{uri!r}: {type(error).__name__}: {error}"
         ours = {"uri": uri, "sha256": sha256, "width": width, "height": height}
         full = {**json.loads(payload), OURS: {**ours, "revision": revision}}
         return pixels, json.dumps(full), ""
 
-    def _nothing(self) -> np.ndarray:
-        size = self.preprocess.size
-        return np.zeros((3, size, size), dtype=np.uint8)
+    def _read(self, uri: str) -> bytes:
+        is_url = uri.lower().startswith(("http://", "https://"))
+        if is_url and not self.allow_urls:
+            raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
+        path = Path(uri)
+        if not is_url and path.exists() and not (path.is_file() or path.is_dir()):
+            raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
+        return read_bytes(uri, allow_urls=self.allow_urls, limits=DEFAULT_LIMITS)[0]
 
 
 class Embedder:
     """Stage 2, an actor that holds the model: pixels -> image vectors, and pseudo-words if asked.
 
-    Adds the columns ``vector`` (float32 ``[d]``) and, with pseudo-words, ``words`` (float16
-    ``[(1 + topk) * t]``).
+    Adds the columns ``vector`` (float32, ``d`` values) and, with pseudo-words, ``words`` (float16,
+    ``(1 + topk) * t`` values).
     """
 
-    def __init__(self, model: str, inverter: str | None, words: bool, precision: str | None):
+    def __init__(
+        self,
+        model: str,
+        inverter: str | None,
+        words: bool,
+        precision: str | None,
+        threads: int,
+    ):
         import torch
 
         from fti_qdrant.composer import Composer
-        from fti_qdrant.gallery.words import stacked
 
-        if not torch.cuda.is_available():
-            import os
-
-            torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(threads)
         self.composer = Composer.load(model, inverter if words else None, precision=precision)
         self.words = words
-        self.stacked = stacked
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
+        payloads = batch["payload"].to_pylist()
+        good = np.flatnonzero(reasons == "")
+        backbone, inverter = self.composer.backbone, self.composer.inverter
+        vectors = np.zeros((len(reasons), backbone.dim), dtype=np.float32)
+        size = 0
+        if self.words and inverter is not None:
+            size = (1 + inverter.topk) * backbone.token_dim
+        words = np.zeros((len(reasons), size), dtype=np.float16)
+        if len(good):
+            vectors[good], words[good], counts = self._embed(batch["pixels"].take(good))
+            for row, count in zip(good, counts):
+                payloads[row] = _with_count(payloads[row], count)
+        finite = np.isfinite(vectors).all(axis=1) & np.isfinite(words).all(axis=1)
+        broken = ~(finite & vectors.any(axis=1)) & (reasons == "")
+        reasons[broken] = "the model yields no finite vector for it; try --precision fp32"
+        columns = {
+            "id": batch["id"],
+            "uri": batch["uri"],
+            "payload": pa.array(payloads, pa.string()),
+            "reason": pa.array(reasons, pa.string()),
+            "vector": _rows(vectors),
+        }
+        return pa.table({**columns, "words": _rows(words)} if size else columns)
+
+    def _embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Vectors, flat pseudo-words, and how many of these count, for each picture."""
         import torch
 
-        good = np.flatnonzero(batch["reason"] == "")
-        vectors = np.zeros((len(batch["id"]), self.composer.backbone.dim), dtype=np.float32)
-        out = {name: batch[name] for name in ("id", "uri", "payload", "reason")}
-        if self.words:
-            out["words"] = np.zeros((len(vectors), self._words_size()), dtype=np.float16)
-        if len(good):
-            features = self.composer.backbone.pixel_features(
-                torch.from_numpy(np.ascontiguousarray(batch["pixels"][good]))
-            )
-            vectors[good] = features.pooled.cpu().numpy()
-            if self.words:
-                self._add_words(features, good, out)
-        broken = good[~np.isfinite(vectors[good]).all(axis=1)]
-        out["reason"][broken] = "the model yields NaN for this image; try --precision fp32"
-        return {**out, "vector": vectors}
+        from fti_qdrant.gallery.words import stacked
 
-    def _add_words(self, features: Any, good: np.ndarray, out: Batch) -> None:
-        found = self.composer.references(features, (1,) * len(good)).words
+        side = self.composer.backbone.preprocess.size
+        joined = np.frombuffer(b"".join(pixels.to_pylist()), dtype=np.uint8).copy()
+        features = self.composer.backbone.pixel_features(
+            torch.from_numpy(joined).view(-1, 3, side, side)
+        )
+        vectors = features.pooled.cpu().numpy()
+        if not self.words:
+            return vectors, np.zeros((len(vectors), 0), np.float16), []
+        found = self.composer.references(features, (1,) * len(vectors)).words
         assert found is not None
-        out["words"][good] = self.stacked(found).reshape(len(good), -1)
-        for row, count in zip(good, found.counts.tolist()):
-            payload = json.loads(out["payload"][row])
-            payload[OURS]["r"] = count
-            out["payload"][row] = json.dumps(payload)
+        return vectors, stacked(found).reshape(len(vectors), -1), found.counts.tolist()
 
-    def _words_size(self) -> int:
-        inverter = self.composer.inverter
-        assert inverter is not None
-        return (1 + inverter.topk) * self.composer.backbone.token_dim
+
+def _with_count(payload: str, count: int) -> str:
+    """r, the number of pseudo-words that count, belongs to the payload."""
+    full = json.loads(payload)
+    full[OURS]["r"] = count
+    return json.dumps(full)
+
+
+def _rows(values: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

@@ -1,0 +1,91 @@
+"""Ray, started without dashboard and chatter and stopped after, or a cluster that is joined."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from fti_qdrant.cli.errors import DEBUG
+from fti_qdrant.errors import FtiError, GalleryUnavailable
+
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # --gpus-per-worker 0 does not hide a GPU
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@contextmanager
+def quiet_ray(address: str | None = None) -> Iterator[None]:
+    """Starts Ray here, or joins the cluster at ``address``.
+
+    Raises FtiError where Ray is not installed, GalleryUnavailable where no cluster answers.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with _quiet_core(), _session(address):
+        yield
+
+
+@contextmanager
+def _session(address: str | None) -> Iterator[None]:
+    try:
+        import ray
+        from ray.data import DataContext
+    except ImportError as error:
+        raise FtiError(f'{error}; install it with: pip install "fti-qdrant[ray]"') from error
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # ConnectionError, RuntimeError, ValueError, TimeoutError, ...
+            reason = str(error.__cause__ or error)[:400]
+            raise GalleryUnavailable(f"Ray cluster {address or 'local'}: {reason}") from error
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors reach the user by us
+    try:
+        yield
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Ray's C++ core writes to descriptor 2 by itself; only Python's messages are for the user.
+
+    With FTI_DEBUG set, all of it comes out.
+    """
+    if os.environ.get(DEBUG) or not _is_descriptor_2(sys.stderr):
+        yield
+        return
+    before, silent = sys.stderr, os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding) as ours:
+        os.dup2(silent, 2)
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(ours.fileno(), 2)
+            os.close(silent)
+
+
+def _is_descriptor_2(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):  # a test's capture
+        return False

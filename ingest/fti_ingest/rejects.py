@@ -1,0 +1,45 @@
+"""The list of bad files, written as they are found, so that a run that dies leaves it behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+
+from fti_ingest.listing import Reject
+from fti_qdrant.errors import FtiError
+
+
+class RejectsFile:
+    """``rejects.jsonl``: a line ``{"uri": ..., "reason": ...}`` for each; of this run only.
+
+    Without rejects there is no file.
+    """
+
+    def __init__(self, path: Path):
+        """Raises FtiError where the file cannot be written: at the start, not after hours."""
+        self.path = path
+        self.count = 0
+        self.first: Reject | None = None
+        try:
+            self._file = path.open("w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise FtiError(f"rejects cannot be written: {error}; choose --rejects FILE") from error
+
+    def add(self, reject: Reject) -> None:
+        self.count += 1
+        self.first = self.first or reject
+        self._file.write(json.dumps({"uri": reject.uri, "reason": reject.reason}) + "\n")
+
+    def __enter__(self) -> RejectsFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if not self.count:
+            self.path.unlink(missing_ok=True)

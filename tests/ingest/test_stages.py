@@ -1,0 +1,260 @@
+"""The stages without Ray: decode, embed, known revisions, points, rejects, and worker errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ray.exceptions import RayTaskError
+
+from fti_ingest.known import Known, revision_of
+from fti_ingest.listing import Item, Listing, Reject
+from fti_ingest.pipeline import MOST_BLOCKS, Outcome, _blocks, _cause
+from fti_ingest.qdrant_sink import PayloadSink
+from fti_ingest.rejects import RejectsFile
+from fti_ingest.sinks import points
+from fti_ingest.stages import UNCHANGED, Decoder, Embedder
+from fti_qdrant.composer import Composer
+from fti_qdrant.errors import FtiError, GalleryUnavailable
+from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
+from fti_qdrant.images import Preprocess, open_image
+from tests.ingest.helpers import picture, write_bad_pictures, write_odd_pictures
+
+PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+class Scrolled:
+    """Of a gallery, what ``Known`` asks for."""
+
+    def __init__(self, revisions: dict[str, str | None]):
+        self.revisions = revisions
+
+    def scroll(self) -> Any:
+        for id, revision in self.revisions.items():
+            yield id, {} if revision is None else {"_fti": {"revision": revision}}
+
+
+def rows_of(files: list[Path], known: str = "") -> pa.Table:
+    return pa.table(
+        {
+            "id": [point_id(file.name) for file in files],
+            "uri": [str(file) for file in files],
+            "payload": [json.dumps({"name": file.name}) for file in files],
+            "known": [known] * len(files),
+        }
+    )
+
+
+class TestDecoder:
+    def test_good_pictures_have_the_pixels_of_the_one_preprocessing(self, tmp_path: Path) -> None:
+        files = [tmp_path / name for name in write_odd_pictures(tmp_path)]
+        decoded = Decoder(PREPROCESS)(rows_of(files))
+        assert decoded["reason"].to_pylist() == [""] * len(files)
+        for file, pixels, payload in zip(
+            files, decoded["pixels"].to_pylist(), decoded["payload"].to_pylist()
+        ):
+            image = open_image(file).image
+            assert pixels == PREPROCESS.pixels(image).numpy().tobytes()
+            full = json.loads(payload)
+            assert full["name"] == file.name
+            assert full["_fti"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+            assert (full["_fti"]["width"], full["_fti"]["height"]) == image.size
+
+    def test_bad_files_get_a_reason_and_no_pixels(self, tmp_path: Path) -> None:
+        reasons = write_bad_pictures(tmp_path)
+        decoded = Decoder(PREPROCESS)(rows_of([tmp_path / name for name in reasons]))
+        assert set(decoded["pixels"].to_pylist()) == {b""}
+        for wanted, reason in zip(reasons.values(), decoded["reason"].to_pylist()):
+            assert wanted in reason
+
+    @pytest.mark.parametrize(
+        ("uri", "allow", "reason"),
+        [
+            ("https://example.org/a.jpg", False, "--allow-urls"),
+            ("http://127.0.0.1:9/a.jpg", True, "not a public address"),
+            ("http://[bad/a.jpg", True, "http://[bad/a.jpg"),
+            ("/a\0b.jpg", False, "null"),
+        ],
+    )
+    def test_places_that_cannot_be_read(self, uri: str, allow: bool, reason: str) -> None:
+        batch = rows_of([Path("x")]).set_column(1, "uri", pa.array([uri]))
+        [given] = Decoder(PREPROCESS, allow_urls=allow)(batch)["reason"].to_pylist()
+        assert reason in given
+
+    def test_what_is_known_is_not_decoded(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.png"
+        picture(1).save(file)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        revision = revision_of(sha256, str(file), json.dumps({"name": "a.png"}))
+        decoded = Decoder(PREPROCESS)(rows_of([file], known=revision))
+        assert decoded["reason"].to_pylist() == [UNCHANGED]
+        assert decoded["pixels"].to_pylist() == [b""]
+        picture(2).save(file)
+        assert Decoder(PREPROCESS)(rows_of([file], known=revision))["reason"].to_pylist() == [""]
+
+    def test_an_empty_batch(self) -> None:
+        assert Decoder(PREPROCESS)(rows_of([]).slice(0, 0)).num_rows == 0
+
+
+class TestEmbedder:
+    @pytest.fixture
+    def embedder(self, tiny_composer: Composer, monkeypatch: pytest.MonkeyPatch) -> Embedder:
+        monkeypatch.setattr(Composer, "load", lambda *names, **options: tiny_composer)
+        return Embedder("tiny", "inverter", True, None, threads=2)
+
+    @pytest.fixture
+    def decoded(self, tmp_path: Path, tiny_composer: Composer) -> pa.Table:
+        files = [tmp_path / f"{number}.png" for number in range(5)]
+        for number, file in enumerate(files):
+            picture(number).save(file)
+        files[2].write_bytes(b"")
+        return Decoder(tiny_composer.backbone.preprocess)(rows_of(files))
+
+    def spec(self, composer: Composer) -> GallerySpec:
+        assert composer.inverter is not None
+        words = WordsSpec(inverter="i", topk=composer.inverter.topk, token_dim=64)
+        return GallerySpec(fingerprint=composer.backbone.fingerprint, words=words)
+
+    def test_vectors_and_pseudo_words_are_the_librarys(
+        self, embedder: Embedder, decoded: pa.Table, tiny_composer: Composer
+    ) -> None:
+        from fti_qdrant.gallery.words import stacked
+
+        done = points(embedder(decoded), self.spec(tiny_composer))
+        images = [picture(number) for number in (0, 1, 3, 4)]
+        features = tiny_composer.backbone.image_features(images)
+        words = tiny_composer.references(features, (1,) * 4).words
+        assert words is not None
+        assert [point.id for point in done] == [point_id(f"{n}.png") for n in (0, 1, 3, 4)]
+        assert np.allclose([point.vector for point in done], features.pooled, atol=1e-5)
+        assert np.allclose([point.words for point in done], stacked(words), atol=2e-3)
+        assert [point.payload["_fti"]["r"] for point in done] == words.counts.tolist()
+
+    def test_a_bad_row_passes_through(self, embedder: Embedder, decoded: pa.Table) -> None:
+        out = embedder(decoded)
+        assert out["id"].to_pylist() == decoded["id"].to_pylist()
+        assert out["reason"].to_pylist() == decoded["reason"].to_pylist()
+        assert "0 bytes" in out["reason"][2].as_py()
+        all_bad = embedder(decoded.slice(2, 1))
+        assert all_bad.schema == out.schema
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+    def test_a_vector_that_no_store_takes_rejects_its_image_alone(
+        self,
+        embedder: Embedder,
+        decoded: pa.Table,
+        tiny_composer: Composer,
+        monkeypatch: pytest.MonkeyPatch,
+        value: float,
+    ) -> None:
+        vectors = np.ones((4, 64), dtype=np.float32)
+        vectors[1] = value
+        words = np.zeros((4, 13 * 64), dtype=np.float16)
+        monkeypatch.setattr(embedder, "_embed", lambda pixels: (vectors, words, [1] * 4))
+        out = embedder(decoded)
+        assert "no finite vector" in out["reason"][1].as_py()
+        assert len(points(out, self.spec(tiny_composer))) == 3
+
+    def test_without_pseudo_words(
+        self, decoded: pa.Table, tiny_composer: Composer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Composer, "load", lambda *names, **options: tiny_composer)
+        out = Embedder("tiny", None, False, None, threads=2)(decoded)
+        assert "words" not in out.column_names
+        spec = GallerySpec(fingerprint=tiny_composer.backbone.fingerprint)
+        assert [point.words for point in points(out, spec)] == [None] * 4
+        assert points(out.slice(2, 1), spec) == []
+
+
+class TestKnown:
+    def test_revisions_are_found_by_id(self) -> None:
+        held: dict[str, str | None] = {
+            point_id(str(n)): f"{n * 2**50 + 1:016x}" for n in range(500)
+        }
+        foreign = str(uuid.uuid4())
+        held[foreign] = None
+        known = Known(Scrolled(held))  # type: ignore[arg-type]
+        asked = [point_id("3"), point_id("499"), point_id("new"), foreign, point_id("0")]
+        expected = [held[asked[0]], held[asked[1]], "", "", held[asked[4]]]
+        assert known.revisions(asked) == expected
+
+    def test_an_empty_gallery_knows_nothing(self) -> None:
+        assert Known(Scrolled({})).revisions([point_id("a")]) == [""]  # type: ignore[arg-type]
+
+    def test_the_revision_changes_with_each_part(self) -> None:
+        parts = [("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")]
+        revisions = [revision_of(*part) for part in parts]
+        assert len(set(revisions)) == 4
+        assert revisions[0] == revision_of(*parts[0])
+
+
+def test_blocks_hold_every_row_once_and_stay_few() -> None:
+    listing = Listing()
+    for number in range(MOST_BLOCKS * 32 + 100):
+        listing.add(Item(f"{number}.jpg", f"/photos/{number}.jpg"))
+    source = listing.source()
+    blocks = _blocks(source, Known(Scrolled({point_id("7.jpg"): "ab" * 8})))  # type: ignore[arg-type]
+    assert len(blocks) <= MOST_BLOCKS
+    joined = pa.concat_tables(blocks)
+    assert joined.select(["id", "uri", "payload"]).equals(source.table)
+    assert joined["known"].to_pylist()[6:9] == ["", "ab" * 8, ""]
+
+
+def test_ray_qdrants_sink_gets_payloads_whole() -> None:
+    """Fields by the names of the sink's own columns, of mixed types, missing in some rows."""
+    payloads = [{"id": 7, "vector": "x", "size": 1}, {"size": "L"}, {"_fti": {"r": 1}}]
+    table = pa.table({"payload": [json.dumps(payload) for payload in payloads]})
+    sink = PayloadSink("http://127.0.0.1:9", "c", None)
+    assert sink._to_payloads(table) == payloads
+
+
+class TestRejectsFile:
+    def test_lines_are_there_before_the_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "rejects.jsonl"
+        path.write_text("of the run before\n")
+        with RejectsFile(path) as rejected:
+            rejected.add(Reject("a.jpg", 'no "good"'))
+            assert json.loads(path.read_text()) == {"uri": "a.jpg", "reason": 'no "good"'}
+            rejected.add(Reject("größe.jpg", "two\nlines"))
+        assert len(path.read_text().splitlines()) == 2
+        assert rejected.first == Reject("a.jpg", 'no "good"')
+
+    def test_without_rejects_there_is_no_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "rejects.jsonl"
+        path.write_text("of the run before\n")
+        with RejectsFile(path):
+            pass
+        assert not path.exists()
+
+    def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(FtiError, match="choose --rejects FILE"):
+            RejectsFile(tmp_path / "no" / "such" / "folder.jsonl")
+
+
+class TestCause:
+    def test_our_own_error_comes_out_of_rays(self) -> None:
+        ours = GalleryUnavailable("the server does not answer")
+        wrapped = RayTaskError("write", "Traceback\n  long", ours).as_instanceof_cause()
+        outer = RuntimeError("user code failed")
+        outer.__cause__ = wrapped
+        for error in (wrapped, outer):
+            assert type(_cause(error)) is GalleryUnavailable
+            assert str(_cause(error)) == "the server does not answer"
+
+    def test_any_other_error_is_one_line(self) -> None:
+        wrapped = RayTaskError("embed", "Traceback\n  long\nMemoryError: 8 GB", MemoryError("8 GB"))
+        assert str(_cause(wrapped)) == "a worker failed: MemoryError: 8 GB"
+
+
+def test_the_final_line() -> None:
+    outcome = Outcome(images=12_345, stored=12_000, unchanged=300, rejected=45, seconds=10)
+    assert outcome.line() == (
+        "12,345 images in: 12,000 stored, 300 unchanged, 45 rejected; 1,234.5 images/s"
+    )
+    assert Outcome().line().endswith("; 0.0 images/s")
