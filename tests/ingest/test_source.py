@@ -19,6 +19,8 @@ from fti_ingest.source import read_source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import point_id
 
+NOT_TEXT = "a name or value is not UTF-8; rename the file or mend the row"
+
 
 def touch(root: Path, *names: str) -> None:
     for name in names:
@@ -349,7 +351,7 @@ class TestParquet:
         assert set(below(source, tmp_path)) == {"a.jpg"}
         assert [reject.reason for reject in source.rejects] == [
             "no 'image' value",
-            f"{tmp_path}/m.parquet:3: a name or value is not UTF-8; rename the file or mend the row",
+            f"{tmp_path}/m.parquet:3: {NOT_TEXT}",
         ]
 
     def test_no_column_image_and_not_parquet(self, tmp_path: Path) -> None:
