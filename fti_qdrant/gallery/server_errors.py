@@ -16,6 +16,9 @@ from tenacity.wait import wait_exponential_jitter
 from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable
 
 ATTEMPTS = 5
+LONGEST_PAUSE = 60
+"""Seconds; a server that asks for more is taken as unavailable."""
+
 BUSY = (408, 429, 500, 502, 503, 504)
 T = TypeVar("T")
 
@@ -59,7 +62,9 @@ def retrying(call: Callable[..., T]) -> Callable[..., T]:
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code in BUSY
-    return isinstance(error, (ResponseHandlingException, ResourceExhaustedResponse))
+    if isinstance(error, ResourceExhaustedResponse):
+        return bool(error.retry_after_s <= LONGEST_PAUSE)
+    return isinstance(error, ResponseHandlingException)
 
 
 def _pause(state: RetryCallState) -> float:

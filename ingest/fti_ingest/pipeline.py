@@ -25,7 +25,7 @@ EMBED_BATCH = 64
 MOST_BLOCKS = 2000
 """Tasks that Ray's scheduler has to look after; larger sources get larger blocks."""
 
-BACKLOG = 16
+BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
 
 

@@ -46,11 +46,11 @@ def held_out_edits(gallery: Gallery) -> list[Edit]:
 
 
 def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
-    """R@1 of "a photo of {name}" for the held-out combinations, among all pictures."""
+    """R@1 and R@10 of "a photo of {name}" for the held-out combinations, among all pictures."""
     rows = [row for row, emoji in enumerate(gallery.pictures.emoji) if emoji.held_out]
     names = [f"{OPENING} {gallery.pictures.emoji[row].name}" for row in rows]
     scores = _texts(backbone, names) @ gallery.vectors.T
-    return {"t2i_R@1": recalls(ranks(scores, torch.tensor(rows)))["R@1"]}
+    return recalls(ranks(scores, torch.tensor(rows)))
 
 
 def named_edits(backbone: Backbone, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:

@@ -98,8 +98,8 @@ def probe_text(backbone: Backbone, shown: Pictures) -> Parts:
     """For the log of the backbone's training."""
     gallery = evaluate.embed(backbone, shown)
     named = evaluate.named_edits(backbone, gallery, evaluate.held_out_edits(gallery))
-    flat = {f"named_{measure}": value for measure, value in named.items()}
-    return {**evaluate.text_to_image(backbone, gallery), **flat}
+    pictures = evaluate.text_to_image(backbone, gallery)
+    return {**_prefixed("t2i", pictures), **_prefixed("named", named)}
 
 
 def probe_composed(composer: Composer, shown: Pictures) -> Parts:
@@ -107,8 +107,8 @@ def probe_composed(composer: Composer, shown: Pictures) -> Parts:
     gallery = evaluate.embed(composer.backbone, shown)
     asked = evaluate.held_out_edits(gallery)
     figures = evaluate.composed(composer, gallery, asked, ("fti", "subject"))
-    return {
-        f"{method}_{measure}": value
-        for method, measures in figures.items()
-        for measure, value in measures.items()
-    }
+    return {**_prefixed("fti", figures["fti"]), **_prefixed("subject", figures["subject"])}
+
+
+def _prefixed(name: str, figures: Parts) -> Parts:
+    return {f"{name}_{measure}": value for measure, value in figures.items()}
