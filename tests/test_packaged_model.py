@@ -19,7 +19,7 @@ def figures() -> Figures:
 
 
 def test_held_out_pictures_are_found_by_name(figures: Figures) -> None:
-    assert figures["text to image"]["text"]["R@1"] >= 0.95
+    assert figures["text to image"]["text"]["R@1"] >= 0.75
 
 
 def test_composed_search_meets_its_bars(figures: Figures) -> None:
@@ -34,7 +34,8 @@ def test_composed_search_meets_its_bars(figures: Figures) -> None:
 def test_wordings_that_training_never_used_work_too(figures: Figures) -> None:
     unseen = figures["unseen wordings"]
     best = max(unseen[method]["R@1"] for method in TRAINING_FREE_METHODS)
-    assert unseen["fti"]["R@1"] >= 1.5 * best
+    assert unseen["fti"]["R@1"] >= 0.5
+    assert unseen["fti"]["R@1"] >= 2.2 * best
 
 
 def test_the_card_tells_these_figures(figures: Figures) -> None:

@@ -105,24 +105,20 @@ def _summarise(answers: list[tuple[Showcase, Hits, Hits]]) -> None:
     from fti_qdrant.benchmarks.emoji.facts import all_emoji
 
     names = {emoji.key: emoji.name for emoji in all_emoji()}
-    table = Table("picture", "text", "best hit", "rank", "filter", "best hit", "rank")
+    table = Table("picture", "text", "best hit", "rank", "filter", "rank")
     for one, free, filtered in answers:
+        best = str(free[0].payload["name"]) if free else "none"
+        asked = json.dumps(dict(one.filter))
         table.add_row(
-            names[one.reference],
-            one.text,
-            *_best(free, one),
-            json.dumps(dict(one.filter)),
-            *_best(filtered, one),
+            names[one.reference], one.text, best, _rank(free, one), asked, _rank(filtered, one)
         )
     Console().print(table)
-    click.echo(f"rank: place of the right answer among the first {HITS} hits")
+    click.echo(f"rank: of the right answer among {HITS} hits, without the filter and with it")
 
 
-def _best(hits: Hits, one: Showcase) -> tuple[str, str]:
-    """The first hit's name, and the place of the right answer."""
+def _rank(hits: Hits, one: Showcase) -> str:
     places = [Path(hit.uri or "").stem for hit in hits]
-    rank = str(places.index(one.answer) + 1) if one.answer in places else f"> {HITS}"
-    return (str(hits[0].payload["name"]) if hits else "none"), rank
+    return str(places.index(one.answer) + 1) if one.answer in places else f"> {HITS}"
 
 
 if __name__ == "__main__":

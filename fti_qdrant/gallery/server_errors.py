@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import grpc
 import httpx
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
@@ -31,6 +32,8 @@ def translated(name: str) -> Iterator[None]:
     except FtiError:
         raise
     except ResponseHandlingException as error:
+        if isinstance(error.source, ValueError):  # pydantic's, some lines long
+            raise _not_qdrants(name) from error
         raise GalleryUnavailable(
             f"{name}: the server does not answer ({error.source}); is it running?"
         ) from None
@@ -40,8 +43,12 @@ def translated(name: str) -> Iterator[None]:
         raise GalleryUnavailable(
             f"{name}: the server asks to slow down; try again in {error.retry_after_s} s"
         ) from None
+    except QdrantException as error:  # a Retry-After that is a date, as proxies may send
+        raise GalleryUnavailable(f"{name}: the server asks to slow down ({error})") from None
     except (grpc.RpcError, httpx.HTTPError) as error:
         raise GalleryUnavailable(f"{name}: the connection failed ({error})") from None
+    except json.JSONDecodeError as error:
+        raise _not_qdrants(name) from error
     except ValueError as error:  # qdrant-client's local mode
         if "not found" in str(error):
             raise GalleryNotFound(f"{name}: {error}") from None
@@ -64,7 +71,7 @@ def _is_passing(error: BaseException) -> bool:
         return error.status_code in BUSY
     if isinstance(error, ResourceExhaustedResponse):
         return bool(error.retry_after_s <= LONGEST_PAUSE)
-    return isinstance(error, ResponseHandlingException)
+    return isinstance(error, (ResponseHandlingException, QdrantException))
 
 
 def _pause(state: RetryCallState) -> float:
@@ -72,6 +79,10 @@ def _pause(state: RetryCallState) -> float:
     if isinstance(error, ResourceExhaustedResponse):
         return float(error.retry_after_s)
     return wait_exponential_jitter(initial=0.2, max=10)(state)
+
+
+def _not_qdrants(name: str) -> GalleryUnavailable:
+    return GalleryUnavailable(f"{name}: the answer is not one of Qdrant's; is the address right?")
 
 
 def _of_status(name: str, error: UnexpectedResponse) -> FtiError:

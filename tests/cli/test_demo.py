@@ -44,7 +44,7 @@ def test_it_ingests_every_picture(shown: tuple[Path, str]) -> None:
 def test_the_right_answers_are_among_the_hits(shown: tuple[Path, str]) -> None:
     _, told = shown
     ranks = [
-        [cell.strip() for cell in line.split("│")[4:8:3]]
+        [cell.strip() for cell in line.split("│")[4:7:2]]
         for line in told.splitlines()
         if re.search(r"│\s+(\d|> 8)\s+│", line)
     ]

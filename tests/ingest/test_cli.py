@@ -153,7 +153,9 @@ def test_running_again_changes_nothing_then_only_what_changed(
     before, rejects = shop.contents(), read_rejects(shop.gallery / "rejects.jsonl")
     arguments = (shop.manifest, "--gallery", "gallery")
     again = ingest(*arguments, cwd=shop.root, **ray_cluster)
-    assert again.line == f"{GOOD + BAD} images in: 0 stored, {GOOD} unchanged, {BAD} rejected"
+    assert again.line == f"{GOOD + BAD} images in: 0 stored, {GOOD} unchanged, {BAD} rejected", (
+        again.err
+    )
     assert shop.contents() == before
     assert read_rejects(shop.gallery / "rejects.jsonl") == rejects
 
