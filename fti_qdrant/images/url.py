@@ -6,7 +6,6 @@ import ipaddress
 import socket
 import ssl
 import threading
-import time
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from typing import Any

@@ -66,7 +66,7 @@ def test_create_twice(store: Any, spec: GallerySpec) -> None:
     made = store.create(spec)
     if store.kind == "edge":
         made.close()
-    with pytest.raises(GalleryUnavailable, match="already|exists"):
+    with pytest.raises(GalleryUnavailable, match=r"already|exists"):
         store.create(spec)
     made.close()
 
@@ -84,9 +84,7 @@ def test_points_are_there_after_reopening(store: Any, spec: GallerySpec, points:
         assert again.retrieve([points[7].id])[0].payload == points[7].payload
 
 
-def test_search_against_brute_force(
-    filled: Gallery, points: Points, vectors: np.ndarray
-) -> None:
+def test_search_against_brute_force(filled: Gallery, points: Points, vectors: np.ndarray) -> None:
     for vector in vectors:
         hits = filled.search(VectorQuery(vector, limit=12, exact=True))
         same(hits, brute_force(points, vector)[:12])

@@ -213,7 +213,7 @@ def test_damaged_shard(folder: Path, points: Points, damaged: str) -> None:
 
 def test_missing_shard(folder: Path) -> None:
     shutil.rmtree(folder / "shard")
-    with pytest.raises(GalleryUnavailable, match="shard|path|exist"):
+    with pytest.raises(GalleryUnavailable, match=r"shard|path|exist"):
         EdgeGallery.open(folder)
 
 

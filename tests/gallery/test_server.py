@@ -172,7 +172,7 @@ def test_open(gallery: ServerGallery, qdrant: Qdrant, spec: GallerySpec) -> None
 
 
 def test_no_server() -> None:
-    with pytest.raises(GalleryUnavailable, match="does not answer.*is it running"):
+    with pytest.raises(GalleryUnavailable, match=r"does not answer.*is it running"):
         connect(f"http://127.0.0.1:{closed_port()}")
 
 
@@ -208,7 +208,7 @@ def test_the_key_comes_from_the_argument_or_the_environment(
 
 
 def test_no_such_collection(qdrant: Qdrant) -> None:
-    with pytest.raises(GalleryNotFound, match="'shoes'.*the server has: shop.*fti-ingest"):
+    with pytest.raises(GalleryNotFound, match=r"'shoes'.*the server has: shop.*fti-ingest"):
         ServerGallery.open(connect(qdrant.url), "shoes")
 
 
@@ -229,14 +229,12 @@ def test_a_collection_that_is_not_ours(qdrant: Qdrant, metadata: Any, reason: st
 
 def test_collection_removed_while_open(gallery: ServerGallery, qdrant: Qdrant) -> None:
     del qdrant.collections["shop"]
-    with pytest.raises(GalleryNotFound, match="'shop' at .* does not exist"):
+    with pytest.raises(GalleryNotFound, match=r"'shop' at .* does not exist"):
         gallery.count()
 
 
 @pytest.mark.parametrize("body", [b"<html>a login page</html>", b"{}", b'{"result": "soon"}'])
-def test_another_server_at_the_address(
-    gallery: ServerGallery, qdrant: Qdrant, body: bytes
-) -> None:
+def test_another_server_at_the_address(gallery: ServerGallery, qdrant: Qdrant, body: bytes) -> None:
     qdrant.script = [(200, {}, body)]
     with pytest.raises(GalleryUnavailable, match=r"not one of Qdrant's") as caught:
         gallery.count()
@@ -361,6 +359,6 @@ def test_create_makes_the_indexes_before_any_point(qdrant: Qdrant, spec: Gallery
 
 
 def test_create_what_exists(qdrant: Qdrant, spec: GallerySpec) -> None:
-    with pytest.raises(GalleryUnavailable, match="'shop' at .* exists already"):
+    with pytest.raises(GalleryUnavailable, match=r"'shop' at .* exists already"):
         ServerGallery.create(connect(qdrant.url), "shop", spec)
     assert not [request for request, _ in qdrant.requests if request.startswith("PUT")]
