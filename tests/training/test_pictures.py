@@ -7,7 +7,7 @@ import torch
 
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
 from fti_qdrant.images import Preprocess
-from fti_training.mini.pictures import Pictures, TrainingSet, draw_all, jittered, shifted, trainable
+from fti_training.mini.pictures import Pictures, TrainingSet, draw_all, shifted, trainable
 
 PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -66,17 +66,3 @@ def test_shifting_moves_the_picture_and_fills_with_its_border() -> None:
         assert moved.shape == pixels.shape
         assert moved.dtype == torch.uint8
         assert int((moved == 0).sum()) == 6
-
-
-def test_jitter_moves_each_picture_by_itself_and_stays_white_outside() -> None:
-    pixels = torch.full((6, 3, 64, 64), 255, dtype=torch.uint8)
-    pixels[:, :, 24:40, 24:40] = 0
-    moved = jittered(pixels, torch.Generator().manual_seed(0))
-    again = jittered(pixels, torch.Generator().manual_seed(0))
-    assert moved.dtype == torch.uint8
-    assert torch.equal(moved, again)
-    assert len({picture.numpy().tobytes() for picture in moved}) == 6
-    assert (moved[:, :, 0] == 255).all()
-    dark = (moved[:, 0] < 128).sum(dim=(1, 2)).float() / 256
-    assert dark.min() > 0.7
-    assert dark.max() < 1.45

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fti_qdrant.backbone import Backbone
-from fti_training.loop import Loop, Parts, Schedule, Step
+from fti_training.loop import Loop, Parts, Schedule
 from fti_training.losses import clip
 from fti_training.mini.captions import Captioner
 from fti_training.mini.config import MiniConfig
-from fti_training.mini.pictures import TrainingSet, jittered, shifted
+from fti_training.mini.pictures import TrainingSet, shifted
 
 MOST_LOGIT_SCALE = 4.6052
 """log(100), CLIP's cap."""
@@ -46,16 +46,28 @@ def train_backbone(
 ) -> None:
     """Trains ``model`` in place, resuming from ``folder``.
 
-    First with pictures shifted batch by batch, then, from a lower learning rate, with each picture
-    turned, scaled and shifted by itself: by then the drawings as they are have been learned by
-    heart, and held-out combinations are what suffers.
-
     Args:
         probe: figures for the log, of the backbone as it stands at a checkpoint.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = wrap(model.to(device)).train()
     model.requires_grad_(True)  # a Backbone freezes what it wraps
+    captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
+    batches = data.numbered_batches(config.batch, config.seed)
+
+    def step(number: int) -> tuple[Tensor, Parts]:
+        captioner.rng.seed(f"{config.seed}/captions/{number}")
+        chosen = batches(number)
+        lines = [captioner.tokens(data.emoji[index]) for index in chosen]
+        tokens = backbone.vocabulary.assemble([([], line) for line in lines])
+        generator = torch.Generator().manual_seed(number)
+        pixels = shifted(data.pixels[chosen], generator).to(device)
+        with config.autocast(device):
+            images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
+            texts = backbone.text_features(tokens)
+        scale = model.get_parameter("logit_scale").clamp(max=MOST_LOGIT_SCALE).exp()
+        loss = clip(images.float(), texts.float(), scale)
+        return loss, {"loss": float(loss.detach()), "scale": float(scale.detach())}
 
     def probed() -> Parts:
         with torch.inference_mode():
@@ -63,64 +75,26 @@ def train_backbone(
         backbone.train()
         return figures
 
-    learn = Schedule(config.backbone_steps, config.backbone_lr, config.backbone_warmup)
-    finish = Schedule(config.finish_steps, config.finish_lr, config.finish_warmup)
-    phases = (
-        ("backbone", learn, shifted, config.seed, BACKBONE_FIELDS),
-        ("finish", finish, jittered, config.seed + 1, BACKBONE_FIELDS | FINISH_FIELDS),
+    loop = Loop(
+        name="backbone",
+        folder=folder,
+        module=model,
+        optimizer=_optimizer(model, config),
+        schedule=Schedule(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
+        every=config.checkpoint_every,
+        identity=config.model_dump(include=BACKBONE_FIELDS, exclude_none=True),
+        probe=probed,
     )
-    for name, schedule, augment, seed, fields in phases:
-        loop = Loop(
-            name=name,
-            folder=folder,
-            module=model,
-            optimizer=_optimizer(model, config),
-            schedule=schedule,
-            every=config.checkpoint_every,
-            identity=config.model_dump(include=fields, exclude_none=True),
-            probe=probed,
-        )
-        loop.run(_contrast(config, model, backbone, data, augment, seed))
+    loop.run(step)
     model.requires_grad_(False).eval()
 
 
-def _contrast(
-    config: MiniConfig,
-    model: nn.Module,
-    backbone: Backbone,
-    data: TrainingSet,
-    augment: Callable[[Tensor, torch.Generator], Tensor],
-    seed: int,
-) -> Step:
-    """CLIP's loss on batch number n, which the number and the seed alone decide."""
-    device = backbone.device
-    captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(seed))
-    batches = data.numbered_batches(config.batch, seed)
-
-    def step(number: int) -> tuple[Tensor, Parts]:
-        captioner.rng.seed(f"{seed}/captions/{number}")
-        chosen = batches(number)
-        lines = [captioner.tokens(data.emoji[index]) for index in chosen]
-        tokens = backbone.vocabulary.assemble([([], line) for line in lines])
-        generator = torch.Generator().manual_seed(number)
-        pixels = augment(data.pixels[chosen], generator).to(device)
-        with config.autocast(device.type):
-            images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
-            texts = backbone.text_features(tokens)
-        scale = model.get_parameter("logit_scale").clamp(max=MOST_LOGIT_SCALE).exp()
-        loss = clip(images.float(), texts.float(), scale)
-        return loss, {"loss": float(loss.detach()), "scale": float(scale.detach())}
-
-    return step
-
-
-FINISH_FIELDS = {name for name in MiniConfig.model_fields if name.startswith("finish")}
 BACKBONE_FIELDS = {
     name
     for name in MiniConfig.model_fields
-    if not name.startswith(("inverter", "finish")) and name != "checkpoint_every"
+    if not name.startswith("inverter") and name != "checkpoint_every"
 }
-"""The settings that the weights after the first phase depend on; the second adds its own."""
+"""The settings that the backbone's weights depend on."""
 
 
 def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:

@@ -26,10 +26,6 @@ class MiniConfig(BaseModel):
     backbone_warmup: PositiveInt = 100
     backbone_weight_decay: float = 0.1
 
-    finish_steps: PositiveInt = 600
-    finish_lr: PositiveFloat = 4e-4
-    finish_warmup: PositiveInt = 30
-
     inverter_steps: PositiveInt = 400
     inverter_lr: PositiveFloat = 5e-4
     inverter_warmup: PositiveInt = 20

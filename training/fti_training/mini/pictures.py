@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from itertools import islice
 import torch
 from rich.progress import track
 from torch import Tensor
-from torch.nn import functional
 
 from fti_qdrant.benchmarks.emoji.artwork import FOLDERS, drawings, picture
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
@@ -116,24 +114,8 @@ def shifted(pixels: Tensor, generator: torch.Generator, most: int = 3) -> Tensor
     """Moves a whole batch by up to ``most`` pixels; what comes into view is the border's colour."""
     across, down = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     size = pixels.shape[-1]
-    padded = functional.pad(pixels.float(), [most] * 4, mode="replicate")
+    padded = torch.nn.functional.pad(pixels.float(), [most] * 4, mode="replicate")
     return padded[..., down : down + size, across : across + size].to(torch.uint8)
-
-
-def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Turns (6 degrees), scales (15 %) and shifts (4 pixels of 64) each picture by itself."""
-
-    def draw(most: float) -> Tensor:
-        return (torch.rand(len(pixels), generator=generator) * 2 - 1) * most
-
-    turn, zoom = draw(math.radians(6)), 1 + draw(0.15)
-    sine, cosine = turn.sin() * zoom, turn.cos() * zoom
-    maps = torch.stack([cosine, -sine, draw(1 / 8), sine, cosine, draw(1 / 8)], dim=1)
-    grid = functional.affine_grid(maps.view(-1, 2, 3), list(pixels.shape), align_corners=False)
-    moved = functional.grid_sample(
-        pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return moved.round().clamp(0, 255).to(torch.uint8)
 
 
 def _grouped(emoji: list[Emoji], key: Callable[[Emoji], Hashable]) -> list[list[Emoji]]:
