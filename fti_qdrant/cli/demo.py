@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fti_qdrant.hits import Hits
     from fti_qdrant.search import ComposedSearch
 
-HITS = 8
+HITS = 7
 EPILOG = """\b
 Examples:
   fti-demo                       writes demo/, open demo/index.html afterwards
