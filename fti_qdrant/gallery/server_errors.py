@@ -47,10 +47,7 @@ def translated(name: str) -> Iterator[None]:
         raise GalleryUnavailable(f"{name}: the server asks to slow down ({error})") from None
     except (grpc.RpcError, httpx.HTTPError) as error:
         raise GalleryUnavailable(f"{name}: the connection failed ({error})") from None
-    except (
-        json.JSONDecodeError,
-        AssertionError,
-    ) as error:  # it asserts on results
+    except (json.JSONDecodeError, AssertionError) as error:  # it asserts that there is a result
         raise _not_qdrants(name) from error
     except ValueError as error:  # qdrant-client's local mode
         if "not found" in str(error):
