@@ -62,20 +62,40 @@ def both(first: models.Filter | None, second: models.Filter | None) -> models.Fi
     return models.Filter(must=[first, second])
 
 
-def field_keys(condition: Any) -> Iterator[str]:
+def field_keys(filter: models.Filter | None) -> Iterator[str]:
     """The payload fields that a Filter asks about; of nested conditions, the outer field."""
+    for condition in _field_conditions(filter):
+        outer = condition.nested if isinstance(condition, models.NestedCondition) else condition
+        yield outer.key
+
+
+def check_ranges(filter: models.Filter | None, indexes: Mapping[str, str]) -> None:
+    """Raises BadFilter where dates meet a field indexed as numbers, or numbers one of dates.
+
+    Qdrant's indexes would compare the two, a date being so many microseconds.
+    """
+    for condition in _field_conditions(filter):
+        if not isinstance(condition, models.FieldCondition):
+            continue
+        kind = indexes.get(condition.key)
+        if isinstance(condition.range, models.DatetimeRange) and kind in ("integer", "float"):
+            raise BadFilter(f"{condition.key}: holds numbers, and cannot be compared with a date")
+        if isinstance(condition.range, models.Range) and kind == "datetime":
+            raise BadFilter(f"{condition.key}: holds dates, and cannot be compared with a number")
+
+
+def _field_conditions(
+    condition: Any,
+) -> Iterator[models.FieldCondition | models.NestedCondition]:
     if isinstance(condition, models.Filter):
-        clauses = (condition.must, condition.should, condition.must_not)
-        for clause in clauses:
+        for clause in (condition.must, condition.should, condition.must_not):
             for part in clause if isinstance(clause, list) else [clause] if clause else []:
-                yield from field_keys(part)
+                yield from _field_conditions(part)
         if condition.min_should:
             for part in condition.min_should.conditions:
-                yield from field_keys(part)
-    elif isinstance(condition, models.FieldCondition):
-        yield condition.key
-    elif isinstance(condition, models.NestedCondition):
-        yield condition.nested.key
+                yield from _field_conditions(part)
+    elif isinstance(condition, (models.FieldCondition, models.NestedCondition)):
+        yield condition
 
 
 def _group(spec: Mapping[str, Any], path: str) -> models.Filter:

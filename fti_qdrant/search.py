@@ -16,7 +16,7 @@ from torch import Tensor
 from fti_qdrant.composer import Composer, References
 from fti_qdrant.errors import BadFilter, BadQuery
 from fti_qdrant.explain import Explainer, Explanation
-from fti_qdrant.filters import FilterLike, as_filter, both, field_keys
+from fti_qdrant.filters import FilterLike, as_filter, both, check_ranges, field_keys
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -221,7 +221,10 @@ class ComposedSearch:
             raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
 
     def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
-        """Raises BadFilter for a field that no image has: a typing error would find nothing."""
+        """Raises BadFilter for a field that no image has, or that holds other things.
+
+        A typing error would find nothing.
+        """
         filter = as_filter(spec)
         for key in field_keys(filter):
             if not self.gallery.has_field(key):
@@ -229,6 +232,7 @@ class ComposedSearch:
                 known = {name for _, payload in _some(self.gallery) for name in payload}
                 fields = ", ".join(sorted(known - {OURS})) or "none"
                 raise BadFilter(f"{key}: no image has this field; fields are: {fields}")
+        check_ranges(filter, self.gallery.spec.indexes)
         return filter
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import BadFilter
-from fti_qdrant.filters import as_filter, both, field_keys
+from fti_qdrant.filters import as_filter, both, check_ranges, field_keys
 from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import (
     EdgeGallery,
@@ -145,8 +145,8 @@ PAYLOADS = st.fixed_dictionaries(
 )
 FIELDS = st.sampled_from(
     [
-        *("any", "any", "brand", "stock", "price", "new"),
-        *("blank in name", "size.width", "size.note", "size.depth"),
+        *("any", "any", "brand", "new"),
+        *("blank in name", "size.note", "size.depth"),
     ]
 )
 INSTANTS = DATES | st.sampled_from(
@@ -159,8 +159,9 @@ def bounds(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 
 MANY = st.lists(SCALARS, min_size=1, max_size=3)
+NUMBERS = bounds(st.integers(-2, 3) | REAL)
 OPERATORS = st.one_of(
-    bounds(st.integers(-2, 3) | REAL),
+    NUMBERS,
     bounds(INSTANTS),
     st.fixed_dictionaries(
         {}, optional={"eq": SCALARS, "ne": SCALARS, "exists": st.booleans(), "not_in": MANY}
@@ -168,11 +169,13 @@ OPERATORS = st.one_of(
     st.fixed_dictionaries({"in": MANY}, optional={"gt": REAL, "ne": SCALARS}),
 )
 CONDITIONS = SCALARS | st.none() | MANY | OPERATORS
-# no numbers: Qdrant's index of dates holds them as numbers, and compares with any number
+# indexes hold dates as numbers, and compare one with the other: see ``check_ranges``
 OF_DATES = DATES | st.none() | st.lists(DATES | TEXTS, min_size=1, max_size=3) | bounds(INSTANTS)
+OF_NUMBERS = SCALARS | st.none() | MANY | NUMBERS
 FILTERS = st.recursive(
     st.dictionaries(FIELDS, CONDITIONS, min_size=1, max_size=2)
-    | st.fixed_dictionaries({"since": OF_DATES}, optional={"brand": TEXTS, "new": st.booleans()}),
+    | st.fixed_dictionaries({"since": OF_DATES}, optional={"stock": OF_NUMBERS})
+    | st.fixed_dictionaries({"price": OF_NUMBERS}, optional={"size.width": OF_NUMBERS}),
     lambda inner: st.one_of(
         st.fixed_dictionaries({"and": st.lists(inner, min_size=1, max_size=2)}),
         st.fixed_dictionaries({"or": st.lists(inner, min_size=1, max_size=2)}),
@@ -333,3 +336,19 @@ def test_field_keys() -> None:
     assert list(field_keys(models.Filter(min_should=either))) == ["parts"]
     assert list(field_keys(models.Filter(must=as_filter({"a": 1})))) == ["a"]
     assert list(field_keys(None)) == []
+
+
+def test_dates_and_numbers_are_not_compared() -> None:
+    fine = {
+        "price": {"lt": 5},
+        "not": {"since": {"gt": "2026-01-05"}},
+        "any": {"lt": 1},
+        "stock": 3,
+    }
+    check_ranges(as_filter(fine), INDEXES)
+    check_ranges(None, INDEXES)
+    with pytest.raises(BadFilter, match="price: holds numbers, and cannot be compared with a date"):
+        check_ranges(as_filter({"or": [{"price": {"lt": "2026-01-05"}}]}), INDEXES)
+    for wrong in ({"lt": 5}, 5, [5, 6]):
+        with pytest.raises(BadFilter, match="since: holds dates, and cannot be compared"):
+            check_ranges(as_filter({"not": {"since": wrong}}), INDEXES)

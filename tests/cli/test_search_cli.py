@@ -1,0 +1,304 @@
+"""``fti-search`` as a user runs it: real processes, on the embedded model.
+
+They run once; the tests look at what came out. Importing torch takes seconds, so that most of
+the processes are forks of one that has imported all and run nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fti_qdrant import Composer, EdgeGallery, Inverter
+from fti_qdrant.gallery import GalleryPoint, GallerySpec, WordsSpec, point_id
+from fti_qdrant.gallery.words import stacked
+from fti_qdrant.images import open_image
+
+Done = subprocess.CompletedProcess[str]
+TEXT = "with dark skin tone"
+
+RUNS = {
+    "help": ["--help"],
+    "table": ["--image", "{pictures}/1.png", "--text", TEXT, "--limit", "3", "--explain"],
+    "json": [
+        *("--image", "{pictures}/1.png", "--text", TEXT, "--json", "--explain"),
+        *("--filter", '{{"price": {{"lt": 4}}}}', "--sheet", "{folder}/sheet/page.html"),
+    ],
+    "id": ["--image", point_id("2.png"), "--text", TEXT, "--json", "--keep-reference"],
+    "long text": ["--text", "very " * 100, "--composer", "text", "--json"],
+}
+"""What works, and the arguments beside ``--gallery``."""
+
+WRONG_INPUT = {
+    "missing file": (["--image", "missing.png", "--text", "x"], "'missing.png': no such file"),
+    "directory": (["--image", "{pictures}", "--text", "x"], "is a directory"),
+    "truncated": (["--image", "{folder}/cut.jpg", "--text", "x"], "truncated"),
+    "text file": (["--image", "{folder}/text.jpg", "--text", "x"], "not an image"),
+    "url": (["--image", "http://127.0.0.1:9/a.jpg"], "allow_urls=True"),
+    "unknown id": (["--image", point_id("nowhere"), "--text", "x"], "holds no image"),
+    "filter is not JSON": (["--text", "x", "--filter", "{{price"], "--filter is not JSON"),
+    "filter is a list": (["--text", "x", "--filter", "[1]"], "must be an object"),
+    "operator": (["--text", "x", "--filter", '{{"price": {{"<": 5}}}}'], "unknown operator '<'"),
+    "field": (["--text", "x", "--filter", '{{"prize": 5}}'], "fields are: name, price"),
+    "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
+    "nothing": ([], "nothing to search for"),
+    "bytes": (["--text", "\udcff"], "is not Unicode"),
+    "sheet": (["--text", "x", "--sheet", "{folder}/text.jpg/page.html"], "cannot be written"),
+}
+"""One line and exit code 2."""
+
+ELSEWHERE = {
+    "no gallery": (["--gallery", "{folder}/missing", "--text", "x"], 2, "no gallery at"),
+    "no server": (
+        ["--url", "http://127.0.0.1:{port}", "--collection", "shop", "--text", "x"],
+        1,
+        "does not answer",
+    ),
+    "no address": (["--url", "localhost", "--collection", "shop", "--text", "x"], 1, "address"),
+    "locked": (["--gallery", "{folder}/locked", "--text", "x"], 1, "is open already"),
+    "damaged": (["--gallery", "{folder}/damaged", "--text", "x"], 1, "does not describe"),
+    "other model": (
+        ["--gallery", "{folder}/other", "--text", "x"],
+        2,
+        "was made with mini (weights 0000",
+    ),
+}
+
+USAGE = {
+    "no place": (["--text", "x"], "pass either --gallery DIR"),
+    "two places": (["--gallery", "a", "--url", "b", "--text", "x"], "pass either --gallery DIR"),
+    "no collection": (["--url", "http://127.0.0.1:9", "--text", "x"], "with --collection NAME"),
+    "explain": (["--gallery", "a", "--text", "x", "--explain"], "--explain needs an --image"),
+    "composer": (["--gallery", "a", "--text", "x", "--composer", "magic"], "'magic' is not one"),
+}
+
+
+FORKS = """
+import json, os, sys, tempfile
+import fti_qdrant.search, fti_qdrant.report.sheet
+from fti_qdrant.cli.search import main
+
+def run(arguments):
+    files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]
+    child = os.fork()
+    if child == 0:
+        for number, file in enumerate(files):
+            os.dup2(file.fileno(), number + 1)
+        sys.argv = ["fti-search", *arguments]
+        main()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for file in files:
+        file.seek(0)
+    return [code, *(file.read() for file in files)]
+
+lines = json.load(sys.stdin)
+print(json.dumps({name: run(arguments) for name, arguments in lines.items()}))
+"""
+
+
+def environment() -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name != "FTI_DEBUG"}
+    return {**own, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+
+
+def fti_search(arguments: list[str]) -> Done:
+    command = [sys.executable, "-m", "fti_qdrant.cli.search", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(), timeout=300
+    )
+
+
+def in_forks(lines: dict[str, list[str]]) -> dict[str, Done]:
+    """One run after the other: only one process may have the gallery open."""
+    driver = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=300,
+    )
+    assert driver.returncode == 0, driver.stderr
+    return {name: Done(lines[name], *result) for name, result in json.loads(driver.stdout).items()}
+
+
+def make_gallery(folder: Path, pictures: Path, spec: GallerySpec, composer: Composer) -> None:
+    loaded = [open_image(path) for path in sorted(pictures.iterdir())]
+    features = composer.backbone.image_features([one.image for one in loaded])
+    words = composer.references(features, [1] * len(loaded)).words
+    assert words is not None
+    rows = zip(loaded, features.pooled, stacked(words), words.counts.tolist())
+    with EdgeGallery.create(folder, spec) as gallery:
+        gallery.upsert(
+            [
+                GalleryPoint(
+                    point_id(Path(str(one.uri)).name),
+                    vector.numpy(),
+                    {
+                        "name": f"picture {number}",
+                        "price": float(number),
+                        "_fti": {"uri": one.uri, "sha256": one.sha256, "r": count},
+                    },
+                    stored,
+                )
+                for number, (one, vector, stored, count) in enumerate(rows)
+            ]
+        )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Where the pictures and galleries are that the arguments above speak of."""
+    folder = tmp_path_factory.mktemp("cli")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        patches = Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype=np.uint8))
+        patches.resize((64, 64), Image.Resampling.NEAREST).save(pictures / f"{number}.png")
+    noise = Image.fromarray(rng.integers(0, 256, (80, 80, 3), dtype=np.uint8))
+    noise.save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:2000])
+    (folder / "text.jpg").write_text("this is not a picture")
+
+    composer = Composer.load("mini", device="cpu")
+    inverter = composer.inverter
+    assert isinstance(inverter, Inverter)
+    spec = GallerySpec(
+        fingerprint=composer.backbone.fingerprint,
+        indexes={"price": "float"},
+        words=WordsSpec(
+            inverter=inverter.weights_hash,
+            topk=inverter.topk,
+            token_dim=composer.backbone.token_dim,
+        ),
+    )
+    make_gallery(folder / "gallery", pictures, spec, composer)
+    make_gallery(folder / "locked", pictures, spec, composer)
+    EdgeGallery.create(folder / "damaged", spec).close()
+    (folder / "damaged" / "gallery.json").write_text("{")
+    other = json.loads(spec.model_dump_json())
+    other["fingerprint"]["weights"] = "0" * 16
+    EdgeGallery.create(folder / "other", GallerySpec.model_validate(other)).close()
+    with socket.socket() as once:
+        once.bind(("127.0.0.1", 0))
+        port = once.getsockname()[1]
+    return {"folder": folder, "pictures": pictures, "port": port}
+
+
+@pytest.fixture(scope="module")
+def done(place: dict[str, Any]) -> dict[str, Done]:
+    """All runs, by name."""
+    gallery = ["--gallery", "{folder}/gallery"]
+    lines = {name: gallery + arguments for name, arguments in RUNS.items()}
+    lines |= {name: gallery + arguments for name, (arguments, _) in WRONG_INPUT.items()}
+    lines |= {name: arguments for name, (arguments, *_) in ELSEWHERE.items()}
+    lines |= {name: arguments for name, (arguments, _) in USAGE.items()}
+    filled = {name: [part.format(**place) for part in line] for name, line in lines.items()}
+    fresh = {name: filled.pop(name) for name in ("help", "table")}
+    with EdgeGallery.open(place["folder"] / "locked"):
+        return in_forks(filled) | {name: fti_search(line) for name, line in fresh.items()}
+
+
+def one_line(run: Done, code: int) -> str:
+    assert run.returncode == code, run.stderr
+    assert run.stderr.startswith("Error: ")
+    assert run.stderr.count("\n") == 1
+    return run.stderr
+
+
+def test_help_has_examples(done: dict[str, Done]) -> None:
+    run = done["help"]
+    assert run.returncode == 0
+    assert re.search(r'fti-search --gallery \w+ --image \S+ --text "', run.stdout)
+    for option in ("--filter", "--limit", "--json", "--sheet", "--explain", "--url"):
+        assert option in run.stdout
+
+
+def test_table(done: dict[str, Done], place: dict[str, Any]) -> None:
+    run = done["table"]
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "composer: fti" in run.stdout
+    ranks = re.findall(r"^│ (\d) +│ (-?\d\.\d{3}) +│ (\S+\.png)", run.stdout, re.MULTILINE)
+    assert [rank for rank, _, _ in ranks] == ["1", "2", "3"]
+    assert float(ranks[0][1]) >= float(ranks[2][1])
+    assert str(place["pictures"] / "1.png") not in {path for _, _, path in ranks}
+    assert "name=picture" in run.stdout
+    assert re.search(r"^subject: \S+ -?\d\.\d\d, ", run.stdout, re.MULTILINE)
+    assert re.search(r"^attribute 1: ", run.stdout, re.MULTILINE)
+
+
+def test_json(done: dict[str, Done], place: dict[str, Any]) -> None:
+    run = done["json"]
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert answer["composer"] == "fti"
+    names = {hit["payload"]["name"] for hit in answer["hits"]}
+    assert names == {"picture 0", "picture 2", "picture 3"}
+    for hit in answer["hits"]:
+        assert hit["id"] == point_id(Path(hit["uri"]).name)
+        assert -1 <= hit["score"] <= 1
+    assert answer["explanations"][0][0]["token"] == "subject"
+    assert run.stderr == f"sheet: {place['folder']}/sheet/page.html\n"
+
+
+def test_sheet_is_a_page_of_its_own(done: dict[str, Done], place: dict[str, Any]) -> None:
+    assert done["json"].returncode == 0
+    page = (place["folder"] / "sheet" / "page.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 4  # the reference and three hits
+    sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"|url\(([^)]*)\)|@import', page)
+    assert all(source[0].startswith("data:") for source in sources)
+    assert TEXT in page
+    assert "subject" in page
+
+
+def test_stored_id(done: dict[str, Done]) -> None:
+    answer = json.loads(done["id"].stdout)
+    assert answer["composer"] == "fti"
+    assert len(answer["hits"]) == 6
+
+
+def test_warning(done: dict[str, Done]) -> None:
+    answer = json.loads(done["long text"].stdout)
+    assert len(answer["warnings"]) == 1
+    assert answer["composer"] == "text"
+
+
+@pytest.mark.parametrize("name", WRONG_INPUT)
+def test_wrong_input_is_one_line_and_2(done: dict[str, Done], name: str) -> None:
+    assert WRONG_INPUT[name][1] in one_line(done[name], 2)
+    assert (done[name].stdout == "") == (name != "sheet")  # by then the hits were found
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_places_that_fail_are_one_line(done: dict[str, Done], name: str) -> None:
+    _, code, reason = ELSEWHERE[name]
+    assert reason in one_line(done[name], code)
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_wrong_usage(done: dict[str, Done], name: str) -> None:
+    run = done[name]
+    assert run.returncode == 2
+    assert USAGE[name][1] in " ".join(run.stderr.split())
+    assert "Traceback" not in run.stderr
+
+
+def test_debug_shows_the_traceback(place: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-m", "fti_qdrant.cli.search", "--gallery", "a", "--filter", "{"]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "FTI_DEBUG": "1"}
+    )
+    assert "Traceback" in run.stderr
+    assert "BadFilter" in run.stderr

@@ -1,0 +1,181 @@
+"""What ``ComposedSearch`` refuses, and how it says so."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fti_qdrant import ComposedSearch, Composer, EdgeGallery, ServerGallery
+from fti_qdrant.errors import (
+    BadFilter,
+    BadImage,
+    BadQuery,
+    GalleryNotFound,
+    GalleryUnavailable,
+    ModelMismatch,
+    PromptTooLong,
+    UnknownImageId,
+)
+from fti_qdrant.gallery import GalleryPoint, GallerySpec
+
+TEXT = "in red, with long sleeves"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "nothing to search for"),
+        ({"text": "   "}, "nothing to search for"),
+        ({"image": [], "text": ""}, "nothing to search for"),
+        ({"text": 5}, "text must be a str, not int 5"),
+        ({"text": b"red"}, "text must be a str, not bytes"),
+        ({"text": ["red"]}, "text must be a str, not list"),
+        ({"text": "half \ud83d"}, "is not Unicode"),
+        ({"text": "red", "limit": 0}, "at least 1, got 0"),
+        ({"text": "red", "limit": -3}, "at least 1, got -3"),
+        ({"text": "red", "limit": True}, "at least 1, got True"),
+        ({"text": "red", "limit": 2.0}, r"at least 1, got 2\.0"),
+        ({"text": "red", "limit": "9"}, "at least 1, got '9'"),
+        ({"text": "red", "limit": 2**70}, "more than any gallery"),
+        ({"text": "red", "score_threshold": float("nan")}, "score_threshold must be"),
+        ({"text": "red", "score_threshold": "0.5"}, "score_threshold must be"),
+        ({"text": "red", "composer": "magic"}, "unknown composer 'magic'; use one of fti"),
+    ],
+    ids=str,
+)
+def test_bad_queries(search: ComposedSearch, arguments: dict[str, Any], reason: str) -> None:
+    for ask in (lambda: search.query(**arguments), lambda: search.query_many([arguments])):
+        with pytest.raises(BadQuery, match=reason):
+            ask()
+
+
+@pytest.mark.parametrize("query", [{"picture": "a.jpg"}, {"text": "a", "top": 3}, 5, "red", None])
+def test_query_many_takes_queries_only(search: ComposedSearch, query: Any) -> None:
+    with pytest.raises(BadQuery, match="is not a query"):
+        search.query_many([query])
+
+
+@pytest.mark.parametrize("image", [5, {"path": "a.jpg"}, [[1, 2]], "missing.jpg", b"no picture"])
+def test_bad_images(search: ComposedSearch, image: Any) -> None:
+    with pytest.raises(BadImage):
+        search.query(image, TEXT)
+
+
+def test_unknown_id(search: ComposedSearch) -> None:
+    unknown = str(uuid.uuid4())
+    with pytest.raises(UnknownImageId, match=f"holds no image {unknown}"):
+        search.query(unknown, TEXT)
+
+
+def test_urls_are_off(search: ComposedSearch) -> None:
+    with pytest.raises(BadImage, match="allow_urls=True"):
+        search.query("http://127.0.0.1:9/a.jpg", TEXT)
+
+
+def test_empty_gallery(composer: Composer, memory: ServerGallery, paths: list[Path]) -> None:
+    search = ComposedSearch(composer, memory)
+    for arguments in ({"text": TEXT}, {"image": paths[0]}, {"text": TEXT, "filter": {"a": 1}}):
+        with pytest.raises(BadQuery, match="'shop' at :memory: is empty; fill it with fti-ingest"):
+            search.query(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("filter", "field"),
+    [
+        ({"color": "red"}, "color"),
+        ({"colour": "red", "not": {"or": [{"cost": 1}]}}, "cost"),
+        ({"shelf.column": 1}, r"shelf\.column"),
+        ({"shelf row": 1}, '"shelf row"'),
+    ],
+)
+def test_unknown_field(search: ComposedSearch, filter: dict[str, Any], field: str) -> None:
+    fields = "fields are: colour, name, price, shelf"
+    with pytest.raises(BadFilter, match=f"{field}: no image has this field; {fields}"):
+        search.query(text=TEXT, filter=filter)
+
+
+def test_bad_filter(search: ComposedSearch) -> None:
+    with pytest.raises(BadFilter, match="price: unknown operator 'below'"):
+        search.query(text=TEXT, filter={"price": {"below": 3}})
+    with pytest.raises(BadFilter, match="price: holds numbers"):
+        search.query(text=TEXT, filter={"price": {"lt": "2026-01-05"}})
+
+
+def test_too_many_references(search: ComposedSearch, paths: list[Path]) -> None:
+    with pytest.raises(PromptTooLong, match="use fewer reference images"):
+        search.query(paths * 4, TEXT)
+
+
+def test_an_id_without_stored_pseudo_words(
+    composer: Composer, memory: ServerGallery, plain_points: list[GalleryPoint]
+) -> None:
+    memory.upsert(plain_points)
+    search = ComposedSearch(composer, memory)
+    with pytest.raises(BadQuery, match=r"stores no pseudo-words.*composer='sum'"):
+        search.query(plain_points[0].id, TEXT)
+    with pytest.raises(BadQuery, match="stores no pseudo-words"):
+        search.explain(plain_points[0].id)
+    assert len(search.query(plain_points[0].id, TEXT, composer="sum")) == 10
+
+
+def test_without_an_inverter(
+    composer: Composer, memory: ServerGallery, plain_points: list[GalleryPoint], paths: list[Path]
+) -> None:
+    memory.upsert(plain_points)
+    search = ComposedSearch(Composer(composer.backbone), memory)
+    with pytest.raises(BadQuery, match="needs an inverter"):
+        search.query(paths[0], TEXT)
+    with pytest.raises(BadQuery, match="needs an inverter"):
+        search.explain(paths[0])
+    assert search.query(paths[0], TEXT, composer="sum").query.composer == "sum"
+    assert search.query(paths[0]).query.composer == "image"
+
+
+def test_a_gallery_of_another_model(
+    tmp_path: Path, spec: GallerySpec, model: str, save_other_model: Callable[[], str]
+) -> None:
+    EdgeGallery.create(tmp_path / "gallery", spec).close()
+    other = save_other_model()
+    with pytest.raises(ModelMismatch) as caught:
+        ComposedSearch.open(tmp_path / "gallery", model=other, device="cpu")
+    assert f"made with {model} (weights" in str(caught.value)
+    assert f"loaded model is {other} (weights" in str(caught.value)
+    EdgeGallery.open(tmp_path / "gallery").close()  # the lock is free again
+
+
+def test_pseudo_words_of_another_inverter(
+    search: ComposedSearch, composer: Composer, points: list[GalleryPoint], paths: list[Path]
+) -> None:
+    torch.manual_seed(5)
+    assert composer.inverter is not None
+    other = type(composer.inverter).for_backbone(composer.backbone)
+    mixed = ComposedSearch(Composer(composer.backbone, other), search.gallery)
+    with pytest.raises(ModelMismatch, match=f"of inverter {composer.inverter.weights_hash}"):
+        mixed.query(points[0].id, TEXT)
+    assert len(mixed.query(paths[0], TEXT, limit=3)) == 3
+    assert len(mixed.query(points[0].id, TEXT, composer="sum", limit=3)) == 3
+
+
+def test_open_and_connect_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(GalleryNotFound, match="fti-ingest"):
+        ComposedSearch.open(tmp_path / "missing")
+    with pytest.raises(GalleryNotFound, match="fti-ingest"):
+        ComposedSearch.connect(":memory:", "shop")
+    with pytest.raises(GalleryUnavailable, match="does not answer"):
+        ComposedSearch.connect("http://127.0.0.1:9", "shop")
+
+
+def test_open_elsewhere_and_closed(search: ComposedSearch, tmp_path: Path) -> None:
+    assert isinstance(search.gallery, EdgeGallery)
+    with pytest.raises(GalleryUnavailable, match="is open already"):
+        ComposedSearch.open(search.gallery.path)
+    gallery = EdgeGallery.create(tmp_path / "gallery", search.gallery.spec)
+    with ComposedSearch(search.composer, gallery) as closed:
+        pass
+    with pytest.raises(GalleryUnavailable, match="is closed"):
+        closed.query(text=TEXT)
