@@ -60,7 +60,7 @@ def retrying(call: Callable[..., T]) -> Callable[..., T]:
     policy = Retrying(
         retry=retry_if_exception(_is_passing),
         stop=stop_after_attempt(ATTEMPTS),
-        wait=_pause,
+        wait=pause,
         reraise=True,
     )
     return policy.wraps(call)
@@ -70,11 +70,17 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code in BUSY
     if isinstance(error, ResourceExhaustedResponse):
-        return bool(error.retry_after_s <= LONGEST_PAUSE)
+        return told_to_wait(error)
     return isinstance(error, (ResponseHandlingException, QdrantException))
 
 
-def _pause(state: RetryCallState) -> float:
+def told_to_wait(error: BaseException) -> bool:
+    """Whether the server asks for a pause that is worth waiting for."""
+    return isinstance(error, ResourceExhaustedResponse) and error.retry_after_s <= LONGEST_PAUSE
+
+
+def pause(state: RetryCallState) -> float:
+    """Seconds before the next try: what the server asks for, else growing."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, ResourceExhaustedResponse):
         return float(error.retry_after_s)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pyarrow as pa
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from ray_qdrant.datasink import QdrantDatasink
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from fti_qdrant.gallery.connect import TIMEOUT
 from fti_qdrant.gallery.points import IMAGE_VECTOR
-from fti_qdrant.gallery.server_errors import ATTEMPTS, translated
+from fti_qdrant.gallery.server_errors import ATTEMPTS, pause, told_to_wait, translated
+
+TOLD_TO_WAIT = Retrying(
+    retry=retry_if_exception(told_to_wait),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=pause,
+    reraise=True,
+)
+"""The sink itself retries all but this."""
 
 
 class PayloadSink(QdrantDatasink):
@@ -35,14 +42,7 @@ class PayloadSink(QdrantDatasink):
     def write_rows(self, table: pa.Table) -> None:
         """Raises GalleryUnavailable where the server does not take them."""
         with translated(f"collection {self.collection!r} at {self.url}"):
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    self.write([table], ctx=None)
-                    return
-                except ResourceExhaustedResponse as error:  # the sink itself retries all but this
-                    if attempt == ATTEMPTS:
-                        raise
-                    time.sleep(float(error.retry_after_s))
+            TOLD_TO_WAIT(self.write, [table], ctx=None)
 
     def _to_payloads(self, table: pa.Table) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in table["payload"].to_pylist()]
