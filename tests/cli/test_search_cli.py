@@ -95,7 +95,15 @@ def run(arguments):
         for number, file in enumerate(files):
             os.dup2(file.fileno(), number + 1)
         sys.argv = ["fti-search", *arguments]
-        main()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:  # taking torch down would take longer than all the rest
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     for file in files:
         file.seek(0)
@@ -206,9 +214,9 @@ def done(place: dict[str, Any]) -> dict[str, Done]:
     lines |= {name: arguments for name, (arguments, *_) in ELSEWHERE.items()}
     lines |= {name: arguments for name, (arguments, _) in USAGE.items()}
     filled = {name: [part.format(**place) for part in line] for name, line in lines.items()}
-    fresh = {name: filled.pop(name) for name in ("help", "table")}
+    table = filled.pop("table")
     with EdgeGallery.open(place["folder"] / "locked"):
-        return in_forks(filled) | {name: fti_search(line) for name, line in fresh.items()}
+        return in_forks(filled) | {"table": fti_search(table)}
 
 
 def one_line(run: Done, code: int) -> str:
