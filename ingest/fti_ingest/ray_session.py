@@ -55,6 +55,7 @@ def _session(address: str | None) -> Iterator[None]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors reach the user by us
     try:
         yield

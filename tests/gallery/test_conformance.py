@@ -23,6 +23,8 @@ from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec, VectorQuery, 
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.words import unstacked
 
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
+
 Points = list[GalleryPoint]
 
 
