@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fti_ingest.known import Known
 from fti_ingest.listing import Reject, Source
 from fti_ingest.sinks import ServerAddress, ServerWriter, points
 from fti_ingest.stages import UNCHANGED, Decoder, Embedder
+from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery, GallerySpec
 from fti_qdrant.images import Preprocess
@@ -27,6 +29,9 @@ MOST_BLOCKS = 2000
 
 BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
+
+RAISED = re.compile(r"^((?:\w+\.)*[A-Z]\w*): (.+)$", re.MULTILINE)
+"""The line of a traceback that names the error."""
 
 
 @dataclass(frozen=True)
@@ -173,13 +178,11 @@ def _cpus() -> int:
 
 
 def _cause(error: BaseException) -> FtiError:
-    """The error inside Ray's: our own if it is one, else its last line."""
-    inner: BaseException | None = error
-    while inner is not None:
-        # Ray's wrapper is an instance of our class too, with a traceback for its message
-        within = getattr(inner, "cause", None) or inner.__cause__
-        if isinstance(inner, FtiError) and within is None:
-            return inner
-        inner = within
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return GalleryUnavailable(f"a worker failed: {lines[-1].strip() if lines else error}")
+    """Ray hands on a worker's error as a traceback: our own error again, or one line of it."""
+    raised = list(RAISED.finditer(str(error)))
+    if not raised:
+        return GalleryUnavailable(f"a worker failed: {str(error).strip().splitlines()[0]}")
+    kind, message = raised[-1].groups()
+    module, _, name = kind.rpartition(".")
+    ours = getattr(errors, name, None) if module == errors.__name__ else None
+    return ours(message) if ours else GalleryUnavailable(f"a worker failed: {name}: {message}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import TextIO
 
 from fti_qdrant.cli.errors import DEBUG
@@ -18,6 +20,8 @@ QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+CONNECT_SECONDS = 10
 
 
 @contextmanager
@@ -42,6 +46,7 @@ def _session(address: str | None) -> Iterator[None]:
 
     started_here = not ray.is_initialized()
     if started_here:
+        _probe(address)
         try:
             ray.init(
                 address=address or "local",
@@ -64,25 +69,39 @@ def _session(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
+def _probe(address: str | None) -> None:
+    """Ray would wait for minutes for a cluster that is not there."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # auto, local
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise GalleryUnavailable(f"Ray cluster {address}: it does not answer ({error})") from None
+
+
 @contextmanager
 def _quiet_core() -> Iterator[None]:
-    """Ray's C++ core writes to descriptor 2 by itself; only Python's messages are for the user.
+    """Only our messages are for the user.
 
-    With FTI_DEBUG set, all of it comes out.
+    Ray's C++ core writes to descriptor 2 by itself, its driver prints the tracebacks of workers to
+    ``sys.stdout``. With FTI_DEBUG set, all of it comes out.
     """
     if os.environ.get(DEBUG) or not _is_descriptor_2(sys.stderr):
         yield
         return
-    before, silent = sys.stderr, os.open(os.devnull, os.O_WRONLY)
-    with os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding) as ours:
-        os.dup2(silent, 2)
-        sys.stderr = ours
+    before = sys.stderr
+    with (
+        Path(os.devnull).open("w") as silent,
+        os.fdopen(os.dup(2), "w", buffering=1, encoding=before.encoding) as ours,
+        redirect_stdout(silent),
+        redirect_stderr(ours),
+    ):
+        os.dup2(silent.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr = before
             os.dup2(ours.fileno(), 2)
-            os.close(silent)
 
 
 def _is_descriptor_2(stream: TextIO) -> bool:

@@ -323,7 +323,9 @@ def test_upsert_gives_up(
     with pytest.raises(GalleryUnavailable, match=r"503.*overloaded"):
         gallery.upsert([point])
     assert len(qdrant.script) == 99 - ATTEMPTS
-    assert pauses == sorted(pauses)
+    assert len(pauses) == ATTEMPTS - 1
+    for number, pause in enumerate(pauses):  # doubled each time, and up to a second of jitter
+        assert 0.2 * 2**number <= pause <= 0.2 * 2**number + 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])

@@ -159,12 +159,14 @@ def marked_processes(mark: str) -> list[str]:
     return found
 
 
-def wait_until_gone(mark: str, seconds: float = 30) -> list[str]:
-    """What is left of a run's processes after waiting for them."""
+def wait_until_gone(mark: str, but: tuple[str, ...] = (), seconds: float = 60) -> list[str]:
+    """What is left of a run's processes, but those of these names, after waiting for them."""
     deadline = time.monotonic() + seconds
-    while (left := marked_processes(mark)) and time.monotonic() < deadline:
+    while True:
+        left = [one for one in marked_processes(mark) if not one.startswith(but or "\0")]
+        if not left or time.monotonic() > deadline:
+            return left
         time.sleep(0.2)
-    return left
 
 
 def read_rejects(path: Path) -> dict[str, str]:

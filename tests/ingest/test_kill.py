@@ -21,6 +21,9 @@ from tests.ingest.helpers import (
 
 GOOD, BAD = 300, 30
 
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""They look for their dead cluster for a minute before they end themselves, and do nothing."""
+
 
 def write_source(folder: Path) -> set[str]:
     """Slow pictures, each eleventh a bad one; returns the ids of the good."""
@@ -51,7 +54,7 @@ def test_killed_and_run_again(tmp_path: Path, ray_cluster: dict[str, str]) -> No
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert wait_until_gone(mark, 60) == []
+    assert wait_until_gone(mark, AGENTS) == []
     assert read_rejects(rejects)  # what was found bad until then is listed
 
     stored = ids_in(gallery)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from fti_ingest.known import Known, revision_of
 from fti_ingest.listing import Item, Listing, Reject
@@ -21,7 +21,7 @@ from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import points
 from fti_ingest.stages import UNCHANGED, Decoder, Embedder
 from fti_qdrant.composer import Composer
-from fti_qdrant.errors import FtiError, GalleryUnavailable
+from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable
 from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
 from fti_qdrant.images import Preprocess, open_image
 from tests.ingest.helpers import picture, write_bad_pictures, write_odd_pictures
@@ -237,19 +237,35 @@ class TestRejectsFile:
             RejectsFile(tmp_path / "no" / "such" / "folder.jsonl")
 
 
-class TestCause:
-    def test_our_own_error_comes_out_of_rays(self) -> None:
-        ours = GalleryUnavailable("the server does not answer")
-        wrapped = RayTaskError("write", "Traceback\n  long", ours).as_instanceof_cause()
-        outer = RuntimeError("user code failed")
-        outer.__cause__ = wrapped
-        for error in (wrapped, outer):
-            assert type(_cause(error)) is GalleryUnavailable
-            assert str(_cause(error)) == "the server does not answer"
+TRACEBACK = """ray::MapWorker(MapBatches(ServerWriter)).submit() (pid=1, ip=127.0.0.1)
+  File "sinks.py", line 1, in __call__
+    raise GalleryUnavailable("a: b")
+{raised}
+Failed to apply UDF transform after 1/1 attempts (total backoff 0.0s).
+To change retry attempts, configure `ray.data.DataContext` if you believe this to be transient."""
 
-    def test_any_other_error_is_one_line(self) -> None:
-        wrapped = RayTaskError("embed", "Traceback\n  long\nMemoryError: 8 GB", MemoryError("8 GB"))
-        assert str(_cause(wrapped)) == "a worker failed: MemoryError: 8 GB"
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        ("fti_qdrant.errors.CheckpointError: a: b", CheckpointError, "a: b"),
+        ("MemoryError: 8 GB", GalleryUnavailable, "a worker failed: MemoryError: 8 GB"),
+        ("other.errors.BadImage: x", GalleryUnavailable, "a worker failed: BadImage: x"),
+    ],
+)
+def test_a_workers_error_is_ours_again_or_one_line(
+    raised: str, kind: type[FtiError], message: str
+) -> None:
+    cause = _cause(RayTaskError("submit", TRACEBACK.format(raised=raised), ValueError()))
+    assert type(cause) is kind
+    assert str(cause) == message
+
+
+def test_a_worker_that_died_without_a_traceback() -> None:
+    error = RayError("The actor died unexpectedly before finishing this task.\n\tclass_name: X: Y")
+    assert str(_cause(error)) == (
+        "a worker failed: The actor died unexpectedly before finishing this task."
+    )
 
 
 def test_the_final_line() -> None:
