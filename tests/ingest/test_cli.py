@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from fti_ingest.cli import main
 from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import EdgeGallery, GallerySpec, VectorQuery, point_id
-from tests.ingest.helpers import (
+from tests.ingest.sources_and_runs import (
     Run,
     ingest,
     picture,

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from fti_qdrant.gallery import EdgeGallery, point_id
-from tests.ingest.helpers import (
+from tests.ingest.sources_and_runs import (
     MARK,
     ingest,
     picture,

@@ -16,7 +16,7 @@ import pytest
 
 from fti_qdrant.filters import as_filter
 from fti_qdrant.gallery import ServerGallery, VectorQuery, connect, point_id
-from tests.ingest.helpers import ingest, write_csv, write_pictures
+from tests.ingest.sources_and_runs import ingest, write_csv, write_pictures
 
 STANDIN = Path(__file__).parents[1] / "qdrant_standin.py"
 REAL = os.environ.get("QDRANT_URL")

@@ -24,7 +24,7 @@ from fti_qdrant.composer import Composer
 from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable
 from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
 from fti_qdrant.images import Preprocess, open_image
-from tests.ingest.helpers import picture, write_bad_pictures, write_odd_pictures
+from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd_pictures
 
 PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
