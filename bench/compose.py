@@ -24,11 +24,12 @@ import click
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from bench import plain
+from bench.photographs import write_jpeg
+from bench.verdict import verdict
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.composer import Composer, References
 from fti_qdrant.images import open_image
@@ -47,15 +48,6 @@ def composer_of(precision: str) -> Composer:
     model = open_clip.create_model("ViT-B-32")
     backbone = Backbone(model, open_clip.get_tokenizer("ViT-B-32"), "ViT-B-32/random", precision)
     return Composer(backbone, Inverter.for_backbone(backbone))
-
-
-def write_jpeg(path: Path) -> None:
-    """A picture of 640 x 480 with the detail of a photograph."""
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
-    fine = rng.integers(-20, 20, (480, 640, 3))
-    smooth = np.asarray(coarse.resize((640, 480), Image.Resampling.BICUBIC), dtype=np.int64)
-    Image.fromarray(np.clip(smooth + fine, 0, 255).astype(np.uint8)).save(path, quality=90)
 
 
 def stored_words(composer: Composer, path: Path) -> References:
@@ -108,10 +100,6 @@ def import_seconds(repeats: int) -> float:
     return median(taken[1:])
 
 
-def verdict(met: bool) -> str:
-    return "[green]yes[/green]" if met else "[red]no[/red]"
-
-
 def table_of(seconds: dict[str, float], importing: float) -> Table:
     table = Table("work", "at least", "aim", "measured", "met", "ms", "plain ms")
     rows = (
@@ -135,7 +123,7 @@ def main(repeats: int) -> None:
     """Prints the ratios of composed queries, ours against the plain implementation."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.jpg"
-        write_jpeg(path)
+        write_jpeg(path, (640, 480), np.random.default_rng(0))
         seconds = medians(contestants(path), repeats)
     table = table_of(seconds, import_seconds(min(repeats, 7)))
     table.title = (

@@ -30,11 +30,12 @@ import click
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from bench.photographs import write_jpeg
+from bench.verdict import verdict
 from fti_ingest.pipeline import BACKLOG, EMBED_BATCH, ModelChoice, run
 from fti_ingest.ray_session import quiet_ray
 from fti_ingest.source import read_source
@@ -69,10 +70,7 @@ def write_jpegs(folder: Path, count: int, size: tuple[int, int], different: int)
         if number >= different:
             os.link(folder / f"{number % different:06d}.jpg", path)
             continue
-        coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=np.int64)
-        noisy = smooth + rng.integers(-20, 20, (size[1], size[0], 3))
-        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(path, quality=90)
+        write_jpeg(path, size, rng)
 
 
 def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
@@ -140,7 +138,7 @@ def throughput(count: int, root: Path) -> Table:
     )
     ratio = ours / bare
     table.add_row(
-        "ingest", "0.8", "0.95", f"{ratio:.3f}", met(ratio >= 0.8), f"{ours:.1f}", f"{bare:.1f}"
+        "ingest", "0.8", "0.95", f"{ratio:.3f}", verdict(ratio >= 0.8), f"{ours:.1f}", f"{bare:.1f}"
     )
     table.caption = (
         f"the whole command, Ray's start and the loading of the model among it: {whole:.1f} s for "
@@ -199,12 +197,8 @@ def memory(few: int, many: int, root: Path) -> Table:
     table.title = "peak memory of fti-ingest, model mini, images of 64 x 64"
     ratio = large / small
     sizes = (f"{small / 1e6:,.0f} MB", f"{large / 1e6:,.0f} MB")
-    table.add_row("ingest", "1.3x", "1.1x", f"{ratio:.2f}x", met(ratio <= 1.3), *sizes)
+    table.add_row("ingest", "1.3x", "1.1x", f"{ratio:.2f}x", verdict(ratio <= 1.3), *sizes)
     return table
-
-
-def met(yes: bool) -> str:
-    return "[green]yes[/green]" if yes else "[red]no[/red]"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -145,10 +145,16 @@ class Composer:
             raise BadQuery(
                 f"unknown composer {method!r}; use one of {', '.join(METHODS)}"
             ) from None
+        encoded = self.texts(texts)
+        mixed = mix(_mean_by_query(references), encoded.vectors)
+        return Composed(F.normalize(mixed, dim=-1), encoded.truncated)
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Composed:
+        """Texts alone, without a reference image."""
         tokens = self.backbone.vocabulary.tokenise(texts)
-        encoded = F.normalize(self.backbone.text_features(tokens).float(), dim=-1)
-        images = _mean_by_query(references)
-        return Composed(F.normalize(mix(images, encoded), dim=-1), tokens.truncated)
+        vectors = self.backbone.text_features(tokens).float()
+        return Composed(F.normalize(vectors, dim=-1), tokens.truncated)
 
     def _with_words(self, references: References, texts: Sequence[str], method: str) -> Composed:
         words = references.words

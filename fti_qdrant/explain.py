@@ -15,7 +15,7 @@ from torch import Tensor
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.backbone_loading import local_folder
 from fti_qdrant.inverter import PseudoWords
-from fti_qdrant.prompts import Prompts
+from fti_qdrant.prompts import OPENING, Prompts
 
 WORDS_FILE = "words.txt"
 """Beside a model's weights: the words it knows, one a line."""
@@ -82,7 +82,7 @@ class Explainer:
         if self._features is None:
             chunks = [self.words[at : at + CHUNK] for at in range(0, len(self.words), CHUNK)]
             self._features = torch.cat(
-                [self.backbone.texts([f"a photo of {word}" for word in chunk]) for chunk in chunks]
+                [self.backbone.texts([f"{OPENING} {word}" for word in chunk]) for chunk in chunks]
             )
         return self._features
 

@@ -168,7 +168,7 @@ def _operators(key: str, spec: Mapping[str, Any], path: str) -> tuple[list[Any],
 
 
 def _equal(key: str, value: Any, path: str) -> models.FieldCondition:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if _is_number(value):
         _check_number(value, path)
         # a match by the integer 50 would not find the float 50.0
         if isinstance(value, float) or abs(value) <= 2**53:
@@ -193,9 +193,7 @@ def _any_of(key: str, values: Any, path: str) -> Any:
 
 
 def _range(key: str, bounds: dict[str, Any], path: str) -> models.FieldCondition:
-    if all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) for value in bounds.values()
-    ):
+    if all(map(_is_number, bounds.values())):
         for name, value in bounds.items():
             _check_number(value, f"{path}.{name}")
         return models.FieldCondition(key=key, range=models.Range(**bounds))
@@ -214,6 +212,10 @@ def _date(value: Any, path: str) -> datetime:
     except ValueError:
         pass
     raise BadFilter(f"{path}: takes a number or a date such as '2026-01-31', got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_number(value: float, path: str) -> None:

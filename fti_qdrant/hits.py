@@ -39,7 +39,7 @@ class Query:
     def __post_init__(self) -> None:
         if self.text is not None and not isinstance(self.text, str):
             raise BadQuery(f"text must be a str, not {type(self.text).__name__} {self.text!r}")
-        if not self.words.isprintable() and _has_surrogates(self.words):
+        if _has_surrogates(self.words):
             raise BadQuery(f"text {self.text!r} is not Unicode; was it decoded wrongly?")
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
             raise BadQuery(f"limit must be a whole number of at least 1, got {self.limit!r}")

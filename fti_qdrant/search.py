@@ -201,20 +201,15 @@ class ComposedSearch:
             rows = [row for row, one in enumerate(reads) if one.method == method]
             texts = [reads[row].query.words for row in rows]
             if method == "text":
-                composed, cut = self._texts(texts)
+                made = self.composer.texts(texts)
             else:
                 batch = _join([of_query[row] for row in rows])  # type: ignore[misc]
                 made = self.composer.compose_references(batch, texts, method)
-                composed, cut = made.vectors, made.truncated
-            for row, vector, truncated in zip(rows, composed, cut):
+            for row, vector, truncated in zip(rows, made.vectors, made.truncated):
                 vectors[row] = vector
                 warnings[row] = (_TRUNCATED,) if truncated else ()
         order = range(len(reads))
         return [vectors[row] for row in order], [warnings[row] for row in order]
-
-    def _texts(self, texts: list[str]) -> tuple[Tensor, tuple[bool, ...]]:
-        tokens = self.composer.backbone.vocabulary.tokenise(texts)
-        return self.composer.backbone.texts(texts), tokens.truncated
 
     def _check_filled(self) -> None:
         if self.gallery.count() == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def main(out: Path) -> None:
 
     Everything runs here: no server, no network. Needs fti-qdrant[demo].
     """
+    from fti_qdrant.benchmarks.emoji.artwork import file_name
     from fti_qdrant.benchmarks.emoji.showcase import SHOWCASES
     from fti_qdrant.report.sheet import Answered, write_sheet
     from fti_qdrant.search import ComposedSearch
@@ -53,7 +55,7 @@ def main(out: Path) -> None:
         answers = [(one, *_ask(search, pictures, one)) for one in SHOWCASES]
     _summarise(answers)
     rows = [
-        Answered(hits, [str(pictures / f"{one.reference}.png")], title="name")
+        Answered(hits, [str(pictures / file_name(one.reference))], title="name")
         for one, *both in answers
         for hits in both
     ]
@@ -91,14 +93,14 @@ def _ingest(manifest: Path, gallery: Path) -> None:
 
 
 def _ask(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits, Hits]:
-    image = pictures / f"{one.reference}.png"
+    from fti_qdrant.benchmarks.emoji.artwork import file_name
+
+    image = pictures / file_name(one.reference)
     free = search.query(image, one.text, limit=HITS)
     return free, search.query(image, one.text, filter=one.filter, limit=HITS)
 
 
 def _summarise(answers: list[tuple[Showcase, Hits, Hits]]) -> None:
-    import json
-
     from rich.console import Console
     from rich.table import Table
 

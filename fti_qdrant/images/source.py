@@ -70,7 +70,7 @@ def read_bytes(
     """The encoded bytes of a source, and the path or URL they came from. Raises BadImage."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), None
-    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
+    if isinstance(source, str) and is_url(source):
         if not allow_urls:
             raise BadImage(
                 f"{source!r} is a URL, and URLs are off; pass allow_urls=True to fetch it"
@@ -92,6 +92,11 @@ def read_bytes(
         f"an image cannot be a {type(source).__name__}; pass a path, bytes, a binary file, "
         "a PIL image or a numpy array"
     )
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is fetched, and not a path."""
+    return source.lower().startswith(("http://", "https://"))
 
 
 def decode_image(

@@ -13,6 +13,7 @@ from typing import Any
 from fti_ingest.listing import Item, Listing, Source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery.points import OURS
+from fti_qdrant.images.source import is_url
 
 IMAGE_COLUMN = "image"
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -52,7 +53,7 @@ def read_manifest(path: Path) -> Source:
 
 def _item(image: str, root: Path, payload: dict[str, Any]) -> Item:
     """The key is relative to the manifest where the file is: ``./a.jpg`` is ``a.jpg``."""
-    if image.lower().startswith(("http://", "https://")):
+    if is_url(image):
         return Item(image, image, payload)
     file = Path(os.path.normpath(root / image))
     key = file.relative_to(root) if file.is_relative_to(root) else file

@@ -19,7 +19,6 @@ class RejectsFile:
     def __init__(self, path: Path):
         """Raises FtiError where the file cannot be written: at the start, not after hours."""
         self.path = path
-        self.count = 0
         self.first: Reject | None = None
         try:
             self._file = path.open("w", encoding="utf-8", buffering=1)
@@ -27,7 +26,6 @@ class RejectsFile:
             raise FtiError(f"rejects cannot be written: {error}; choose --rejects FILE") from error
 
     def add(self, reject: Reject) -> None:
-        self.count += 1
         self.first = self.first or reject
         self._file.write(json.dumps({"uri": reject.uri, "reason": reject.reason}) + "\n")
 
@@ -41,5 +39,5 @@ class RejectsFile:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        if not self.count:
+        if self.first is None:
             self.path.unlink(missing_ok=True)

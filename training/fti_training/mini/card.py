@@ -29,13 +29,13 @@ by a hash of the Unicode sequence, is held out of all training, pictures and cap
 
 ## Command
 ```
-fti-train mini --out {folder}
+fti-train mini --out mini
 ```
 {steps}
 
 ## Figures
 On held-out combinations, among all Twemoji pictures, the reference left out of the results.
-`fti-train mini --out {folder}` prints them again; `python bench/emoji.py` does for the packaged
+`fti-train mini --out mini` prints them again; `python bench/emoji.py` does for the packaged
 weights.
 
 {tables}
@@ -45,7 +45,8 @@ wordings" it never did ("the skin is changed to dark skin tone"). "true name" pu
 real name in place of the pseudo-words.
 
 ## Limits
-Pictures of {size} x {size} pixels, one drawing style at a time, {names} English names. It knows no
+Pictures of {size} x {size} pixels, one drawing style at a time, about 4,000 English names. \
+It knows no
 photographs, brands or scenes. Skin tone and gender are told apart because Unicode names them.
 """
 
@@ -56,9 +57,7 @@ def write_card(
     """Writes README.md beside the weights."""
     tables = "\n\n".join(f"**{name}**\n\n{table(rows)}" for name, rows in figures.items())
     steps = "\n".join(f"- {name}: {value}" for name, value in config.model_dump().items())
-    card = TEMPLATE.format(
-        folder="mini", steps=steps, tables=tables, size=config.image_size, names="about 4,000"
-    )
+    card = TEMPLATE.format(steps=steps, tables=tables, size=config.image_size)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +26,11 @@ class Gallery:
     pictures: Pictures
     features: ImageFeatures
 
-    @property
+    @cached_property
     def vectors(self) -> Tensor:
         return F.normalize(self.features.pooled, dim=-1)
 
-    @property
+    @cached_property
     def row(self) -> dict[str, int]:
         return {emoji.key: index for index, emoji in enumerate(self.pictures.emoji)}
 

@@ -40,7 +40,7 @@ def train_inverter(
         inverter.train()
         torch.manual_seed(number)
         chosen = batches(number)
-        batch = ImageFeatures(features.pooled[chosen].clone(), features.tokens[chosen].clone())
+        batch = ImageFeatures(features.pooled[chosen], features.tokens[chosen])
         with config.autocast(backbone.device.type):
             loss = losses(batch, [captions[index] for index in chosen])
         return loss.total, loss.log()

@@ -68,7 +68,8 @@ class TrainingSet:
     """Twemoji and OpenMoji pictures without what is held out, in batches of whole families."""
 
     def __init__(self, preprocess: Preprocess, most: int | None = None):
-        parts = [trainable(draw_all(artwork, preprocess, most)) for artwork in FOLDERS]
+        self.drawn = {artwork: draw_all(artwork, preprocess, most) for artwork in FOLDERS}
+        parts = [trainable(drawn) for drawn in self.drawn.values()]
         self.pixels = torch.cat([part.pixels for part in parts])
         self.emoji = [emoji for part in parts for emoji in part.emoji]
         self.artworks = [

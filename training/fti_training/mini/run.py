@@ -21,7 +21,7 @@ from fti_training.mini.backbone import fresh_clip, save_open_clip, train_backbon
 from fti_training.mini.card import write_card
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import train_inverter
-from fti_training.mini.pictures import Pictures, TrainingSet, draw_all
+from fti_training.mini.pictures import Pictures, TrainingSet
 
 CHECKPOINTS = "checkpoints"
 """Subfolder of the output with what resume needs; not part of the model."""
@@ -50,7 +50,7 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     """Trains whatever is not trained yet, writes the model and its card, returns the figures."""
     model = fresh_clip(config)
     data = TrainingSet(wrap(model).preprocess, config.pictures)
-    shown = draw_all(GALLERY_ARTWORK, wrap(model).preprocess, config.pictures)
+    shown = data.drawn[GALLERY_ARTWORK]
     checkpoints = out / CHECKPOINTS
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
@@ -59,9 +59,11 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     write_words(out, data)
     backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
 
+    gallery = evaluate.embed(backbone, shown)
+
     def probe_inverter(inverter: Inverter) -> Parts:
         with torch.inference_mode():
-            return probe_composed(Composer(backbone, inverter), shown)
+            return probe_composed(Composer(backbone, inverter), gallery)
 
     inverter = train_inverter(config, backbone, data, checkpoints, probe_inverter)
     inverter.half().save_pretrained(out / "inverter")
@@ -102,9 +104,8 @@ def probe_text(backbone: Backbone, shown: Pictures) -> Parts:
     return {**_prefixed("t2i", pictures), **_prefixed("named", named)}
 
 
-def probe_composed(composer: Composer, shown: Pictures) -> Parts:
+def probe_composed(composer: Composer, gallery: evaluate.Gallery) -> Parts:
     """For the log of the inverter's training."""
-    gallery = evaluate.embed(composer.backbone, shown)
     asked = evaluate.held_out_edits(gallery)
     figures = evaluate.composed(composer, gallery, asked, ("fti", "subject"))
     return {**_prefixed("fti", figures["fti"]), **_prefixed("subject", figures["subject"])}
