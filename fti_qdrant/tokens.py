@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -45,6 +46,18 @@ class Tokens:
         truncated = tuple(self.truncated[row] for row in chosen.tolist())
         ids, ends, columns = self.ids[chosen], self.ends[chosen], self.columns[kept]
         return Tokens(ids, ends, rows[kept], columns, truncated), kept
+
+    @staticmethod
+    def join(parts: Sequence[Tokens]) -> Tokens:
+        """One batch after the other; pseudo-words are joined in the same order."""
+        starts = [0, *accumulate(len(part) for part in parts[:-1])]
+        return Tokens(
+            torch.cat([part.ids for part in parts]),
+            torch.cat([part.ends for part in parts]),
+            torch.cat([part.rows + start for part, start in zip(parts, starts)]),
+            torch.cat([part.columns for part in parts]),
+            tuple(flag for part in parts for flag in part.truncated),
+        )
 
     def to(self, device: torch.device) -> Tokens:
         if self.ids.device == device:

@@ -14,7 +14,8 @@ from torch import nn
 
 from fti_qdrant.errors import CheckpointError
 from fti_training import checkpoint
-from fti_training.loop import Loop, Schedule
+from fti_training.loop import Loop
+from fti_training.optimise import Cosine
 from fti_training.step import InverterStep, SplitCaption
 
 STEPS, EVERY = 6, 2
@@ -35,7 +36,7 @@ def loop_of(module: nn.Module, folder: Path, **changes) -> Loop:
         "folder": folder,
         "module": module,
         "optimizer": torch.optim.AdamW(module.parameters(), lr=1e-2),
-        "schedule": Schedule(STEPS, 1e-2, warmup=2),
+        "schedule": Cosine(STEPS, 1e-2, warmup=2),
         "every": EVERY,
         "identity": {"seed": 7, "lr": 1e-2},
     }
@@ -237,7 +238,7 @@ def test_facts_come_back_and_the_file_is_safetensors(tmp_path):
 
 
 def test_the_schedule_warms_up_and_falls_to_zero():
-    schedule = Schedule(steps=100, lr=2.0, warmup=10)
+    schedule = Cosine(steps=100, lr=2.0, warmup=10)
     rates = [schedule.at(step) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
     assert rates[10] == 2.0

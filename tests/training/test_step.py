@@ -9,7 +9,7 @@ import torch
 
 from bench import plain
 from fti_qdrant.backbone import ImageFeatures
-from fti_training.step import InverterStep, SplitCaption
+from fti_training.step import InverterStep, SplitCaption, Weights
 
 CAPTIONS = [
     ("dog", "a long tail"),
@@ -79,7 +79,9 @@ def test_a_step_in_groups_agrees_with_the_plain_step(tiny_backbone, inverter):
 def test_the_total_is_the_weighted_sum(tiny_backbone, inverter, pictures):
     features, captions = tiny_backbone.image_features(pictures), split(CAPTIONS)
     for weight in (0.0, 1.4):
-        loss = InverterStep(tiny_backbone, inverter.eval(), weight)(features, captions)
+        loss = InverterStep(tiny_backbone, inverter.eval(), Weights(tri_wise=weight))(
+            features, captions
+        )
         expected = loss.contrastive + loss.orthogonality + weight * loss.tri_wise
         torch.testing.assert_close(loss.total, expected)
     log = loss.log()

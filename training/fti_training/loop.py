@@ -1,9 +1,8 @@
-"""A resumable training loop in one process: schedule, progress, log, checkpoints."""
+"""A resumable training loop in one process: progress, log, checkpoints."""
 
 from __future__ import annotations
 
 import csv
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,29 +15,10 @@ from torch import Tensor, nn
 
 from fti_qdrant.errors import CheckpointError
 from fti_training import checkpoint
+from fti_training.optimise import Cosine, Update
 
 Parts = dict[str, float]
 Step = Callable[[int], tuple[Tensor, Parts]]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up, then a cosine to zero.
-
-    Attributes:
-        steps: of the whole run.
-        lr: at the peak.
-    """
-
-    steps: int
-    lr: float
-    warmup: int
-
-    def at(self, step: int) -> float:
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass
@@ -53,16 +33,18 @@ class Loop:
         folder: where ``{name}.safetensors`` and ``{name}.csv`` are kept.
         identity: facts that a checkpoint must share with this run, such as the config.
         probe: called at each checkpoint; its figures go into the log.
+        after: called after each update.
     """
 
     name: str
     folder: Path
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: Schedule
+    schedule: Cosine
     every: int
     identity: dict[str, object]
     probe: Callable[[], Parts] = dict
+    after: Callable[[], None] = lambda: None
     grad_clip: float = 1.0
 
     @property
@@ -90,37 +72,23 @@ class Loop:
     def run(self, step: Step) -> None:
         """Trains to the end, saving every ``every`` steps and after the last."""
         done = self.resume()
+        update = Update(
+            self.name, self.module.parameters(), self.optimizer, self.schedule, self.grad_clip
+        )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
             task = progress.add_task(self.name, total=self.schedule.steps, completed=done)
             began = time.monotonic()
             for number in range(done, self.schedule.steps):
-                parts = self._train(step, number)
+                loss, parts = step(number)
+                update(loss, number)
+                self.after()
                 progress.update(task, advance=1, description=f"{self.name} {_brief(parts)}")
                 last = number + 1 == self.schedule.steps
                 if (number + 1) % self.every == 0 or last:
                     seconds = (time.monotonic() - began) / (number + 1 - done)
                     self._save(number + 1)
                     self._log({"step": number + 1, "s_per_step": seconds, **parts, **self.probe()})
-
-    def _train(self, step: Step, number: int) -> Parts:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.at(number)
-        loss, parts = step(number)
-        self._check_finite("loss", loss.detach(), number)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.grad_clip)
-        self._check_finite("gradient's norm", norm, number)
-        self.optimizer.step()
-        return parts
-
-    def _check_finite(self, what: str, value: Tensor, number: int) -> None:
-        if not torch.isfinite(value):
-            raise CheckpointError(
-                f"{self.name}: the {what} is {float(value)} at step {number}; "
-                "the last checkpoint is untouched, try a lower learning rate"
-            )
 
     def _save(self, step: int) -> None:
         facts = {"step": step, "identity": self.identity}

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fti_qdrant.backbone import Backbone, ImageFeatures
-from fti_qdrant.inverter import Inverter, PseudoWords
+from fti_qdrant.inverter import Inverter, PseudoWords, Relevant
 from fti_qdrant.prompts import Prompts
-from fti_training.losses import TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
+from fti_qdrant.tokens import Tokens
+from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
+from fti_training.world import Alone, World
+
+MOST_REMEMBERED = 200_000
+"""Sentences whose features are kept: 600 MB at d = 768."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +41,77 @@ class StepLoss:
     tri_wise: Tensor
     mean_count: Tensor
 
-    def log(self) -> dict[str, float]:
-        return {name: float(value.detach()) for name, value in self.__dict__.items()}
+    def log(self, world: World = Alone()) -> dict[str, float]:  # noqa: B008
+        """Each part over the global batch."""
+        values = world.average(torch.stack([value.float() for value in self.__dict__.values()]))
+        return dict(zip(self.__dict__, values.tolist()))
 
 
-class InverterStep:
+@dataclass(frozen=True)
+class Weights:
+    """What each loss counts in the total, and the temperature; the defaults are FTI4CIR's."""
+
+    orthogonality: float = 1.0
+    tri_wise: float = TRI_WISE_WEIGHT
+    temperature: float = TEMPERATURE
+
+
+class Sentences:
+    """Features of the all-real sentences: constants, so each is encoded once and remembered."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.prompts = Prompts(backbone.vocabulary)
+        self._known: dict[SplitCaption, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[SplitCaption]) -> Tensor:
+        """``[S, d]``, features of "a photo of {subject} with {attributes}"."""
+        new = list({caption for caption in captions if caption not in self._known})
+        fresh = dict(zip(new, self._encode(new))) if new else {}
+        if len(self._known) + len(fresh) <= MOST_REMEMBERED:
+            self._known |= fresh
+        rows = [fresh[one] if one in fresh else self._known[one] for one in captions]
+        return torch.stack(rows)
+
+    def _encode(self, captions: Sequence[SplitCaption]) -> Tensor:
+        tokens = self.prompts.in_words(
+            [caption.subject for caption in captions], [caption.attributes for caption in captions]
+        )
+        return self.backbone.text_features(tokens).float()
+
+
+class InverterStep(nn.Module):
     """The losses of FTI4CIR on one batch; the backbone is frozen, the inverter learns.
 
-    The text features of real sentences are constants, so each is encoded once and remembered.
+    A plain PyTorch module whose parameters are the inverter's: it runs in one process, and under
+    DistributedDataParallel with ``Together`` as its world.
     """
 
-    def __init__(self, backbone: Backbone, inverter: Inverter, weight: float = TRI_WISE_WEIGHT):
-        self.backbone = backbone
+    def __init__(
+        self,
+        backbone: Backbone,
+        inverter: Inverter,
+        weights: Weights = Weights(),
+        world: World = Alone(),  # noqa: B008
+    ):
+        super().__init__()
         self.inverter = inverter
+        self.weights = weights
+        self.world = world
         self.prompts = Prompts(backbone.vocabulary)
-        self.weight = weight
-        self._sentences: dict[SplitCaption, Tensor] = {}
+        self.sentences = Sentences(backbone)
 
-    def __call__(
-        self, features: ImageFeatures, captions: Sequence[SplitCaption | None]
+    @property
+    def backbone(self) -> Backbone:
+        """Held beside the module's own parts: it is neither trained nor saved."""
+        return self.sentences.backbone
+
+    def forward(
+        self,
+        features: ImageFeatures,
+        captions: Sequence[SplitCaption | None],
+        sentences: Tensor | None = None,
     ) -> StepLoss:
         """The loss of a batch.
 
@@ -62,50 +119,58 @@ class InverterStep:
             features: g and p of B pictures.
             captions: B captions; None where a caption has no split. The tri-wise part is the
                 mean over those that have one.
+            sentences: ``[S, d]``, features of the S all-real sentences where they are known.
         """
         relevant = self.inverter.relevant(features)
         words = self.inverter.words(features, relevant)
-        composed = self._composed(words)
-        parts = (
-            contrastive(features.pooled, composed),
-            orthogonality(relevant.z),
-            self._tri_wise(words, composed, captions),
-        )
-        total = parts[0] + parts[1] + self.weight * parts[2]
-        return StepLoss(total, *parts, relevant.counts.float().mean())
-
-    def _composed(self, words: PseudoWords) -> Tensor:
-        counts = [[count] for count in words.counts.tolist()]
-        tokens = self.prompts.composed(counts, [""] * len(words))
-        return self.backbone.text_features(tokens, words.used()).float()
-
-    def _tri_wise(
-        self, words: PseudoWords, composed: Tensor, captions: Sequence[SplitCaption | None]
-    ) -> Tensor:
         rows = [row for row, caption in enumerate(captions) if caption is not None]
         split = [caption for caption in captions if caption is not None]
-        if not split:
-            return composed.new_zeros(())
-        chosen = PseudoWords(words.subject[rows], words.attributes[rows], words.counts[rows])
-        subjects = [caption.subject for caption in split]
-        attributes = [caption.attributes for caption in split]
-        pseudo_subject = self.backbone.text_features(
-            self.prompts.attributes_in_words(attributes), chosen.subject
-        )
-        pseudo_attributes = self.backbone.text_features(
-            self.prompts.subject_in_words(subjects, chosen.counts.tolist()),
-            chosen.used_attributes(),
-        )
-        real = self._real_sentences(split)
-        return tri_wise(real, pseudo_subject.float(), pseudo_attributes.float(), composed[rows])
+        if not self.weights.tri_wise:
+            rows, split = [], []
+        composed, *pseudo = self._encode(words, rows, split)
+        wise = composed.new_zeros(())
+        if split:
+            real = self.sentences(split) if sentences is None else sentences.float()
+            wise = tri_wise(real, *pseudo, composed[rows])
+        return self._sum(features, relevant, composed, wise, len(split))
 
-    @torch.no_grad()
-    def _real_sentences(self, captions: Sequence[SplitCaption]) -> Tensor:
-        new = list({caption for caption in captions if caption not in self._sentences})
-        if new:
-            tokens = self.prompts.in_words(
-                [caption.subject for caption in new], [caption.attributes for caption in new]
-            )
-            for caption, vector in zip(new, self.backbone.text_features(tokens).float()):
-                self._sentences[caption] = vector
-        return torch.stack([self._sentences[caption] for caption in captions])
+    def _sum(
+        self,
+        features: ImageFeatures,
+        relevant: Relevant,
+        composed: Tensor,
+        wise: Tensor,
+        split: int,
+    ) -> StepLoss:
+        """The parts as means over the global batch, and their weighted sum."""
+        world, weights = self.world, self.weights
+        contrast = contrastive(
+            world.gather(features.pooled), world.gather(composed), weights.temperature
+        )
+        own = world.share(len(features))
+        orthogonal = orthogonality(relevant.z) * own
+        wise = wise * world.share(split)
+        total = contrast + weights.orthogonality * orthogonal + weights.tri_wise * wise
+        return StepLoss(total, contrast, orthogonal, wise, relevant.counts.float().mean() * own)
+
+    def _encode(
+        self, words: PseudoWords, rows: list[int], captions: list[SplitCaption]
+    ) -> tuple[Tensor, ...]:
+        """All prompts in one pass: the templates, then pseudo subjects and pseudo attributes."""
+        counts = [[count] for count in words.counts.tolist()]
+        prompts = [self.prompts.composed(counts, [""] * len(words))]
+        pseudo = [words.used()]
+        if captions:
+            chosen = PseudoWords(words.subject[rows], words.attributes[rows], words.counts[rows])
+            prompts += self._tri_wise_prompts(chosen, captions)
+            pseudo += [chosen.subject, chosen.used_attributes()]
+        features = self.backbone.text_features(Tokens.join(prompts), torch.cat(pseudo))
+        return features.float().split([len(part) for part in prompts])
+
+    def _tri_wise_prompts(self, words: PseudoWords, captions: list[SplitCaption]) -> list[Tokens]:
+        return [
+            self.prompts.attributes_in_words([caption.attributes for caption in captions]),
+            self.prompts.subject_in_words(
+                [caption.subject for caption in captions], words.counts.tolist()
+            ),
+        ]

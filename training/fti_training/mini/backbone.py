@@ -11,13 +11,16 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fti_qdrant.backbone import Backbone
-from fti_training.loop import Loop, Parts, Schedule
+from fti_training.augment import jittered
+from fti_training.loop import Loop, Parts
 from fti_training.losses import clip
 from fti_training.mini.captions import Captioner
 from fti_training.mini.config import MiniConfig
-from fti_training.mini.pictures import TrainingSet, shifted
+from fti_training.mini.pictures import TrainingSet
+from fti_training.optimise import Cosine
 
 MOST_LOGIT_SCALE = 4.6052
 """log(100), CLIP's cap."""
@@ -52,6 +55,7 @@ def train_backbone(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = wrap(model.to(device)).train()
     model.requires_grad_(True)  # a Backbone freezes what it wraps
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.backbone_average))
     captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
     batches = data.numbered_batches(config.batch, config.seed)
 
@@ -61,7 +65,7 @@ def train_backbone(
         lines = [captioner.tokens(data.emoji[index]) for index in chosen]
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
         generator = torch.Generator().manual_seed(number)
-        pixels = shifted(data.pixels[chosen], generator).to(device)
+        pixels = jittered(data.pixels[chosen], generator).to(device)
         with config.autocast(device):
             images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
             texts = backbone.text_features(tokens)
@@ -71,21 +75,21 @@ def train_backbone(
 
     def probed() -> Parts:
         with torch.inference_mode():
-            figures = probe(backbone.eval())
-        backbone.train()
-        return figures
+            return probe(wrap(average.module.eval()))
 
     loop = Loop(
         name="backbone",
         folder=folder,
-        module=model,
+        module=nn.ModuleDict({"model": model, "average": average}),
         optimizer=_optimizer(model, config),
-        schedule=Schedule(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
+        schedule=Cosine(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
         every=config.checkpoint_every,
         identity=config.model_dump(include=BACKBONE_FIELDS, exclude_none=True),
         probe=probed,
+        after=lambda: average.update_parameters(model),
     )
     loop.run(step)
+    model.load_state_dict(average.module.state_dict())
     model.requires_grad_(False).eval()
 
 

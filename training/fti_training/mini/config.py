@@ -21,10 +21,12 @@ class MiniConfig(BaseModel):
     text_layers: PositiveInt = 4
     batch: PositiveInt = 256
 
-    backbone_steps: PositiveInt = 2400
+    backbone_steps: PositiveInt = 3200
     backbone_lr: PositiveFloat = 1e-3
     backbone_warmup: PositiveInt = 100
     backbone_weight_decay: float = 0.1
+    backbone_average: float = 0.998
+    """Decay of the moving average of the weights, which is what is kept."""
 
     inverter_steps: PositiveInt = 400
     inverter_lr: PositiveFloat = 5e-4

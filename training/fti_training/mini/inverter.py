@@ -11,9 +11,10 @@ from torch import Tensor
 from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.benchmarks.emoji.facts import Emoji
 from fti_qdrant.inverter import Inverter
-from fti_training.loop import Loop, Parts, Schedule
+from fti_training.loop import Loop, Parts
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.pictures import TrainingSet
+from fti_training.optimise import Cosine
 from fti_training.step import InverterStep, SplitCaption
 
 FEATURES_BATCH = 512
@@ -52,7 +53,7 @@ def train_inverter(
         optimizer=torch.optim.AdamW(
             inverter.parameters(), lr=config.inverter_lr, weight_decay=config.inverter_weight_decay
         ),
-        schedule=Schedule(config.inverter_steps, config.inverter_lr, config.inverter_warmup),
+        schedule=Cosine(config.inverter_steps, config.inverter_lr, config.inverter_warmup),
         every=config.checkpoint_every,
         identity={
             **config.model_dump(exclude_none=True, exclude={"checkpoint_every"}),

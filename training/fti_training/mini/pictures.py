@@ -16,8 +16,8 @@ from fti_qdrant.benchmarks.emoji.artwork import FOLDERS, drawings, picture
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
 from fti_qdrant.images import Preprocess, to_rgb
 
-SIBLINGS = 8
-"""Members of one scene that stand in a batch together: they are each other's hard negatives."""
+SIBLINGS = 12
+"""Members of one family that stand in a batch together: they are each other's hard negatives."""
 
 LOOKALIKES = 16
 """Emoji of different scenes with the same attributes that stand in a batch together."""
@@ -50,18 +50,13 @@ def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> P
 def trainable(pictures: Pictures) -> Pictures:
     """Leaves out held-out combinations and pictures that look exactly like another one.
 
-    Of twins the first stays, none where a held-out combination is among them (OpenMoji draws a
-    person as a man, so one picture can carry two names).
+    OpenMoji draws a person as a man: a picture with two names teaches neither.
     """
     twins: dict[bytes, list[int]] = {}
     for index, pixels in enumerate(pictures.pixels):
         twins.setdefault(pixels.numpy().tobytes(), []).append(index)
-    keep = [
-        group[0]
-        for group in twins.values()
-        if not any(pictures.emoji[index].held_out for index in group)
-    ]
-    return pictures.subset(keep)
+    alone = [group[0] for group in twins.values() if len(group) == 1]
+    return pictures.subset([index for index in alone if not pictures.emoji[index].held_out])
 
 
 class TrainingSet:
@@ -77,20 +72,21 @@ class TrainingSet:
             for part, start in zip(parts, (0, len(parts[0])))
         ]
         self.distinct = list({emoji.key: emoji for emoji in self.emoji}.values())
-        self.scenes = _grouped(self.distinct, lambda emoji: emoji.scene)
+        self.families = _grouped(self.distinct, _family)
 
     def batches(self, size: int, rng: random.Random) -> Iterator[list[int]]:
         """Endless batches of picture indices; no emoji stands twice in one batch.
 
-        What stands together is told apart: half of each epoch stands by siblings (the same
-        person in other skin tones), half by lookalikes (other people of the same skin tone).
+        What stands together is told apart: half of each epoch stands by siblings (the same person
+        of another skin tone or gender, or from the other side), half by lookalikes (other people
+        of the same skin tone).
         """
         while True:
-            scenes = rng.sample(self.scenes, len(self.scenes))
-            half = len(scenes) // 2
-            others = [emoji for scene in scenes[half:] for emoji in scene]
+            families = rng.sample(self.families, len(self.families))
+            half = len(families) // 2
+            others = [emoji for family in families[half:] for emoji in family]
             chunks = [
-                *_chunks(scenes[:half], SIBLINGS, rng),
+                *_chunks(families[:half], SIBLINGS, rng),
                 *_chunks(_grouped(others, _looks), LOOKALIKES, rng),
             ]
             rng.shuffle(chunks)
@@ -111,19 +107,16 @@ class TrainingSet:
         return lambda number: next(batch for n, batch in numbered if n == number)
 
 
-def shifted(pixels: Tensor, generator: torch.Generator, most: int = 3) -> Tensor:
-    """Moves a whole batch by up to ``most`` pixels; what comes into view is the border's colour."""
-    across, down = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
-    size = pixels.shape[-1]
-    padded = torch.nn.functional.pad(pixels.float(), [most] * 4, mode="replicate")
-    return padded[..., down : down + size, across : across + size].to(torch.uint8)
-
-
 def _grouped(emoji: list[Emoji], key: Callable[[Emoji], Hashable]) -> list[list[Emoji]]:
     groups: dict[Hashable, list[Emoji]] = {}
     for one in emoji:
         groups.setdefault(key(one), []).append(one)
     return list(groups.values())
+
+
+def _family(emoji: Emoji) -> Hashable:
+    """Couples of two skin tones state no facet; they stand with the same two people."""
+    return emoji.family if emoji.facets else emoji.scene
 
 
 def _looks(emoji: Emoji) -> Hashable:

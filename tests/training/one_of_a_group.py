@@ -1,0 +1,34 @@
+"""One process of a gloo group: RANK SIZE FOLDER. Takes its part of a batch, writes what it saw."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from fti_qdrant.backbone import ImageFeatures
+from fti_training.step import InverterStep
+from fti_training.world import Together
+
+
+def main(rank: int, size: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    given = torch.load(f"{folder}/given.pt", weights_only=False)  # the test wrote it itself
+    backbone, inverter, features, captions = given
+    meeting = f"file://{folder}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    world = Together()
+    rows = torch.arange(len(features)).chunk(size)[rank].tolist()
+    step = DistributedDataParallel(InverterStep(backbone, inverter, world=world))
+    part = ImageFeatures(features.pooled[rows], features.tokens[rows])
+    loss = step(part, [captions[row] for row in rows])
+    loss.total.backward()
+    gradients = {name: one.grad for name, one in inverter.named_parameters()}
+    torch.save((loss.log(world), gradients), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
