@@ -162,12 +162,13 @@ def text_features(
 ) -> Tensor:
     """CLIP's text encoder over the whole context -> ``[B, d]``, not normalised."""
     text = backbone.text
-    x = text.token_embedding(torch.tensor([one.ids for one in sentences]))
+    device = text.positional_embedding.device
+    x = text.token_embedding(torch.tensor([one.ids for one in sentences], device=device))
     for row, (one, tokens) in enumerate(zip(sentences, words)):
         for number, place in enumerate(one.stars):
             x[row, place] = tokens[number].to(x.dtype)
     x = x + text.positional_embedding
-    mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1).to(x.dtype)
+    mask = torch.full((x.shape[1], x.shape[1]), float("-inf"), device=device).triu(1).to(x.dtype)
     for block in text.transformer.resblocks:
         x = block(x, attn_mask=mask)
     x = text.ln_final(x)
@@ -207,7 +208,8 @@ def orthogonality(z: Tensor) -> Tensor:
     terms = []
     for one in z.double():
         unit = one / one.norm(dim=1, keepdim=True)
-        terms.append(((unit @ unit.T - torch.eye(len(one), dtype=torch.float64)) ** 2).mean())
+        identity = torch.eye(len(one), dtype=torch.float64, device=one.device)
+        terms.append(((unit @ unit.T - identity) ** 2).mean())
     return torch.stack(terms).mean()
 
 
@@ -238,7 +240,7 @@ def training_step(
     f = text_features(backbone, template, [inverted.words(row) for row in rows])
 
     split = [(row, caption) for row, caption in enumerate(captions) if caption is not None]
-    regularisation = torch.zeros((), dtype=torch.float64)
+    regularisation = torch.zeros((), dtype=torch.float64, device=pixels.device)
     if split:
         some = [row for row, _ in split]
         real = [sentence([], f"a photo of {s} with {a}", context) for _, (s, a) in split]

@@ -16,6 +16,7 @@ from fti_qdrant.backbone_parts import TextTower, check_visual
 from fti_qdrant.errors import UnsupportedModel
 from fti_qdrant.fingerprint import Fingerprint, weights_hash
 from fti_qdrant.images import Preprocess
+from fti_qdrant.prompts import Prompts
 from fti_qdrant.tokens import Tokens, Vocabulary
 
 LENGTH_GROUPS, LEAST_GROUP = 4, 16
@@ -56,6 +57,7 @@ class Backbone(nn.Module):
         dim: ``d``, size of the joint embedding.
         width: ``w``, width of the visual transformer.
         token_dim: ``t``, width of the text encoder's token embeddings.
+        prompts: the method's prompts in this backbone's vocabulary.
     """
 
     visual: Any
@@ -76,6 +78,8 @@ class Backbone(nn.Module):
         self.width = check_visual(model.visual, name)
         self.token_dim = self.text.token_dim
         self.vocabulary = Vocabulary.of(tokenizer, self.text.context_length)
+        self.prompts = Prompts(self.vocabulary)
+        self.text.keep_opening(self.prompts.beginning)
         self.preprocess = _preprocess_of(model.visual)
         self.dim = self.text.dim
         self._weights_hash = weights_hash(model.state_dict().items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.text_blocks import KeysValues, are_plain, ends_of, opening_of
 from fti_qdrant.tokens import Tokens
 
 
@@ -60,6 +62,9 @@ class TextTower(nn.Module):
         self.pool_type = tower.pool_type if custom else tower.text_pool_type
         self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
         self.token_dim = int(self.token_embedding.weight.shape[1])
+        self._reads_ends = self._can_cut and self.pool_type != "first" and self._is_plain
+        self._opening_ids: tuple[int, ...] = ()
+        self._opening: list[KeysValues] | None = None
 
     @property
     def causal(self) -> bool:
@@ -76,23 +81,67 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalised."""
-        length = int(tokens.ends.max()) + 1 if self._can_cut else self.context_length
-        ids = tokens.ids[:, :length]
-        x = self.token_embedding(ids)
-        if words is not None:
-            places = (tokens.rows, tokens.columns)
-            x = x.index_put(places, words.to(x.dtype))
-        x = x + self.positional_embedding[:length].to(x.dtype)
-        mask = self.attn_mask
-        if mask is not None:
-            mask = mask[:length, :length].to(x.dtype)
-        x = self.transformer(x, attn_mask=mask)
-        pooled: Tensor = self.ln_final(x[self._pool_index(tokens, length)])
+        pooled: Tensor = self.ln_final(self._pooled(tokens, words))
         if self.text_projection is None:
             return pooled
         if isinstance(self.text_projection, nn.Linear):
             return pooled @ self.text_projection.weight.T + self.text_projection.bias
         return pooled @ self.text_projection
+
+    def _pooled(self, tokens: Tokens, words: Tensor | None) -> Tensor:
+        """``[B, w]``: the transformer's output where the prompts are read."""
+        length = int(tokens.ends.max()) + 1 if self._can_cut else self.context_length
+        x = self._embedded(tokens, words, length)
+        if self._reads_ends:
+            opening = self._opening_for(tokens, words)
+            start = opening[0].keys.shape[2] if opening else 0
+            blocks = self.transformer.resblocks
+            return ends_of(blocks, x[:, start:], tokens.ends - start, opening)
+        mask = self.attn_mask
+        if mask is not None:
+            mask = mask[:length, :length].to(x.dtype)
+        return self.transformer(x, attn_mask=mask)[self._pool_index(tokens, length)]
+
+    def _embedded(self, tokens: Tokens, words: Tensor | None, length: int) -> Tensor:
+        x: Tensor = self.token_embedding(tokens.ids[:, :length])
+        if words is not None:
+            x = x.index_put((tokens.rows, tokens.columns), words.to(x.dtype))
+        return x + self.positional_embedding[:length].to(x.dtype)
+
+    def keep_opening(self, ids: Sequence[int]) -> None:
+        """Names the token ids that most prompts begin with; see ``text_blocks``."""
+        self._opening_ids = tuple(ids)
+        self._opening = None
+
+    def _opening_for(self, tokens: Tokens, words: Tensor | None) -> list[KeysValues] | None:
+        """The opening's keys and values, where every prompt begins with it and goes on."""
+        ids, weight = self._opening_ids, self.token_embedding.weight
+        if not ids or weight.requires_grad or int(tokens.ends.min()) < len(ids):
+            return None
+        named = torch.tensor(ids, device=tokens.ids.device)
+        if not bool((tokens.ids[:, : len(ids)] == named).all()):
+            return None
+        if words is not None and int(tokens.columns.min()) < len(ids):
+            return None
+        kept = self._opening
+        if kept is None or (kept[0].keys.device, kept[0].keys.dtype) != (
+            weight.device,
+            weight.dtype,
+        ):
+            kept = self._opening = self._compute_opening(named)
+        return kept
+
+    @torch.no_grad()
+    def _compute_opening(self, ids: Tensor) -> list[KeysValues]:
+        x = self.token_embedding(ids[None])
+        x = x + self.positional_embedding[: len(ids)].to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False), torch.inference_mode(False):
+            return opening_of(self.transformer.resblocks, x)
+
+    @property
+    def _is_plain(self) -> bool:
+        batch_first = getattr(self.transformer, "batch_first", True)
+        return batch_first and are_plain(self.transformer.resblocks)
 
     @property
     def _can_cut(self) -> bool:

@@ -15,7 +15,6 @@ from fti_qdrant.backbone_loading import MINI
 from fti_qdrant.errors import BadQuery, ModelMismatch
 from fti_qdrant.inverter import Inverter, PseudoWords
 from fti_qdrant.inverter_loading import load_inverter
-from fti_qdrant.prompts import Prompts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,7 +78,7 @@ class Composer:
             )
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
-        self.prompts = Prompts(backbone.vocabulary)
+        self.prompts = backbone.prompts
 
     @staticmethod
     def load(

@@ -58,3 +58,9 @@ class GalleryUnavailable(FtiError):
     """The gallery is there but cannot be used now: locked, server down, access refused."""
 
     exit_code = 1
+
+
+class OutputUnavailable(FtiError):
+    """A file that cannot be written now: no space, no permission, or another run writes it."""
+
+    exit_code = 1

@@ -15,7 +15,7 @@ from torch import Tensor
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.backbone_loading import local_folder
 from fti_qdrant.inverter import PseudoWords
-from fti_qdrant.prompts import OPENING, Prompts
+from fti_qdrant.prompts import OPENING
 
 WORDS_FILE = "words.txt"
 """Beside a model's weights: the words it knows, one a line."""
@@ -55,7 +55,7 @@ class Explainer:
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        self.prompts = Prompts(backbone.vocabulary)
+        self.prompts = backbone.prompts
         self.words = words_of(backbone.name)
         self._features: Tensor | None = None
 

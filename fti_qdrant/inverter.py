@@ -164,9 +164,10 @@ class Inverter(
         """Latent local attribute features ``[B, K, t]``, in 0..1."""
         queries = self.queries.expand(len(features), -1, -1)
         x = torch.cat([queries, features.tokens], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return torch.sigmoid(self.to_local(x[:, : queries.shape[1]]))
+        for number, block in enumerate(self.blocks, 1):
+            last = number == len(self.blocks)
+            x = block(x, queries.shape[1] if last else x.shape[1])
+        return torch.sigmoid(self.to_local(x))
 
     def relevance(self, local: Tensor, pooled: Tensor) -> Tensor:
         """Softmax over the K latent attributes of (local feature . g): ``[B, K]``."""
@@ -188,11 +189,13 @@ class Block(nn.Module):
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kept: int) -> Tensor:
+        """``[B, N, w]`` -> the first ``kept`` rows of the output, ``[B, kept, w]``."""
         normed = self.norm1(x)
         keys, values = self.to_keys_values(normed).chunk(2, dim=-1)
-        mixed = F.scaled_dot_product_attention(self.to_queries(normed), keys, values)
-        x = x + self.project(mixed)
+        queries = self.to_queries(normed[:, :kept])
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        x = x[:, :kept] + self.project(mixed)
         return x + self.mlp(self.norm2(x))
 
 

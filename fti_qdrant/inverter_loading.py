@@ -1,4 +1,4 @@
-"""Inverters from a folder or a hub repository, with one clear error for all that can go wrong."""
+"""Inverters in a folder or a hub repository, with one clear error for all that can go wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fti_qdrant.inverter import Inverter
 
 
 def load_inverter(source: str) -> Inverter:
-    """Loads what ``Inverter.save_pretrained`` wrote, in evaluation mode, float32.
+    """Loads what ``save_inverter`` wrote, in evaluation mode, float32.
 
     Raises CheckpointError: no such folder or repository, truncated, or of other shapes.
     """
@@ -26,3 +26,9 @@ def load_inverter(source: str) -> Inverter:
     except Exception as error:  # hub, safetensors and torch each have their own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"inverter {source!r} cannot be loaded: {reason}") from error
+
+
+def save_inverter(inverter: Inverter, folder: Path) -> None:
+    """Writes safetensors and JSON. The card that the hub's mixin adds says nothing true."""
+    inverter.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)

@@ -18,6 +18,11 @@ class Prompts:
         self.opening, self.with_ = encode(OPENING), encode(WITH)
         self.and_, self.but = encode(AND), encode(BUT)
 
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token ids that every prompt with pseudo-words begins with."""
+        return (*self.vocabulary.start, *self.opening)
+
     def composed(self, counts: Sequence[Sequence[int]], texts: Sequence[str]) -> Tokens:
         """``a photo of * with * ... * [and * with * ...] but {text}``, one for each query.
 

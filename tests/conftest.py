@@ -1,8 +1,13 @@
-"""Fixtures for all tests: a tiny random CLIP, and a composer on it. No network, no weights."""
+"""Fixtures for all tests: a tiny random CLIP, a composer on it, a Ray cluster. No network."""
 
 from __future__ import annotations
 
 import copy
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +41,14 @@ TINY = {
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.4, 0.6], "std": [0.5, 0.25, 0.3]},
 }
+
+CLUSTER = """
+import logging, sys, ray
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+         logging_level=logging.ERROR)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,3 +105,24 @@ def pictures() -> list[Image.Image]:
     shapes = [(32, 32), (40, 32), (20, 50), (64, 64), (33, 47), (90, 30), (16, 16), (48, 60)]
     patches = [Image.fromarray(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8)) for _ in shapes]
     return [patch.resize(shape) for patch, shape in zip(patches, shapes)]
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[dict[str, str]]:
+    """The environment to join a cluster with, for the runs that do not test Ray's start and end.
+
+    It ends with the session, or with this process.
+    """
+    access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        env={**os.environ, **access},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    yield {**access, "RAY_ADDRESS": process.stdout.readline().strip()}
+    process.stdin.close()
+    process.wait(timeout=60)

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fti_ingest.pipeline import ModelChoice, Outcome, run
 from fti_ingest.ray_session import quiet_ray
@@ -16,6 +14,7 @@ from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import ServerAddress
 from fti_ingest.source import read_source
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import BadManifest, GalleryNotFound
 from fti_qdrant.gallery import (
     EdgeGallery,
@@ -104,7 +103,7 @@ def main(
     with _open(gallery, server, spec) as target, RejectsFile(path) as rejected:
         for one in listed.rejects:
             rejected.add(one)
-        with quiet_ray(ray_address), _progress() as progress:
+        with quiet_ray(ray_address), step_progress() as progress:
             task = progress.add_task("images", total=len(listed))
             outcome = run(
                 listed,
@@ -179,11 +178,6 @@ def _open(
         yield opened
     finally:
         opened.close()
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _conclude(outcome: Outcome, rejected: RejectsFile) -> None:

@@ -127,9 +127,8 @@ def _stream(
     from ray.data import ActorPoolStrategy, Dataset
     from ray.exceptions import RayError
 
-    _bound_backlog(choice)
-    nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
-    threads = max(1, _cpus() // math.ceil(choice.workers / nodes))
+    bound_backlog(3 * choice.preprocess.size**2, choice.workers, EMBED_BATCH)
+    threads = threads_per_worker(choice.workers)
     words = spec.words is not None
     pool: dict[str, Any] = {
         "batch_size": EMBED_BATCH,
@@ -156,28 +155,41 @@ def _stream(
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:
-        raise _cause(error) from error
+        raise worker_error(error) from error
 
 
-def _bound_backlog(choice: ModelChoice) -> None:
-    """Decoding runs ahead of the model; Ray alone would let it fill half of the object store."""
+def bound_backlog(picture: int, workers: int, batch: int) -> None:
+    """Decoding runs ahead of the model; Ray alone would let it fill half of the object store.
+
+    Args:
+        picture: bytes of one decoded picture.
+        batch: pictures that a model takes at once.
+    """
     import ray
     from ray.data import DataContext, ExecutionResources
 
-    picture = 3 * choice.preprocess.size**2
     decoding = ray.cluster_resources().get("CPU", 1) * DECODE_BATCH
-    backlog = (BACKLOG * choice.workers * EMBED_BATCH + decoding) * picture
+    backlog = (BACKLOG * workers * batch + decoding) * picture
     options = DataContext.get_current().execution_options
     options.resource_limits = ExecutionResources.for_limits(object_store_memory=backlog)
 
 
-def _cpus() -> int:
+def threads_per_worker(workers: int) -> int:
+    """CPU threads for each of the model's processes, where they spread over Ray's nodes evenly."""
+    import ray
+
+    nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
+    return max(1, cpus() // math.ceil(workers / nodes))
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _cause(error: BaseException) -> FtiError:
+def worker_error(error: BaseException) -> FtiError:
     """Ray hands on a worker's error as a traceback: our own error again, or one line of it."""
     raised = list(RAISED.finditer(str(error)))
     if not raised:

@@ -20,6 +20,7 @@ class RejectsFile:
         """Raises FtiError where the file cannot be written: at the start, not after hours."""
         self.path = path
         self.first: Reject | None = None
+        self.count = 0
         try:
             self._file = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -27,6 +28,7 @@ class RejectsFile:
 
     def add(self, reject: Reject) -> None:
         self.first = self.first or reject
+        self.count += 1
         self._file.write(json.dumps({"uri": reject.uri, "reason": reject.reason}) + "\n")
 
     def __enter__(self) -> RejectsFile:

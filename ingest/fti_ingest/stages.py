@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import DEFAULT_LIMITS, Preprocess, decode_image
 from fti_qdrant.images.source import is_url, read_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNCHANGED = "unchanged"
 """The ``reason`` of a row that the gallery holds already, as it is."""
@@ -52,7 +55,7 @@ class Decoder:
     def _decode(self, uri: str, payload: str, known: str) -> tuple[bytes, str, str]:
         """Pixels (none for a row that is done with), payload, reason."""
         try:
-            data = self._read(uri)
+            data = read_encoded(uri, self.allow_urls)
             sha256 = hashlib.sha256(data).hexdigest()
             revision = revision_of(sha256, uri, payload)
             if revision == known:
@@ -68,14 +71,16 @@ class Decoder:
         full = {**json.loads(payload), OURS: {**ours, "revision": revision}}
         return pixels, json.dumps(full), ""
 
-    def _read(self, uri: str) -> bytes:
-        fetched = is_url(uri)
-        if fetched and not self.allow_urls:
-            raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
-        path = Path(uri)
-        if not fetched and path.exists() and not (path.is_file() or path.is_dir()):
-            raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
-        return read_bytes(uri, allow_urls=self.allow_urls, limits=DEFAULT_LIMITS)[0]
+
+def read_encoded(uri: str, allow_urls: bool) -> bytes:
+    """The bytes of a listed image, as they are encoded. Raises BadImage."""
+    fetched = is_url(uri)
+    if fetched and not allow_urls:
+        raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
+    path = Path(uri)
+    if not fetched and path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
+    return read_bytes(uri, allow_urls=allow_urls, limits=DEFAULT_LIMITS)[0]
 
 
 class Embedder:
@@ -129,21 +134,24 @@ class Embedder:
 
     def _embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Vectors, flat pseudo-words, and how many of these count, for each picture."""
-        import torch
-
         from fti_qdrant.gallery.words import stacked
 
-        side = self.composer.backbone.preprocess.size
-        joined = np.frombuffer(b"".join(pixels.to_pylist()), dtype=np.uint8).copy()
-        features = self.composer.backbone.pixel_features(
-            torch.from_numpy(joined).view(-1, 3, side, side)
-        )
+        backbone = self.composer.backbone
+        features = backbone.pixel_features(stacked_pixels(pixels, backbone.preprocess.size))
         vectors = features.pooled.cpu().numpy()
         if not self.words:
             return vectors, np.zeros((len(vectors), 0), np.float16), []
         found = self.composer.references(features, (1,) * len(vectors)).words
         assert found is not None
         return vectors, stacked(found).reshape(len(vectors), -1), found.counts.tolist()
+
+
+def stacked_pixels(column: Any, side: int) -> Tensor:
+    """The decoder's column ``pixels`` -> uint8 ``[B, 3, side, side]``."""
+    import torch
+
+    joined = np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8).copy()
+    return torch.from_numpy(joined).view(-1, 3, side, side)
 
 
 def _with_count(payload: str, count: int) -> str:

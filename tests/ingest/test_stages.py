@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from fti_ingest.known import Known, revision_of
 from fti_ingest.listing import Item, Listing, Reject
-from fti_ingest.pipeline import MOST_BLOCKS, Outcome, _blocks, _cause
+from fti_ingest.pipeline import MOST_BLOCKS, Outcome, _blocks, worker_error
 from fti_ingest.qdrant_sink import PayloadSink
 from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import points
@@ -256,14 +256,14 @@ To change retry attempts, configure `ray.data.DataContext` if you believe this t
 def test_a_workers_error_is_ours_again_or_one_line(
     raised: str, kind: type[FtiError], message: str
 ) -> None:
-    cause = _cause(RayTaskError("submit", TRACEBACK.format(raised=raised), ValueError()))
+    cause = worker_error(RayTaskError("submit", TRACEBACK.format(raised=raised), ValueError()))
     assert type(cause) is kind
     assert str(cause) == message
 
 
 def test_a_worker_that_died_without_a_traceback() -> None:
     error = RayError("The actor died unexpectedly before finishing this task.\n\tclass_name: X: Y")
-    assert str(_cause(error)) == (
+    assert str(worker_error(error)) == (
         "a worker failed: The actor died unexpectedly before finishing this task."
     )
 

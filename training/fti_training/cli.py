@@ -1,18 +1,15 @@
-"""``fti-train``: makes models. ``mini`` makes the embedded one."""
+"""``fti-train``: makes models, from captions to a model card."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from fti_qdrant.cli.errors import one_line_errors
-
-MINI_EPILOG = """\b
-Examples:
-  fti-train mini --out runs/mini            about an hour on 2 cores; run again to resume
-  fti-train mini --out runs/quick --set backbone_steps=50 --set inverter_steps=20
-"""
+from fti_training.cache.command import cache
+from fti_training.captions.command import captions
+from fti_training.card.command import card, push
+from fti_training.fit.command import fit
+from fti_training.importer.command import import_checkpoint
+from fti_training.mini.command import mini
 
 
 @click.group()
@@ -20,41 +17,8 @@ def main() -> None:
     """Train the models of fti-qdrant."""
 
 
-@main.command(epilog=MINI_EPILOG)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of the model; holds the checkpoints too.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change a setting; --print-config lists them.",
-)
-@click.option("--print-config", is_flag=True, help="Print the settings as JSON and stop.")
-@one_line_errors
-def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
-    """Train the embedded model from emoji drawings, and print its held-out figures.
-
-    Needs fti-qdrant[train]. Checkpoints stand in OUT/checkpoints; killed runs resume there.
-    """
-    from fti_training.mini.settings import parse_settings
-
-    config = parse_settings(overrides)
-    if print_config:
-        click.echo(config.model_dump_json(indent=2))
-        return
-    from fti_training.mini.card import table
-    from fti_training.mini.run import train_mini
-
-    figures = train_mini(config, out)
-    for question, rows in figures.items():
-        click.echo(f"\n{question}\n{table(rows)}")
-    click.echo(f"\nmodel: {out}, load it with Composer.load('local-dir:{out}', '{out}/inverter')")
-
+for command in (captions, cache, fit, card, push, import_checkpoint, mini):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import CheckpointError
 from fti_training import checkpoint
 from fti_training.optimise import Cosine, Update
@@ -75,8 +74,7 @@ class Loop:
         update = Update(
             self.name, self.module.parameters(), self.optimizer, self.schedule, self.grad_clip
         )
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        with step_progress() as progress:
             task = progress.add_task(self.name, total=self.schedule.steps, completed=done)
             began = time.monotonic()
             for number in range(done, self.schedule.steps):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.inverter import Inverter, PseudoWords, Relevant
-from fti_qdrant.prompts import Prompts
 from fti_qdrant.tokens import Tokens
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
 from fti_training.world import Alone, World
@@ -61,18 +60,25 @@ class Sentences:
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        self.prompts = Prompts(backbone.vocabulary)
+        self.prompts = backbone.prompts
         self._known: dict[SplitCaption, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[SplitCaption]) -> Tensor:
         """``[S, d]``, features of "a photo of {subject} with {attributes}"."""
-        new = list({caption for caption in captions if caption not in self._known})
+        new = list(dict.fromkeys(one for one in captions if one not in self._known))
         fresh = dict(zip(new, self._encode(new))) if new else {}
         if len(self._known) + len(fresh) <= MOST_REMEMBERED:
             self._known |= fresh
         rows = [fresh[one] if one in fresh else self._known[one] for one in captions]
         return torch.stack(rows)
+
+    def forget(self) -> None:
+        """What a sentence is encoded together with changes its last bits.
+
+        A run that forgets at each checkpoint goes on from there as a resumed one does.
+        """
+        self._known.clear()
 
     def _encode(self, captions: Sequence[SplitCaption]) -> Tensor:
         tokens = self.prompts.in_words(
@@ -99,7 +105,7 @@ class InverterStep(nn.Module):
         self.inverter = inverter
         self.weights = weights
         self.world = world
-        self.prompts = Prompts(backbone.vocabulary)
+        self.prompts = backbone.prompts
         self.sentences = Sentences(backbone)
 
     @property

@@ -21,6 +21,7 @@ from fti_training.mini.captions import Captioner
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.pictures import TrainingSet
 from fti_training.optimise import Cosine
+from fti_training.precision import autocast
 
 MOST_LOGIT_SCALE = 4.6052
 """log(100), CLIP's cap."""
@@ -66,7 +67,7 @@ def train_backbone(
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
         generator = torch.Generator().manual_seed(number)
         pixels = jittered(data.pixels[chosen], generator).to(device)
-        with config.autocast(device):
+        with autocast(config.precision, device):
             images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
             texts = backbone.text_features(tokens)
         scale = model.get_parameter("logit_scale").clamp(max=MOST_LOGIT_SCALE).exp()

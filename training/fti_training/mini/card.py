@@ -35,7 +35,7 @@ fti-train mini --out mini
 
 ## Figures
 On held-out combinations, among all Twemoji pictures, the reference left out of the results.
-`fti-train mini --out mini` prints them again; `python bench/emoji.py` does for the packaged
+`fti-train mini --out mini` prints them again; `python bench/mini.py` does for the packaged
 weights.
 
 {tables}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+from fti_training.precision import Precision
 
 
 class MiniConfig(BaseModel):
@@ -36,16 +37,9 @@ class MiniConfig(BaseModel):
     pictures: PositiveInt | None = None
     """Most emoji of each artwork, for a quick trial; None takes all."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the arithmetic; auto is bf16 autocast on a GPU and fp32 on a CPU, where bf16 took twice
-    as long without AMX."""
+    precision: Precision = "auto"
 
     checkpoint_every: PositiveInt = 200
-
-    def autocast(self, device: str) -> torch.autocast:
-        """The context that a training step runs in."""
-        bf16 = self.precision == "bf16" or (self.precision == "auto" and device == "cuda")
-        return torch.autocast(device, torch.bfloat16, enabled=bf16)
 
     def open_clip(self) -> dict[str, Any]:
         """The model as open_clip's ``open_clip_config.json`` describes it."""

@@ -57,7 +57,7 @@ def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
 def named_edits(backbone: Backbone, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
     """R@1 and R@10 of "a photo of {true name} but {text}": what perfect pseudo-words would give."""
     texts = [f"{OPENING} {edit.reference.name} {BUT} {edit.wording()}" for edit in asked]
-    return _recalls_of(_texts(backbone, texts), gallery, asked)
+    return recalls(_ranks_of(_texts(backbone, texts), gallery, asked))
 
 
 def composed(
@@ -68,21 +68,30 @@ def composed(
     wordings: Wordings = KNOWN_WORDINGS,
 ) -> dict[str, dict[str, float]]:
     """Method -> R@1 and R@10, the reference left out of the results."""
+    return {
+        method: recalls(composed_ranks(composer, gallery, asked, method, wordings))
+        for method in methods
+    }
+
+
+def composed_ranks(
+    composer: Composer,
+    gallery: Gallery,
+    asked: Sequence[Edit],
+    method: str = "fti",
+    wordings: Wordings = KNOWN_WORDINGS,
+) -> Tensor:
+    """``[Q]``, 1-based rank of each edit's target, the reference left out of the results."""
     reference_rows = [gallery.row[edit.reference.key] for edit in asked]
     texts = [edit.wording(wordings) for edit in asked]
-    figures = {}
-    for method in methods:
-        parts = []
-        for start in range(0, len(asked), CHUNK):
-            chosen = reference_rows[start : start + CHUNK]
-            features = ImageFeatures(
-                gallery.features.pooled[chosen], gallery.features.tokens[chosen]
-            )
-            references = composer.references(features, (1,) * len(chosen))
-            chunk = texts[start : start + CHUNK]
-            parts.append(composer.compose_references(references, chunk, method).vectors)
-        figures[method] = _recalls_of(torch.cat(parts), gallery, asked)
-    return figures
+    parts = []
+    for start in range(0, len(asked), CHUNK):
+        chosen = reference_rows[start : start + CHUNK]
+        features = ImageFeatures(gallery.features.pooled[chosen], gallery.features.tokens[chosen])
+        references = composer.references(features, (1,) * len(chosen))
+        chunk = texts[start : start + CHUNK]
+        parts.append(composer.compose_references(references, chunk, method).vectors)
+    return _ranks_of(torch.cat(parts), gallery, asked)
 
 
 def ranks(scores: Tensor, targets: Tensor) -> Tensor:
@@ -95,13 +104,13 @@ def recalls(rank: Tensor) -> dict[str, float]:
     return {f"R@{k}": float((rank <= k).float().mean()) for k in (1, 10)}
 
 
-def _recalls_of(vectors: Tensor, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
+def _ranks_of(vectors: Tensor, gallery: Gallery, asked: Sequence[Edit]) -> Tensor:
     rows = gallery.row
     scores = vectors @ gallery.vectors.T
     references = torch.tensor([rows[edit.reference.key] for edit in asked])
     scores[torch.arange(len(asked)), references] = -torch.inf
     targets = torch.tensor([rows[edit.target.key] for edit in asked])
-    return recalls(ranks(scores, targets))
+    return ranks(scores, targets)
 
 
 def _texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:

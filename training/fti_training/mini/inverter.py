@@ -15,6 +15,7 @@ from fti_training.loop import Loop, Parts
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.pictures import TrainingSet
 from fti_training.optimise import Cosine
+from fti_training.precision import autocast
 from fti_training.step import InverterStep, SplitCaption
 
 FEATURES_BATCH = 512
@@ -42,7 +43,7 @@ def train_inverter(
         torch.manual_seed(number)
         chosen = batches(number)
         batch = ImageFeatures(features.pooled[chosen], features.tokens[chosen])
-        with config.autocast(backbone.device.type):
+        with autocast(config.precision, backbone.device.type):
             loss = losses(batch, [captions[index] for index in chosen])
         return loss.total, loss.log()
 
@@ -51,7 +52,10 @@ def train_inverter(
         folder=folder,
         module=inverter,
         optimizer=torch.optim.AdamW(
-            inverter.parameters(), lr=config.inverter_lr, weight_decay=config.inverter_weight_decay
+            inverter.parameters(),
+            lr=config.inverter_lr,
+            weight_decay=config.inverter_weight_decay,
+            fused=True,
         ),
         schedule=Cosine(config.inverter_steps, config.inverter_lr, config.inverter_warmup),
         every=config.checkpoint_every,

@@ -14,7 +14,7 @@ from fti_qdrant.composer import METHODS, Composer
 from fti_qdrant.errors import FtiError
 from fti_qdrant.explain import WORDS_FILE
 from fti_qdrant.inverter import Inverter
-from fti_qdrant.inverter_loading import load_inverter
+from fti_qdrant.inverter_loading import load_inverter, save_inverter
 from fti_training.loop import Parts
 from fti_training.mini import evaluate
 from fti_training.mini.backbone import fresh_clip, save_open_clip, train_backbone, wrap
@@ -66,8 +66,7 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
             return probe_composed(Composer(backbone, inverter), gallery)
 
     inverter = train_inverter(config, backbone, data, checkpoints, probe_inverter)
-    inverter.half().save_pretrained(out / "inverter")
-    (out / "inverter" / "README.md").unlink(missing_ok=True)
+    save_inverter(inverter.half(), out / "inverter")
     figures = measure(Mini.load(out).composer, shown)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     write_card(out, config, figures)

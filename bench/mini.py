@@ -1,7 +1,7 @@
 """Held-out figures of the embedded model: composed search on emoji that training never saw.
 
-python bench/emoji.py
-python bench/emoji.py --model runs/mini
+python bench/mini.py
+python bench/mini.py --model runs/mini
 """
 
 from __future__ import annotations

@@ -1,0 +1,198 @@
+"""How fast an inverter trains, against the plain implementation.
+
+    python bench/train.py
+    python bench/train.py --model ViT-L-14 --batch 256 --device cuda --precision bf16
+
+Ratios, measured side by side in one run: each repetition times one whole step of every contestant
+(forward, backward, AdamW), the medians are divided. Random weights, pictures decoded beforehand.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+if __name__ == "__main__":  # also as a file: `python bench/train.py`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click
+import open_clip
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from bench import plain
+from bench.verdict import verdict
+from fti_qdrant.backbone import Backbone, ImageFeatures
+from fti_qdrant.inverter import Inverter
+from fti_training.optimise import Decay, Update
+from fti_training.precision import Precision, autocast
+from fti_training.step import InverterStep, SplitCaption
+
+SUBJECTS = ("a woman", "two dogs", "a red car", "an old man", "a plate", "a brown horse")
+ATTRIBUTES = (
+    "standing on a beach next to a surfboard",
+    "playing with a ball in the grass",
+    "parked on the side of a street in front of a house",
+    "sitting on a bench",
+    "topped with rice and vegetables on a wooden table",
+)
+"""Captions as BLIP writes them; every pair of the two lists occurs."""
+
+Step = Callable[[], Tensor]
+
+
+@dataclass
+class Setup:
+    """A batch of pictures with captions, a frozen backbone, a fresh inverter."""
+
+    backbone: Backbone
+    inverter: Inverter
+    pixels: Tensor
+    captions: list[tuple[str, str]]
+    precision: Precision
+
+    @staticmethod
+    def of(model: str, batch: int, device: str, precision: Precision) -> Setup:
+        logging.disable(logging.WARNING)  # open_clip warns that these weights are random
+        torch.manual_seed(0)
+        tower = open_clip.create_model(model)
+        backbone = Backbone(tower, open_clip.get_tokenizer(model), f"{model}/random").to(device)
+        size = (batch, 3, backbone.preprocess.size, backbone.preprocess.size)
+        pixels = torch.randint(0, 256, size, dtype=torch.uint8)
+        captions = [(SUBJECTS[n % 6], ATTRIBUTES[n % 5]) for n in range(batch)]
+        inverter = Inverter.for_backbone(backbone).to(device)
+        return Setup(backbone, inverter, pixels.to(device), captions, precision)
+
+    def plainly(self) -> Step:
+        """Two visual passes, the whole context, one row after the other, nothing kept."""
+        inverter = copy.deepcopy(self.inverter)
+        update = _update(inverter, fused=False)
+
+        def step() -> Tensor:
+            normalised = self.backbone.preprocess.normalise(self.pixels)
+            with autocast(self.precision, self.pixels.device.type):
+                loss = plain.training_step(self.backbone, inverter, normalised, self.captions)[0]
+            update(loss, 0)
+            return loss.detach()
+
+        return step
+
+    def ours(self) -> Step:
+        """From uint8 pixels, as ``fti-train fit --captions``."""
+
+        def features() -> ImageFeatures:
+            with autocast(self.precision, self.pixels.device.type):
+                return self.backbone.pixel_features(self.pixels)
+
+        return self._ours(features, None)
+
+    def cached(self) -> Step:
+        """From stored float16 features, as ``fti-train fit --cache``."""
+        made = self.backbone.pixel_features(self.pixels)
+        pooled, tokens = made.pooled.half().cpu(), made.tokens.half().cpu()
+        device = self.pixels.device
+        split = [SplitCaption(*caption) for caption in self.captions]
+        sentences = InverterStep(self.backbone, self.inverter).sentences(split).half()
+
+        def features() -> ImageFeatures:
+            return ImageFeatures(pooled.to(device).float(), tokens.to(device).float())
+
+        return self._ours(features, sentences)
+
+    def _ours(self, features: Callable[[], ImageFeatures], sentences: Tensor | None) -> Step:
+        inverter = copy.deepcopy(self.inverter)
+        losses, update = InverterStep(self.backbone, inverter), _update(inverter, fused=True)
+        split = [SplitCaption(*caption) for caption in self.captions]
+
+        def step() -> Tensor:
+            given = features()
+            with autocast(self.precision, self.pixels.device.type):
+                loss = losses(given, split, sentences)
+            update(loss.total, 0)
+            return loss.total.detach()
+
+        return step
+
+
+def _update(inverter: Inverter, fused: bool) -> Update:
+    inverter.train()
+    optimizer = torch.optim.AdamW(inverter.parameters(), lr=4e-5, weight_decay=0.01, fused=fused)
+    return Update("bench", inverter.parameters(), optimizer, Decay(4e-5, 0, 10, 0.1), 1.0)
+
+
+def timed(steps: dict[str, Step], repeats: int) -> dict[str, float]:
+    """Median seconds of each, interleaved, after one step to warm up that must agree."""
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for repetition in range(repeats + 1):
+        losses = {}
+        for name, step in steps.items():
+            torch.manual_seed(repetition)
+            began = time.perf_counter()
+            losses[name] = float(step())
+            if repetition:
+                taken[name].append(time.perf_counter() - began)
+        if not repetition:
+            _check(losses)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def _check(losses: dict[str, float]) -> None:
+    """The contestants compute the same thing: the same dropout, the same loss."""
+    for name, loss in losses.items():
+        gap = abs(loss - losses["plain"])
+        assert gap < 0.02 * losses["plain"], f"{name} computes another loss: {losses}"
+
+
+def memory(step: Step) -> str:
+    """Most memory of the GPU during a step."""
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", default="ViT-B-32", show_default=True, help="An open_clip architecture.")
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=2))
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--precision", default="fp32", show_default=True)
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--profile", is_flag=True, help="Print where the time of our steps goes.")
+def main(
+    model: str, batch: int, device: str, precision: Precision, repeats: int, profile: bool
+) -> None:
+    """Prints the ratios of training steps, ours against the plain implementation."""
+    setup = Setup.of(model, batch, device, precision)
+    steps = {"plain": setup.plainly(), "ours": setup.ours(), "ours, cached": setup.cached()}
+    seconds = timed(steps, repeats)
+    table = Table("step", "at least", "aim", "measured", "met", "s", "images/s", "memory")
+    for name, bar, aim in (("plain", 1, 1), ("ours", 3, 5), ("ours, cached", 5, 10)):
+        ratio = seconds["plain"] / seconds[name]
+        peak = memory(steps[name]) if device.startswith("cuda") else ""
+        bars = (f"{bar}x", f"{aim}x", f"{ratio:.2f}x", verdict(ratio >= bar))
+        rate = f"{batch / seconds[name]:.1f}"
+        table.add_row(name, *bars, f"{seconds[name]:.2f}", rate, peak)
+    table.title = f"{model}, batch {batch}, {device}, {precision}, {repeats} repetitions"
+    Console().print(table)
+    if profile:
+        for name in ("ours", "ours, cached"):
+            print_profile(name, steps[name])
+
+
+def print_profile(name: str, step: Step) -> None:
+    """The operators that take the most time of one step."""
+    with torch.profiler.profile() as profiler:
+        step()
+    averages = profiler.key_averages()
+    print(f"\n{name}\n{averages.table(sort_by='self_cpu_time_total', row_limit=12)}")
+
+
+if __name__ == "__main__":
+    main()

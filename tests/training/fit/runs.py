@@ -1,0 +1,83 @@
+"""Captioned drawings, ``fti-train fit`` as a user runs it, and its workers as processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
+from fti_qdrant.benchmarks.emoji.facts import all_emoji
+
+QUICK = {
+    "batch": 16,
+    "steps": 20,
+    "validate_on": "none",
+    "log_every": 1,
+    "checkpoint_every": 5,
+    "dropout": 0.1,
+    "lr": 1e-3,
+    "warmup_steps": 4,
+}
+
+
+def write_samples(folder: Path, count: int) -> Path:
+    """Drawings with captions; returns the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = drawings("twemoji")
+    known = [emoji for emoji in all_emoji() if emoji.key in files]
+    chosen = [emoji for emoji in known if emoji.attributes and emoji.subject][:count]
+    rows = []
+    for emoji in chosen:
+        path = folder / file_name(emoji.key)
+        path.write_bytes(draw(files[emoji.key], 64))
+        rows.append({"uri": str(path), **caption_of(emoji.subject, " ".join(emoji.attributes))})
+    table = folder / "captions.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), table)
+    return table
+
+
+def caption_of(subject: str, attribute: str) -> dict[str, str]:
+    return {"caption": f"{subject} {attribute}", "subject": subject, "attribute": attribute}
+
+
+def command(*arguments: str | Path, **settings: object) -> list[str]:
+    """``fti-train`` with quick settings."""
+    chosen = {**QUICK, **settings}
+    flags = [f"--set={name}={value}" for name, value in chosen.items()]
+    return [sys.executable, "-m", "fti_training.cli", "fit", *map(str, arguments), *flags]
+
+
+def run(
+    line: list[str], environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **(environment or {})}
+    return subprocess.run(line, capture_output=True, text=True, timeout=600, env=env, check=False)
+
+
+def rows_of(log: Path) -> list[dict[str, float]]:
+    """A CSV log; the last line may be half-written while the run goes on."""
+    if not log.exists():
+        return []
+    with log.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+def training_workers(token: str) -> list[int]:
+    """Processes of Ray Train's workers in the cluster that was started with this token."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            title = (folder / "cmdline").read_bytes()
+            if b"RayTrainWorker" in title and token.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except (OSError, ValueError):
+            continue
+    return found

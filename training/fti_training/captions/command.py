@@ -1,0 +1,175 @@
+"""``fti-train captions``: images -> captions.parquet, split for the tri-wise loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.errors import BadManifest
+from fti_training.captions import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fti_ingest.listing import Reject
+    from fti_ingest.rejects import RejectsFile
+    from fti_training.captions.run import ModelChoice, Outcome
+
+EPILOG = """\b
+Examples:
+  fti-train captions photos/ --out captions.parquet
+  fti-train captions 'photos/**/*.jpg' --out captions.parquet --batch 64 --gpus-per-worker 1
+  fti-train captions photos/ --out captions.parquet --model models/blip-large
+  fti-train captions --from-captions mine.csv --out captions.parquet
+
+\b
+Columns: uri, caption, subject, attribute, sha256. Captions of under 4 words, or without a noun
+that something follows, stay with an empty subject and attribute; training leaves them out.
+The splitter is spaCy's tagger where a spaCy English model is installed, else a built-in one.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("images", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The Parquet file; run again to caption what it lacks.",
+)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="An image-to-text model of transformers: name or folder.",
+)
+@click.option(
+    "--from-captions",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Your own captions instead of IMAGES: CSV, JSONL or Parquet with uri and caption.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="Images at once."
+)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="GPU share of each.",
+)
+@click.option(
+    "--ray-address",
+    envvar="RAY_ADDRESS",
+    help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
+)
+@click.option("--allow-urls", is_flag=True, help="Fetch images that are named by URL.")
+@click.option(
+    "--save-every",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    help="Seconds; a killed run loses no more.",
+)
+@click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
+@one_line_errors
+def captions(
+    images: str | None,
+    out: Path,
+    model: str,
+    from_captions: Path | None,
+    batch: int,
+    precision: str | None,
+    workers: int,
+    gpus_per_worker: float,
+    ray_address: str | None,
+    allow_urls: bool,
+    save_every: float,
+    rejects: Path | None,
+) -> None:
+    """Caption the IMAGES (folder, glob or manifest) and split each caption after its first noun.
+
+    Needs fti-qdrant[train]. Images that the file holds as they are, are skipped; bad ones are
+    listed beside it, in captions.rejects.jsonl, and never stop the run.
+    """
+    if (images is None) == (from_captions is None):
+        raise click.UsageError("pass either IMAGES or --from-captions FILE")
+    from fti_ingest.ray_session import quiet_ray
+    from fti_ingest.rejects import RejectsFile
+    from fti_qdrant.cli.progress import step_progress
+    from fti_training.captions.run import run
+    from fti_training.captions.split import choose_splitter
+    from fti_training.captions.table import CaptionsTable, locked
+
+    listed, bad = _listed(images, from_captions)
+    splitter = choose_splitter()
+    with locked(out), RejectsFile(rejects or out.with_suffix(".rejects.jsonl")) as rejected:
+        table = CaptionsTable.open(out, splitter)
+        captioner = (
+            from_captions.name
+            if from_captions
+            else _model_choice(model, precision, workers, gpus_per_worker)
+        )
+        for one in bad:
+            rejected.add(one)
+        with quiet_ray(ray_address), step_progress() as progress:
+            task = progress.add_task("images", total=len(listed))
+            outcome = run(
+                listed,
+                table,
+                splitter,
+                captioner,
+                batch=batch,
+                allow_urls=allow_urls,
+                save_every=save_every,
+                reject=rejected.add,
+                advance=lambda count: progress.update(task, advance=count),
+            )
+        outcome.rejected += len(bad)
+        _conclude(outcome, rejected, f"{out}: {len(table):,} captions, split by {splitter.name}")
+
+
+def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, list[Reject]]:
+    """Columns uri and caption (null where a model is to write it), and what cannot be listed."""
+    import pyarrow as pa
+
+    from fti_ingest.source import read_source
+    from fti_training.captions.own import read_own
+
+    if from_captions is not None:
+        own = read_own(from_captions)
+        return own.table, own.rejects
+    assert images is not None
+    source = read_source(images)
+    uris = source.table.select(["uri"])
+    return uris.append_column("caption", pa.nulls(len(uris), pa.string())), source.rejects
+
+
+def _model_choice(
+    model: str, precision: str | None, workers: int, gpus_per_worker: float
+) -> ModelChoice:
+    from fti_training.captions.captioner import Pixels, full_name
+    from fti_training.captions.run import ModelChoice
+
+    name = full_name(model)
+    return ModelChoice(name, Pixels(name), precision, workers, gpus_per_worker)
+
+
+def _conclude(outcome: Outcome, rejected: RejectsFile, contents: str) -> None:
+    click.echo(outcome.line())
+    click.echo(contents)
+    if rejected.first is None:
+        return
+    click.echo(f"rejected files are listed in {rejected.path}")
+    if outcome.rejected == outcome.images:
+        first = f"{rejected.first.uri}: {rejected.first.reason}"
+        raise BadManifest(f"no image could be captioned; the first one, {first}")

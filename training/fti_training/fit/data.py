@@ -1,0 +1,58 @@
+"""What a run was trained on, as its card tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fti_qdrant.errors import CheckpointError
+from fti_training.samples import Samples
+
+FILE = "data.json"
+
+
+class DataFacts(BaseModel):
+    """Facts about the samples.
+
+    Attributes:
+        digest: of uris, subjects and attributes, in order.
+        without_split, unreadable: pictures that were left out, and why.
+        captioner, splitter: what made the captions, as their table says; None where it does not.
+        backbone: hash of the frozen model's weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int
+    digest: str
+    without_split: int = 0
+    unreadable: int = 0
+    captioner: str | None = None
+    splitter: str | None = None
+    backbone: str
+    cached: bool = False
+
+    @staticmethod
+    def of(samples: Samples, backbone: str, cached: bool) -> DataFacts:
+        return DataFacts(
+            samples=len(samples),
+            digest=samples.digest,
+            without_split=samples.without_split,
+            captioner=samples.captioners,
+            splitter=samples.splitter,
+            backbone=backbone,
+            cached=cached,
+        )
+
+    @staticmethod
+    def read(folder: Path) -> DataFacts:
+        """Raises CheckpointError where the file is missing or damaged."""
+        try:
+            return DataFacts.model_validate_json((folder / FILE).read_bytes())
+        except (OSError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{str(folder / FILE)!r} cannot be read: {reason}") from error
+
+    def write(self, folder: Path) -> None:
+        (folder / FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

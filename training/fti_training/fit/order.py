@@ -1,0 +1,56 @@
+"""Which samples make up which batch: a pure function of the seed and the step's number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fti_qdrant.errors import FtiError
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass
+class Order:
+    """Each epoch in its own random order, in whole batches; a rest is left for the next epoch.
+
+    So a resumed run, or one with another number of workers, sees the batches of an undisturbed
+    one.
+
+    Attributes:
+        samples: how many there are.
+        batch: of all workers together.
+    """
+
+    samples: int
+    batch: int
+    seed: int
+    _epoch: int = field(default=-1, init=False)
+    _shuffled: Rows = field(default_factory=lambda: np.empty(0, np.int64), init=False)
+
+    def __post_init__(self) -> None:
+        """Raises FtiError where not even one batch can be filled."""
+        if self.samples < self.batch:
+            raise FtiError(
+                f"{self.samples} samples do not fill a batch of {self.batch}; "
+                f"caption more pictures, or set batch={max(2, self.samples)} or less"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.samples // self.batch
+
+    def rows(self, step: int) -> Rows:
+        """``[batch]``, the samples of a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = np.random.default_rng([self.seed, epoch])
+            self._epoch, self._shuffled = epoch, generator.permutation(self.samples)
+        return self._shuffled[place * self.batch : (place + 1) * self.batch]
+
+    def part(self, step: int, rank: int, size: int) -> Rows:
+        """``[batch / size]``, what one of ``size`` workers takes of a step."""
+        own = self.batch // size
+        return self.rows(step)[rank * own : (rank + 1) * own]

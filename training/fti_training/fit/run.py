@@ -1,0 +1,251 @@
+"""A run from the driver's side: checks, the worker group, progress, and what is left at the end."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fti_ingest.pipeline import worker_error
+from fti_ingest.ray_session import quiet_ray
+from fti_ingest.rejects import RejectsFile
+from fti_qdrant.backbone import Backbone
+from fti_qdrant.cli.progress import step_progress
+from fti_qdrant.errors import CheckpointError, FtiError
+from fti_training.cache.layout import Cache
+from fti_training.fit.config import FitConfig
+from fti_training.fit.data import DataFacts
+from fti_training.fit.events import Began, Event, Mailbox, Skipped, Stepped, Validated
+from fti_training.fit.order import Order
+from fti_training.fit.records import Records
+from fti_training.fit.state import INVERTER, State
+from fti_training.fit.storage import Storage
+from fti_training.fit.validate import SCORE
+from fti_training.fit.worker import Job, work
+from fti_training.samples import Samples
+
+CONFIG, REJECTS, BEST = "config.json", "rejects.jsonl", "best"
+WORKER_CPUS = 0.01
+"""What a worker reserves of Ray's CPUs: all of them are for decoding, which would wait forever."""
+
+
+@dataclass
+class Fit:
+    """One training run.
+
+    Attributes:
+        data: samples to read the pictures of, or the folder of a cache.
+        out: folder of the model, the log and, by default, the checkpoints.
+        skipped: uris of the pictures that could not be read.
+    """
+
+    config: FitConfig
+    data: Samples | Path
+    out: Path
+    storage: Storage
+    resume: bool = False
+    ray_address: str | None = None
+    skipped: set[str] = field(default_factory=set)
+    last: dict[str, float] = field(default_factory=dict)
+    facts: DataFacts = field(init=False)
+
+    def run(self) -> Path:
+        """Trains to the end; the folder of the trained inverter.
+
+        Raises:
+            CheckpointError: another run's folder, or a loss that is not finite.
+            ModelMismatch: a cache of another model.
+            FtiError: fewer samples than a batch; GPUs that the cluster does not have.
+        """
+        self.facts, job_steps = self._check()
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n")
+        with quiet_ray(self.ray_address):
+            self._check_gpus()
+            mailbox = Mailbox.open()
+            job = Job(self.config, self.data, job_steps, mailbox)
+            with self._listening(mailbox, job_steps):
+                result = self._train(job)
+            unreadable = {"unreadable": len(self.skipped)}
+            self.facts.model_copy(update=unreadable).write(self.out)
+            return self._keep(result)
+
+    def summary(self) -> str:
+        """What came of it, in a line."""
+        if not self.last:
+            return "the run had come to its end before"
+        return f"{self.last['step']:,.0f} steps, loss {self.last['total']:.4f}"
+
+    def _check(self) -> tuple[DataFacts, int]:
+        """Everything that can be wrong, before any work; the data's facts, the number of steps."""
+        self._check_folder()
+        backbone = Backbone.load(self.config.model, device="cpu")
+        State.fresh(self.config, backbone)
+        samples = self.data
+        if isinstance(samples, Path):
+            if self.config.augment != "none":
+                raise FtiError(
+                    f"augment={self.config.augment} changes the pictures, and a cache holds the "
+                    "features of unchanged ones; leave out one of the two"
+                )
+            cache = Cache.open(samples)
+            cache.check_model(backbone.fingerprint)
+            samples = cache.samples
+        order = Order(len(samples), self.config.batch, self.config.seed)
+        steps = self.config.epochs * order.steps_per_epoch
+        cached = isinstance(self.data, Path)
+        facts = DataFacts.of(samples, backbone.fingerprint.weights, cached)
+        return facts, min(steps, self.config.steps or steps)
+
+    def _check_folder(self) -> None:
+        """Raises CheckpointError where another run's checkpoints are in the way."""
+        if not self.storage.holds_a_run():
+            return
+        if not self.resume:
+            raise CheckpointError(
+                f"{self.storage} holds checkpoints; pass --resume to go on with them, "
+                "or another --out"
+            )
+        then = read_config(self.out).identity()
+        changed = [name for name, value in self.config.identity().items() if then[name] != value]
+        if changed:
+            told = ", ".join(f"{name} was {then[name]}" for name in changed)
+            raise CheckpointError(
+                f"{self.storage} belongs to a run with other settings ({told}); "
+                "train into another --out"
+            )
+
+    def _check_gpus(self) -> None:
+        """Ray would wait for them for ever."""
+        import ray
+
+        wanted = self.config.workers * self.config.gpus_per_worker
+        there = ray.cluster_resources().get("GPU", 0)
+        if wanted > there:
+            raise FtiError(
+                f"workers={self.config.workers} with gpus_per_worker="
+                f"{self.config.gpus_per_worker:g} need {wanted:g} GPUs; the cluster has {there:g}"
+            )
+
+    def _train(self, job: Job) -> Any:
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.exceptions import TrainingFailedError
+
+        gpus = self.config.gpus_per_worker
+        resources = {"CPU": WORKER_CPUS, **({"GPU": gpus} if gpus else {})}
+        kept = CheckpointConfig(
+            num_to_keep=2,
+            checkpoint_score_attribute=SCORE if self.config.validate_on == "emoji" else None,
+        )
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(
+                num_workers=self.config.workers, use_gpu=gpus > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                **self.storage.run_config(),
+                failure_config=FailureConfig(max_failures=self.config.max_failures),
+                checkpoint_config=kept,
+            ),
+        )
+        try:
+            return trainer.fit()
+        except TrainingFailedError as error:
+            raise _first_failure(error) from error
+
+    def _keep(self, result: Any) -> Path:
+        """Copies the newest inverter, and the best one, out of their checkpoints."""
+        copy_inverter(result.checkpoint, self.out / INVERTER)
+        if self.config.validate_on == "emoji":
+            best = result.get_best_checkpoint(SCORE, "max")
+            copy_inverter(best, self.out / BEST)
+        return self.out / INVERTER
+
+    @contextmanager
+    def _listening(self, mailbox: Mailbox, steps: int) -> Iterator[None]:
+        """Shows and records what the workers tell, while the driver waits for them."""
+        records, over = Records(self.out), threading.Event()
+        with RejectsFile(self.out / REJECTS) as rejects, step_progress() as progress:
+            task = progress.add_task("fit", total=steps)
+
+            def listen() -> None:
+                while True:
+                    ended = over.is_set()
+                    event = mailbox.take(seconds=0.5)
+                    if event is None and ended:
+                        return
+                    if event is not None:
+                        described = self._heard(event, records, rejects)
+                        progress.update(task, **described)
+
+            listener = threading.Thread(target=listen, daemon=True)
+            listener.start()
+            try:
+                yield
+            finally:
+                over.set()
+                listener.join()
+                records.close()
+
+    def _heard(self, event: Event, records: Records, rejects: RejectsFile) -> dict[str, Any]:
+        """Records an event; what the progress bar shows of it."""
+        if isinstance(event, Began):
+            records.begin(event.step)
+            return {"completed": event.step}
+        if isinstance(event, Validated):
+            records.validated(event.step, event.figures)
+            return {}
+        if isinstance(event, Skipped):
+            if event.reject.uri not in self.skipped:
+                self.skipped.add(event.reject.uri)
+                rejects.add(event.reject)
+            return {}
+        records.stepped(event.step, event.parts)
+        self.last = {"step": event.step, **event.parts}
+        return {"completed": event.step, "description": brief(event)}
+
+
+def brief(event: Stepped) -> str:
+    """A step's figures, short enough for a bar beside them."""
+    parts = event.parts
+    losses = " ".join(f"{parts[name]:.3f}" for name in ("contrastive", "orthogonality", "tri_wise"))
+    rate = parts["images_per_s"]
+    return f"loss {parts['total']:.3f} ({losses}) r {parts['mean_count']:.1f} {rate:.1f}/s"
+
+
+def read_config(out: Path) -> FitConfig:
+    """The settings of the run in a folder. Raises CheckpointError where they are not there."""
+    try:
+        return FitConfig.model_validate_json((out / CONFIG).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(
+            f"{str(out / CONFIG)!r} cannot be read: {str(error).splitlines()[0]}; "
+            "it says what the run in this folder was"
+        ) from error
+
+
+def copy_inverter(checkpoint: Any, target: Path) -> None:
+    """Whole or not at all."""
+    fresh = target.with_name(target.name + ".part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with checkpoint.as_directory() as folder:
+        shutil.copytree(Path(folder) / INVERTER, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.replace(target)
+
+
+def _first_failure(error: BaseException) -> FtiError:
+    """What the first worker that failed raised."""
+    failures = getattr(error, "worker_failures", {})
+    for _, failure in sorted(failures.items()):
+        cause = getattr(failure, "cause", None) or failure.__cause__ or failure
+        return cause if isinstance(cause, FtiError) else worker_error(failure)
+    return worker_error(error)

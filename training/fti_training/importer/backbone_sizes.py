@@ -1,0 +1,60 @@
+"""The sizes of a backbone by its name, without its weights where they are not at hand."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+import torch
+
+from fti_qdrant.backbone import Backbone
+from fti_qdrant.backbone_loading import check_activation, split_name
+from fti_qdrant.backbone_parts import TextTower, check_visual
+from fti_qdrant.errors import UnsupportedModel
+
+
+class Sizes(NamedTuple):
+    """``w``, ``d`` and ``t`` of a backbone."""
+
+    width: int
+    dim: int
+    token_dim: int
+
+    def __str__(self) -> str:
+        return f"width {self.width}, d {self.dim}, t {self.token_dim}"
+
+
+def sizes_of(name: str) -> Sizes:
+    """Sizes of ``ARCH/PRETRAINED`` from its configuration; other names are loaded.
+
+    Raises:
+        UnsupportedModel: no such model, no such weights, or not a ViT with a CLIP text tower.
+        ModelMismatch: the weights were trained with another activation.
+    """
+    architecture, pretrained = split_name(name)
+    if pretrained is None:
+        backbone = Backbone.load(name, device="cpu", precision="fp32")
+        return Sizes(backbone.width, backbone.dim, backbone.token_dim)
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained not in tags and not Path(pretrained).is_file():
+        known = ", ".join(f"{architecture}/{tag}" for tag in tags) or "none known"
+        raise UnsupportedModel(f"model {name!r}: no such weights; choose one of: {known}")
+    check_activation(architecture, pretrained)
+    model = _without_weights(architecture, name)
+    text = TextTower(model)
+    return Sizes(check_visual(model.visual, name), text.dim, text.token_dim)
+
+
+def _without_weights(architecture: str, name: str) -> Any:
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns that the weights are random
+    try:
+        with torch.device("meta"):
+            return open_clip.create_model(architecture, device="meta")
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnsupportedModel(f"model {name!r} cannot be built: {reason}") from error
+    finally:
+        logging.disable(disabled)

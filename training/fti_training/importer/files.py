@@ -1,0 +1,149 @@
+"""What ``torch.save`` writes, read without torch: the zip archive and the older single stream.
+
+The archive holds ``NAME/data.pkl`` and the values of storage K in ``NAME/data/K``, uncompressed.
+The older stream is four pickles (a number, a version, facts about the machine, the object), one
+with the storages' keys, then for each key a count of 8 bytes and the values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from fti_qdrant.errors import CheckpointError, FtiError
+from fti_training.importer.inert import Storage
+from fti_training.importer.unpickle import read_pickle
+
+MAGIC = 0x1950A86A20F9469CFC6C
+"""First pickle of the older stream."""
+
+VALUE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int64": 8}
+
+ZIP_START = b"PK\x03\x04"
+
+
+def read_checkpoint(path: Path) -> Any:
+    """The object in a file, made of plain containers and ``inert`` stand-ins.
+
+    Raises:
+        CheckpointError: missing, no checkpoint, damaged, or naming what none needs.
+    """
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist, or is no file"
+        raise CheckpointError(f"checkpoint {str(path)!r} {kind}; pass the authors' .pth file")
+    with blaming(path), path.open("rb") as file:
+        start = file.read(len(ZIP_START))
+        if not start:
+            raise CheckpointError("it is empty; download it again")
+        file.seek(0)
+        return _from_zip(file) if start == ZIP_START else _from_stream(file)
+
+
+@contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file can cause into one CheckpointError with the file's name."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} is refused: {error}") from error
+    except FtiError:
+        raise
+    except Exception as error:  # zip, pickle and stand-ins each have their own
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise CheckpointError(
+            f"{str(path)!r} is no checkpoint of torch.save, or is damaged ({reason}); "
+            "download it again"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _from_zip(file: IO[bytes]) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise CheckpointError("the archive is compressed, which torch.save never does")
+        if sum(entry.file_size for entry in entries) > _size(file):
+            raise CheckpointError("the archive's parts are larger than the file")
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise CheckpointError("the archive is not one of torch.save: it has no data.pkl")
+        folder = pickles[0].removesuffix("data.pkl")
+        _check_order(_read_or(archive, f"{folder}byteorder", b"little").decode())
+        storages: dict[str, Storage] = {}
+
+        def open_storage(key: str, dtype: str, count: int) -> Storage:
+            if key not in storages:
+                storages[key] = Storage(dtype, count)
+                storages[key].data = bytearray(archive.read(f"{folder}data/{key}"))
+            return _checked(storages[key], key, dtype, count)
+
+        return read_pickle(io.BytesIO(archive.read(pickles[0])), open_storage)
+
+
+def _from_stream(file: IO[bytes]) -> Any:
+    if read_pickle(file) != MAGIC:
+        raise CheckpointError("it is a plain pickle, not one of torch.save")
+    _version, machine = read_pickle(file), read_pickle(file)
+    _check_order("little" if machine["little_endian"] else "big")
+    storages: dict[str, Storage] = {}
+    start = file.tell()
+    size = _size(file)
+    file.seek(start)
+
+    def open_storage(key: str, dtype: str, count: int) -> Storage:
+        storage = storages.setdefault(key, Storage(dtype, count))
+        if (storage.dtype, storage.count) != (dtype, count):
+            raise CheckpointError(f"storage {key!r} is used in two ways")
+        if _bytes(storage) > size:
+            raise CheckpointError(f"storage {key!r} is larger than the file")
+        return storage
+
+    loaded = read_pickle(file, open_storage)
+    for key in read_pickle(file):
+        storage = storages.pop(key)
+        if int.from_bytes(file.read(8), "little") != storage.count:
+            raise CheckpointError(f"storage {key!r} has another size than the pickle says")
+        storage.data = bytearray(file.read(_bytes(storage)))
+        _checked(storage, key, storage.dtype, storage.count)
+    if storages:
+        raise CheckpointError(f"the values of {len(storages)} storages are missing")
+    return loaded
+
+
+def _checked(storage: Storage, key: str, dtype: str, count: int) -> Storage:
+    if (storage.dtype, storage.count) != (dtype, count) or len(storage.data) != _bytes(storage):
+        raise CheckpointError(
+            f"storage {key!r} has {len(storage.data)} bytes, not {count} values of {dtype}"
+        )
+    return storage
+
+
+def _bytes(storage: Storage) -> int:
+    return storage.count * VALUE_BYTES[storage.dtype]
+
+
+def _check_order(order: str) -> None:
+    if order != sys.byteorder:
+        raise CheckpointError(f"it was written on a machine of {order!r} byte order; convert there")
+
+
+def _read_or(archive: zipfile.ZipFile, name: str, default: bytes) -> bytes:
+    return archive.read(name) if name in archive.namelist() else default
+
+
+def _size(file: IO[bytes]) -> int:
+    return file.seek(0, io.SEEK_END)

@@ -1,0 +1,82 @@
+"""A pickle machine that knows the names of ``inert`` and no other.
+
+``torch.load`` is not used in either of its ways. With ``weights_only=False`` it also unpacks tar
+files and runs TorchScript archives on its way to the pickle; with ``weights_only=True`` it knows
+far more names than a checkpoint of FTI4CIR needs, builds real objects from them, and has been
+escaped before (CVE-2025-32434). Here the standard unpickler runs with ``find_class`` bound to a
+table: a name is looked up by both its parts as a whole, so a dotted one is not followed, and no
+module is ever imported.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+from collections.abc import Callable
+from typing import IO, Any
+
+from fti_qdrant.errors import CheckpointError
+from fti_training.importer.inert import Storage, StorageType, StoredModule, fresh_names
+
+OpenStorage = Callable[[str, str, int], Storage]
+"""(key, dtype, number of values) -> the storage that a pickle refers to."""
+
+MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
+
+PYTHON_2_NAMES = {"__builtin__": "builtins"}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Raises CheckpointError with the name of anything that is not in the table."""
+
+    def __init__(self, file: IO[bytes], open_storage: OpenStorage):
+        super().__init__(file, encoding="utf-8")
+        self.names = fresh_names()
+        self.open_storage = open_storage
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        module = PYTHON_2_NAMES.get(module_name, module_name)
+        try:
+            return self.names[module, global_name]
+        except KeyError:
+            raise CheckpointError(
+                f"it names {f'{module}.{global_name}'[:200]!r}, which no FTI4CIR checkpoint needs; "
+                "nothing was run. Do not open this file with torch.load"
+            ) from None
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        kind, *rest = pid
+        if kind == "module":  # older files keep a class together with its source text
+            stored_class = rest[0]
+            if not (isinstance(stored_class, type) and issubclass(stored_class, StoredModule)):
+                raise pickle.UnpicklingError("a class that is no module")
+            return stored_class
+        storage_type, key, _, count, *view = rest
+        if kind != "storage" or not isinstance(storage_type, StorageType):
+            raise pickle.UnpicklingError("a reference to something that is no storage")
+        if not isinstance(count, int) or count < 0 or any(one is not None for one in view):
+            raise pickle.UnpicklingError("a storage without a plain size")
+        return self.open_storage(str(key), storage_type.dtype, count)
+
+
+def read_pickle(file: IO[bytes], open_storage: OpenStorage | None = None) -> Any:
+    """One pickle from where the file stands; the file then stands behind it.
+
+    Args:
+        open_storage: without it, a pickle that refers to storages is refused.
+
+    Raises:
+        CheckpointError: it names something unknown.
+        Exception: whatever a damaged pickle makes the machine raise; see ``files``.
+    """
+    start = file.tell()
+    for opcode, argument, position in pickletools.genops(file):
+        # the memo is an array: a number far beyond the file's size would take all memory
+        if opcode.name in MEMO_OPCODES and int(argument or 0) > (position or 0):
+            raise pickle.UnpicklingError("a memo number beyond the file's size")
+    file.seek(start)
+    return RestrictedUnpickler(file, open_storage or _no_storage).load()
+
+
+def _no_storage(key: str, dtype: str, count: int) -> Storage:
+    raise pickle.UnpicklingError("a storage where none can be")

@@ -1,0 +1,50 @@
+"""Settings of a training: defaults, a YAML file over them, the command line over both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fti_qdrant.errors import FtiError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Raises FtiError where the file is not there, or is not a mapping of names to values."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise FtiError(f"settings {str(path)!r} cannot be read: {reason}") from error
+    if not isinstance(values or {}, dict):
+        raise FtiError(f"settings {str(path)!r}: write NAME: VALUE lines, not a {type(values)}")
+    return values or {}
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts. Raises FtiError for others."""
+    values = {}
+    for override in overrides:
+        name, sign, value = override.partition("=")
+        if not sign:
+            raise FtiError(f"--set {override!r}: write it as NAME=VALUE")
+        values[name] = value
+    return values
+
+
+def parse_settings(model: type[Config], values: Mapping[str, Any]) -> Config:
+    """Values over the model's defaults. Raises FtiError for unknown names or bad values."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise FtiError(
+            f"setting {name}={values.get(name)!r}: {first['msg']}; settings are "
+            f"{', '.join(model.model_fields)}"
+        ) from None
