@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fti_ingest.known import revision_of
+from fti_ingest.lanes import Lanes
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import DEFAULT_LIMITS, Preprocess, decode_image
@@ -98,12 +99,10 @@ class Embedder:
         precision: str | None,
         threads: int,
     ):
-        import torch
-
         from fti_qdrant.composer import Composer
 
-        torch.set_num_threads(threads)
         self.composer = Composer.load(model, inverter if words else None, precision=precision)
+        self.lanes = Lanes(self.composer.backbone, threads)
         self.words = words
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -136,8 +135,8 @@ class Embedder:
         """Vectors, flat pseudo-words, and how many of these count, for each picture."""
         from fti_qdrant.gallery.words import stacked
 
-        backbone = self.composer.backbone
-        features = backbone.pixel_features(stacked_pixels(pixels, backbone.preprocess.size))
+        side = self.composer.backbone.preprocess.size
+        features = self.lanes.features(stacked_pixels(pixels, side))
         vectors = features.pooled.cpu().numpy()
         if not self.words:
             return vectors, np.zeros((len(vectors), 0), np.float16), []

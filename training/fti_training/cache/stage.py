@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
+from fti_ingest.lanes import Lanes
 from fti_ingest.stages import stacked_pixels
 from fti_training.step import SplitCaption
 
@@ -18,13 +19,11 @@ class FeatureStage:
     """
 
     def __init__(self, model: str, precision: str | None, threads: int):
-        import torch
-
         from fti_qdrant.backbone import Backbone
         from fti_training.step import Sentences
 
-        torch.set_num_threads(threads)
         self.backbone = Backbone.load(model, precision=precision)
+        self.lanes = Lanes(self.backbone, threads)
         self.sentences = Sentences(self.backbone)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -42,7 +41,7 @@ class FeatureStage:
 
     def _features(self, batch: pa.Table) -> list[np.ndarray]:
         side = self.backbone.preprocess.size
-        features = self.backbone.pixel_features(stacked_pixels(batch["pixels"], side))
+        features = self.lanes.features(stacked_pixels(batch["pixels"], side))
         payloads = map(json.loads, batch["payload"].to_pylist())
         captions = [SplitCaption(one["subject"], one["attributes"]) for one in payloads]
         parts = (features.pooled, features.tokens, self.sentences(captions))
