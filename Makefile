@@ -20,6 +20,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/compose.py
+	$(BIN)/python bench/train.py
 	$(BIN)/python bench/store.py
 	$(BIN)/python bench/ingest.py
 

@@ -129,7 +129,7 @@ def test_a_killed_run_is_resumed_to_the_weights_of_an_undisturbed_one(
     assert [row["step"] for row in rows_of(out / "log.csv")] == list(range(1, 21))
 
 
-def test_pictures_that_cannot_be_read_are_skipped_counted_and_listed(
+def test_a_validated_run_skips_counts_and_lists_pictures_that_cannot_be_read(
     ray_cluster: Cluster, tmp_path: Path
 ) -> None:
     captions = write_samples(tmp_path / "drawings", 40)
@@ -138,9 +138,13 @@ def test_pictures_that_cannot_be_read_are_skipped_counted_and_listed(
     pictures[7].write_bytes(pictures[8].read_bytes()[:100])
     pictures[11].write_text("no picture")
     out = tmp_path / "out"
-    line = command("--captions", captions, "--out", out, epochs=2, batch=20)
-    done = run(line, ray_cluster)
+    settings = {"epochs": 2, "batch": 20, "validate_on": "emoji", "average": 0.9}
+    done = run(command("--captions", captions, "--out", out, **settings), ray_cluster)
     assert done.returncode == 0, done.stderr
+    validated = rows_of(out / "validation.csv")
+    assert [row["step"] for row in validated] == [4]
+    assert 0 <= validated[0]["emoji_R@1"] <= validated[0]["emoji_R@10"] <= 1
+    assert (out / "best" / "model.safetensors").read_bytes()
     assert f"{BAD} pictures could not be read" in done.stdout
     listed = (out / "rejects.jsonl").read_text().splitlines()
     assert len(listed) == BAD
