@@ -33,7 +33,7 @@ from bench.verdict import verdict
 from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.inverter import Inverter
 from fti_training.optimise import Decay, Update
-from fti_training.precision import Precision, autocast
+from fti_training.precision import Precision, autocast, of_frozen
 from fti_training.step import InverterStep, SplitCaption
 
 SUBJECTS = ("a woman", "two dogs", "a red car", "an old man", "a plate", "a brown horse")
@@ -64,7 +64,10 @@ class Setup:
         logging.disable(logging.WARNING)  # open_clip warns that these weights are random
         torch.manual_seed(0)
         tower = open_clip.create_model(model)
-        backbone = Backbone(tower, open_clip.get_tokenizer(model), f"{model}/random").to(device)
+        backbone = Backbone(
+            tower, open_clip.get_tokenizer(model), f"{model}/random", of_frozen(precision, device)
+        )
+        backbone = backbone.to(device)
         size = (batch, 3, backbone.preprocess.size, backbone.preprocess.size)
         pixels = torch.randint(0, 256, size, dtype=torch.uint8)
         captions = [(SUBJECTS[n % 6], ATTRIBUTES[n % 5]) for n in range(batch)]
@@ -89,8 +92,7 @@ class Setup:
         """From uint8 pixels, as ``fti-train fit --captions``."""
 
         def features() -> ImageFeatures:
-            with autocast(self.precision, self.pixels.device.type):
-                return self.backbone.pixel_features(self.pixels)
+            return self.backbone.pixel_features(self.pixels)
 
         return self._ours(features, None)
 
@@ -114,6 +116,7 @@ class Setup:
 
         def step() -> Tensor:
             given = features()
+            losses.sentences.forget()  # as in the first epoch, where every sentence is new
             with autocast(self.precision, self.pixels.device.type):
                 loss = losses(given, split, sentences)
             update(loss.total, 0)

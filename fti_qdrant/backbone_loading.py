@@ -54,6 +54,13 @@ def local_folder(name: str) -> Path | None:
     return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
 
 
+def absolute_name(name: str) -> str:
+    """The same model, by a name that holds in any working directory."""
+    if not name.startswith("local-dir:"):
+        return name
+    return f"local-dir:{Path(name.removeprefix('local-dir:')).resolve()}"
+
+
 def check_activation(architecture: str, pretrained: str) -> None:
     """Refuses weights trained with QuickGELU in an architecture with plain GELU, or the reverse.
 

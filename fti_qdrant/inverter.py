@@ -101,7 +101,7 @@ class Inverter(
             topk: most attribute tokens of one picture.
             epsilon: a latent attribute counts where its relevance is above this.
             dropout: after each hidden layer of the two MLPs, in training.
-            project_relevance: learn a map t -> d for backbones where the two differ.
+            project_relevance: a fixed random map t -> d for backbones where the two differ.
 
         Raises:
             ModelMismatch: token_dim != dim without ``project_relevance``, or topk > latents.
@@ -110,7 +110,7 @@ class Inverter(
         if token_dim != dim and not project_relevance:
             raise ModelMismatch(
                 f"relevance compares local features of {token_dim} values with a global one of "
-                f"{dim}; pass project_relevance=True to learn a map between them"
+                f"{dim}; pass project_relevance=True for a fixed random map between them"
             )
         if not 1 <= topk <= latents:
             raise ModelMismatch(f"topk = {topk} must lie in 1..latents = {latents}")
@@ -121,6 +121,7 @@ class Inverter(
         self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
         self.to_local = nn.Linear(width, token_dim)
         self.relevance_map = nn.Linear(token_dim, dim) if project_relevance else nn.Identity()
+        self.relevance_map.requires_grad_(False)  # it only selects: no gradient reaches it
         self.subject_mlp = token_mlp(dim, token_dim, dropout)
         self.attribute_mlp = token_mlp(token_dim, token_dim, dropout)
 

@@ -46,12 +46,14 @@ class Prompts:
     def subject_in_words(self, subjects: Sequence[str], counts: Sequence[int]) -> Tokens:
         """``a photo of {subject} with * ... *``: real subject, pseudo attributes.
 
-        Raises PromptTooLong where the real words leave no room.
+        A subject that is too long loses its end.
         """
-        prompts: list[tuple[Fixed, list[int]]] = [
-            ([*self.opening, *self.vocabulary.encode(subject), *self.with_, *[None] * count], [])
-            for subject, count in zip(subjects, counts)
-        ]
+        prompts: list[tuple[Fixed, list[int]]] = []
+        around = len(self.vocabulary.start) + len(self.opening) + len(self.with_) + 1
+        for subject, count in zip(subjects, counts):
+            room = max(0, self.vocabulary.context_length - around - count)
+            words = self.vocabulary.encode(subject)[:room]
+            prompts.append(([*self.opening, *words, *self.with_, *[None] * count], []))
         return self.vocabulary.assemble(prompts)
 
     def attributes_in_words(self, attributes: Sequence[str]) -> Tokens:

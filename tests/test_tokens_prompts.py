@@ -106,8 +106,13 @@ def test_a_text_that_just_fits_is_not_truncated():
 def test_more_stars_than_the_context_holds_is_an_error():
     with pytest.raises(PromptTooLong, match="the context holds 77"):
         PROMPTS.composed([[12] * 6], ["in red"])
-    with pytest.raises(PromptTooLong):
-        PROMPTS.subject_in_words(["word " * 70], [12])
+
+
+def test_a_long_subject_gives_way_and_never_a_star():
+    tokens = PROMPTS.subject_in_words(["word " * 70, "dog"], [12, 2])
+    assert tokens.rows.tolist() == [0] * 12 + [1] * 2
+    assert tokens.columns[:12].tolist() == list(range(64, 76))
+    assert tokens.ends[0] == 76
 
 
 @given(st.lists(texts, min_size=1, max_size=4))

@@ -43,3 +43,14 @@ class RejectsFile:
         self._file.close()
         if self.first is None:
             self.path.unlink(missing_ok=True)
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    """What an earlier run listed; none where there is no file. A half-written line is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(Reject(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            continue
+    return found

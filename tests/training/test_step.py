@@ -9,6 +9,7 @@ import torch
 
 from bench import plain
 from fti_qdrant.backbone import ImageFeatures
+from fti_training.precision import autocast
 from fti_training.step import InverterStep, SplitCaption, Weights
 
 CAPTIONS = [
@@ -147,3 +148,24 @@ def test_features_of_a_batch_may_be_cached(tiny_backbone, inverter, pictures):
     joined = step(ImageFeatures.join(parts), split(CAPTIONS)).total
     together = step(tiny_backbone.image_features(pictures), split(CAPTIONS)).total
     torch.testing.assert_close(joined, together, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_losses_stay_in_float32_under_autocast(
+    tiny_backbone, inverter, pictures, precision
+) -> None:
+    features = tiny_backbone.image_features(pictures)
+    step = InverterStep(tiny_backbone, inverter.eval())
+    exact = step(features, split(CAPTIONS))
+    with autocast(precision, "cpu"):
+        rough = step(features, split(CAPTIONS))
+    assert rough.total.dtype == torch.float32
+    assert float(rough.total.detach()) == pytest.approx(float(exact.total.detach()), rel=0.02)
+    rough.total.backward()
+    assert all(torch.isfinite(one.grad).all() for one in inverter.parameters())
+
+
+def test_a_subject_longer_than_the_context_loses_its_end(tiny_backbone, inverter, pictures) -> None:
+    captions = [SplitCaption("dog " * 100, "a tail")] * len(pictures)
+    loss = InverterStep(tiny_backbone, inverter)(tiny_backbone.image_features(pictures), captions)
+    assert torch.isfinite(loss.total)

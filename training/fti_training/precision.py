@@ -18,6 +18,13 @@ def autocast(precision: Precision, device: str) -> torch.autocast:
     return torch.autocast(device, dtype, enabled=precision != "fp32")
 
 
+def of_frozen(precision: Precision, device: str) -> Literal["fp32", "bf16"]:
+    """What the frozen backbone is held in; under float16 autocast in float32, as is usual."""
+    if precision == "bf16" or (precision == "auto" and device.startswith("cuda")):
+        return "bf16"
+    return "fp32"
+
+
 def scaler(precision: Precision, device: str) -> torch.amp.GradScaler:
     """Scales the loss for float16, whose gradients would vanish; disabled otherwise."""
     return torch.amp.GradScaler(device, enabled=precision == "fp16")

@@ -26,14 +26,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values or {}
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` texts. Raises FtiError for others."""
-    values = {}
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts, the values as in YAML (``null``). Raises FtiError for others."""
+    values: dict[str, Any] = {}
     for override in overrides:
         name, sign, value = override.partition("=")
         if not sign:
             raise FtiError(f"--set {override!r}: write it as NAME=VALUE")
-        values[name] = value
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            values[name] = value
     return values
 
 
@@ -44,6 +47,8 @@ def parse_settings(model: type[Config], values: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        if not name:
+            raise FtiError(f"settings: {first['msg'].removeprefix('Value error, ')}") from None
         raise FtiError(
             f"setting {name}={values.get(name)!r}: {first['msg']}; settings are "
             f"{', '.join(model.model_fields)}"

@@ -148,13 +148,13 @@ class InverterStep(nn.Module):
         wise: Tensor,
         split: int,
     ) -> StepLoss:
-        """The parts as means over the global batch, and their weighted sum."""
+        """The parts as means over the global batch, and their weighted sum; in float32."""
         world, weights = self.world, self.weights
-        contrast = contrastive(
-            world.gather(features.pooled), world.gather(composed), weights.temperature
-        )
         own = world.share(len(features))
-        orthogonal = orthogonality(relevant.z) * own
+        with torch.autocast(composed.device.type, enabled=False):
+            images, texts = world.gather(features.pooled.float()), world.gather(composed.float())
+            contrast = contrastive(images, texts, weights.temperature)
+            orthogonal = orthogonality(relevant.z.float()) * own
         wise = wise * world.share(split)
         total = contrast + weights.orthogonality * orthogonal + weights.tri_wise * wise
         return StepLoss(total, contrast, orthogonal, wise, relevant.counts.float().mean() * own)

@@ -55,10 +55,12 @@ def command(*arguments: str | Path, **settings: object) -> list[str]:
 
 
 def run(
-    line: list[str], environment: Mapping[str, str] | None = None
+    line: list[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, **(environment or {})}
-    return subprocess.run(line, capture_output=True, text=True, timeout=600, env=env, check=False)
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=600, env=env, cwd=cwd, check=False
+    )
 
 
 def rows_of(log: Path) -> list[dict[str, float]]:

@@ -49,12 +49,13 @@ def cached(captions: Path, ray_cluster: Cluster, tmp_path_factory: pytest.TempPa
     assert "no picture" not in (out / "rejects.jsonl").read_text()
     first = out / "shards" / "00000" / "tokens.npy"
     written = first.stat().st_mtime_ns
-    shutil.rmtree(out / "shards" / "00001")
+    (out / "shards" / "00001" / "pooled.npy").write_bytes(b"torn")
     (out / "cache.json").unlink()
     with pytest.raises(CheckpointError, match="half-written"):
         Cache.open(out)
     again = run(line, ray_cluster)
     assert again.returncode == 0, again.stderr
+    assert "0.13 MB to write" in again.stdout
     assert first.stat().st_mtime_ns == written
     return out
 
@@ -89,8 +90,8 @@ def test_training_from_it_needs_no_pictures(
     assert read.returncode == 0, read.stderr
     away = captions.parent.with_name("away")
     captions.parent.rename(away)
-    line = command("--cache", cached, "--out", tmp_path / "cached", **settings)
-    done = run(line, ray_cluster)
+    line = command("--cache", cached.name, "--out", tmp_path / "cached", **settings)
+    done = run(line, ray_cluster, cwd=cached.parent)
     away.rename(captions.parent)
     assert done.returncode == 0, done.stderr
     pairs = list(zip(rows_of(tmp_path / "read/log.csv"), rows_of(tmp_path / "cached/log.csv")))

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from fti_qdrant.errors import CheckpointError
 from fti_qdrant.inverter import Inverter
 from fti_qdrant.inverter_loading import save_inverter
 from fti_training.cli import main
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data import DataFacts
-from fti_training.fit.records import Records
+from fti_training.fit.records import Records, read_rows
 
 PARTS = {"total": 7.5, "contrastive": 4.5, "orthogonality": 0.75, "tri_wise": 1.6, "mean_count": 4}
 
@@ -109,3 +110,18 @@ def test_a_hub_that_does_not_answer_or_refuses(
     assert result.exit_code == 1
     assert "the hub" in result.output
     assert json.loads((run_folder / "data.json").read_text())["samples"] == 1234
+
+
+def test_a_run_does_not_go_on_with_other_data(run_folder: Path) -> None:
+    then = DataFacts.read(run_folder)
+    then.check_same(then.model_copy(update={"unreadable": 9}))
+    for change in ({"digest": "e" * 64}, {"backbone": "other"}):
+        with pytest.raises(CheckpointError, match="begun with other"):
+            then.model_copy(update=change).check_same(then)
+
+
+def test_a_half_written_row_of_the_log_is_left_out(run_folder: Path) -> None:
+    with (run_folder / "log.csv").open("a") as log:
+        log.write("201,0.5,")
+    assert [row["step"] for row in read_rows(run_folder / "log.csv")] == [1, 100, 200]
+    assert train("card", run_folder).exit_code == 0

@@ -87,7 +87,7 @@ def test_settings_from_a_file_and_flags_over_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--set", "learning_rate=1"], "learning_rate='1': Extra inputs are not permitted"),
+        (["--set", "learning_rate=1"], "learning_rate=1: Extra inputs are not permitted"),
         (["--set", "lr=fast"], "lr='fast'"),
         (["--set", "lr"], "write it as NAME=VALUE"),
         (["--batch", "10", "--workers", "3"], "batch=10 does not divide among workers=3"),

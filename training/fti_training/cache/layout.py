@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Plan(BaseModel):
         captions: hash of the uris, subjects and attributes, in order.
         samples: how many there are, unreadable pictures included.
         shard_rows: samples of one shard.
+        precision: that was asked for; None chose by device.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +49,7 @@ class Plan(BaseModel):
     captions: str
     samples: int
     shard_rows: int
+    precision: str | None
 
     @staticmethod
     def read(path: Path) -> Plan:
@@ -69,6 +71,8 @@ class CacheIndex(BaseModel):
 
     plan: Plan
     shards: list[int]
+    unreadable: int
+    without_split: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Cache:
     path: Path
     plan: Plan
     samples: Samples
+    unreadable: int
     arrays: list[tuple[Array, Array, Array]]
     starts: list[int]
 
@@ -109,7 +114,9 @@ class Cache:
                 f"cache {str(path)!r} is damaged: its shards hold {sum(lengths)} samples, its "
                 f"index {sum(index.shards)}, its captions {len(samples)}; run fti-train cache again"
             )
-        return Cache(path, index.plan, samples, arrays, [0, *accumulate(lengths)])
+        samples = replace(samples, without_split=index.without_split)
+        starts = [0, *accumulate(lengths)]
+        return Cache(path, index.plan, samples, index.unreadable, arrays, starts)
 
     def check_model(self, fingerprint: Fingerprint) -> None:
         """Raises ModelMismatch where another model made the features."""
@@ -141,3 +148,12 @@ def mapped(folder: Path) -> tuple[Array, Array, Array]:
     """A shard's arrays, memory-mapped. Raises OSError, EOFError or ValueError for damaged ones."""
     pooled, tokens, sentences = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return pooled, tokens, sentences
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a shard is there and its arrays are of one length."""
+    try:
+        lengths = {len(array) for array in (*mapped(folder), np.load(folder / ROWS))}
+        return len(lengths) == 1 and (folder / REJECTS).is_file()
+    except (OSError, EOFError, ValueError):
+        return False

@@ -34,7 +34,9 @@ class FeatureStage:
             for column, values in zip(columns, self._features(batch.take(good))):
                 for row, value in zip(good, values):
                     column[row] = value.tobytes()
-        plain = batch.select(["id", "uri", "reason"])
+                    if not np.isfinite(value).all():
+                        reasons[row] = "its features do not fit float16"
+        plain = batch.select(["id", "uri"]).append_column("reason", pa.array(reasons, pa.string()))
         for name, column in zip(("pooled", "tokens", "sentences"), columns):
             plain = plain.append_column(name, pa.array(column, pa.large_binary()))
         return plain

@@ -27,6 +27,7 @@ from fti_training.cache.layout import (
     ROWS,
     CacheIndex,
     Plan,
+    is_whole,
     shard_folder,
 )
 from fti_training.cache.stage import FeatureStage
@@ -88,12 +89,13 @@ class CacheWriter:
             captions=self.samples.digest,
             samples=len(self.samples),
             shard_rows=SHARD_ROWS,
+            precision=self.precision,
         )
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are not written yet."""
+        """Numbers of the shards that are not there, or damaged."""
         numbers = range(-(-len(self.samples) // SHARD_ROWS))
-        return [number for number in numbers if not shard_folder(self.path, number).is_dir()]
+        return [number for number in numbers if not is_whole(shard_folder(self.path, number))]
 
     def prepare(self) -> int:
         """Checks the folder and the disk before any work; the bytes that are still to be written.
@@ -125,7 +127,8 @@ class CacheWriter:
             )
         if then.model_copy(update={"fingerprint": now.fingerprint}) != now:
             raise CheckpointError(
-                f"{str(self.path)!r} holds a cache of other captions; choose another --out"
+                f"{str(self.path)!r} holds a cache of other captions, or of another precision; "
+                "choose another --out"
             )
 
     def run(self, advance: Callable[[int], None] = lambda count: None) -> list[Reject]:
@@ -216,6 +219,7 @@ class CacheWriter:
             uris = batch["uri"].to_pylist()
             rejects = [(uris[row], reasons[row]) for row in np.flatnonzero(reasons != "")]
             _write(part / REJECTS, json.dumps(rejects))
+            shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
         except OSError as error:
             raise FtiError(
@@ -235,7 +239,12 @@ class CacheWriter:
                 f"no picture of {len(self.samples)} can be read; the first: {rejects[0].reason}"
             )
         pq.write_table(self.samples.table.take(pa.array(rows)), self.path / CAPTIONS)
-        index = CacheIndex(plan=self.plan, shards=[len(shard) for shard in kept])
+        index = CacheIndex(
+            plan=self.plan,
+            shards=[len(shard) for shard in kept],
+            unreadable=len(rejects),
+            without_split=self.samples.without_split,
+        )
         _write(self.path / INDEX, index.model_dump_json(indent=2))
         return rejects
 

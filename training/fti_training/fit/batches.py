@@ -70,7 +70,7 @@ class PictureBatches:
         """Raises BadImage where not one picture of a part can be read."""
         for first in range(start, stop, CHUNK):
             steps = range(first, min(first + CHUNK, stop))
-            for step, decoded in zip(steps, self._decoded(steps)):
+            for step, decoded in zip(steps, self._decoded(steps), strict=True):
                 yield self._batch(step, decoded)
 
     def _decoded(self, steps: range) -> Iterator[pa.Table]:

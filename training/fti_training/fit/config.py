@@ -27,10 +27,12 @@ class FitConfig(BaseModel):
     run may be resumed with other values of these.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     model: str = "mini"
-    seed: int = 0
+    seed: NonNegativeInt = 0
     epochs: PositiveInt = 60
     steps: PositiveInt | None = None
     """Ends the run before its epochs do."""
@@ -96,4 +98,5 @@ RUNNING = (
     *("validate_on", "checkpoint_every", "log_every"),
     *("workers", "gpus_per_worker", "max_failures"),
 )
-"""Settings that change where and how fast a run goes, and not what comes out."""
+"""Settings that a resumed run may change. The loss is the same over any number of workers; the
+masks of dropout and the jitter are each worker's own."""

@@ -34,11 +34,12 @@ class DataFacts(BaseModel):
     cached: bool = False
 
     @staticmethod
-    def of(samples: Samples, backbone: str, cached: bool) -> DataFacts:
+    def of(samples: Samples, backbone: str, cached: bool, unreadable: int) -> DataFacts:
         return DataFacts(
             samples=len(samples),
             digest=samples.digest,
             without_split=samples.without_split,
+            unreadable=unreadable,
             captioner=samples.captioners,
             splitter=samples.splitter,
             backbone=backbone,
@@ -53,6 +54,15 @@ class DataFacts(BaseModel):
         except (OSError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{str(folder / FILE)!r} cannot be read: {reason}") from error
+
+    def check_same(self, then: DataFacts) -> None:
+        """Raises CheckpointError where a run would go on with other data, or another model."""
+        if (then.digest, then.backbone) != (self.digest, self.backbone):
+            what = "captions" if then.digest != self.digest else "backbone weights"
+            raise CheckpointError(
+                f"the run was begun with other {what}; resume it with the same, or train into "
+                "another --out"
+            )
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

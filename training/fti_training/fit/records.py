@@ -23,9 +23,7 @@ class Records:
         """Training goes on after ``step`` steps."""
         for name in (STEPS, VALIDATION):
             rows = [row for row in read_rows(self.folder / name) if row["step"] <= step]
-            (self.folder / name).unlink(missing_ok=True)
-            for row in rows:
-                _append(self.folder / name, row)
+            _replace(self.folder / name, rows)
         self.close()
         self._board = SummaryWriter(str(self.folder / BOARD), purge_step=step + 1)
 
@@ -47,11 +45,23 @@ class Records:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """A log's rows; none where there is no log."""
+    """A log's rows; none where there is no log. A half-written last row is left out."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        whole = [row for row in csv.DictReader(file) if all(row.values())]
+    return [{name: float(value) for name, value in row.items()} for row in whole]
+
+
+def _replace(path: Path, rows: list[Row]) -> None:
+    fresh = path.with_name(path.name + ".part")
+    fresh.unlink(missing_ok=True)
+    for row in rows:
+        _append(fresh, row)
+    if rows:
+        fresh.replace(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _append(path: Path, row: Row) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from pydantic import ValidationError
 
 from fti_ingest.pipeline import worker_error
 from fti_ingest.ray_session import quiet_ray
-from fti_ingest.rejects import RejectsFile
+from fti_ingest.rejects import RejectsFile, read_rejects
 from fti_qdrant.backbone import Backbone
+from fti_qdrant.backbone_loading import absolute_name
 from fti_qdrant.cli.progress import step_progress
-from fti_qdrant.errors import CheckpointError, FtiError
+from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable
 from fti_training.cache.layout import Cache
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data import DataFacts
@@ -66,15 +68,20 @@ class Fit:
         self.facts, job_steps = self._check()
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n")
+        self.facts.write(self.out)
         with quiet_ray(self.ray_address):
             self._check_gpus()
             mailbox = Mailbox.open()
-            job = Job(self.config, self.data, job_steps, mailbox)
+            job = Job(self._for_workers(), _absolute(self.data), job_steps, mailbox)
             with self._listening(mailbox, job_steps):
                 result = self._train(job)
-            unreadable = {"unreadable": len(self.skipped)}
-            self.facts.model_copy(update=unreadable).write(self.out)
+            unreadable = self.facts.unreadable + len(self.skipped)
+            self.facts.model_copy(update={"unreadable": unreadable}).write(self.out)
             return self._keep(result)
+
+    def _for_workers(self) -> FitConfig:
+        """Ray Train runs its workers in folders of their own."""
+        return self.config.model_copy(update={"model": absolute_name(self.config.model)})
 
     def summary(self) -> str:
         """What came of it, in a line."""
@@ -87,7 +94,7 @@ class Fit:
         self._check_folder()
         backbone = Backbone.load(self.config.model, device="cpu")
         State.fresh(self.config, backbone)
-        samples = self.data
+        samples, unreadable = self.data, 0
         if isinstance(samples, Path):
             if self.config.augment != "none":
                 raise FtiError(
@@ -96,11 +103,13 @@ class Fit:
                 )
             cache = Cache.open(samples)
             cache.check_model(backbone.fingerprint)
-            samples = cache.samples
+            samples, unreadable = cache.samples, cache.unreadable
         order = Order(len(samples), self.config.batch, self.config.seed)
         steps = self.config.epochs * order.steps_per_epoch
         cached = isinstance(self.data, Path)
-        facts = DataFacts.of(samples, backbone.fingerprint.weights, cached)
+        facts = DataFacts.of(samples, backbone.fingerprint.weights, cached, unreadable)
+        if self.resume and self.storage.holds_a_run():
+            facts.check_same(DataFacts.read(self.out))
         return facts, min(steps, self.config.steps or steps)
 
     def _check_folder(self) -> None:
@@ -125,13 +134,19 @@ class Fit:
         """Ray would wait for them for ever."""
         import ray
 
-        wanted = self.config.workers * self.config.gpus_per_worker
+        share, workers = self.config.gpus_per_worker, self.config.workers
+        if workers > 1 and share % 1:
+            raise FtiError(f"gpus_per_worker={share:g}: workers cannot share a GPU; use whole ones")
+        wanted = workers * share
         there = ray.cluster_resources().get("GPU", 0)
         if wanted > there:
             raise FtiError(
-                f"workers={self.config.workers} with gpus_per_worker="
-                f"{self.config.gpus_per_worker:g} need {wanted:g} GPUs; the cluster has {there:g}"
+                f"workers={workers} with gpus_per_worker={share:g} need {wanted:g} GPUs; "
+                f"the cluster has {there:g}"
             )
+        if there and not wanted:
+            told = f"training on CPUs; the cluster has {there:g} GPUs: --gpus-per-worker 1 uses one"
+            print(told, file=sys.stderr)
 
     def _train(self, job: Job) -> Any:
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -173,10 +188,20 @@ class Fit:
     def _listening(self, mailbox: Mailbox, steps: int) -> Iterator[None]:
         """Shows and records what the workers tell, while the driver waits for them."""
         records, over = Records(self.out), threading.Event()
+        before = read_rejects(self.out / REJECTS) if self.resume else []
+        failed: list[Exception] = []
         with RejectsFile(self.out / REJECTS) as rejects, step_progress() as progress:
             task = progress.add_task("fit", total=steps)
+            for reject in before:
+                self._heard(Skipped(reject), records, rejects)
 
             def listen() -> None:
+                try:
+                    hear()
+                except Exception as error:  # told by the driver, when the workers are done
+                    failed.append(error)
+
+            def hear() -> None:
                 while True:
                     ended = over.is_set()
                     event = mailbox.take(seconds=0.5)
@@ -194,6 +219,8 @@ class Fit:
                 over.set()
                 listener.join()
                 records.close()
+            if failed:
+                raise OutputUnavailable(f"the log could not be kept: {failed[0]}") from failed[0]
 
     def _heard(self, event: Event, records: Records, rejects: RejectsFile) -> dict[str, Any]:
         """Records an event; what the progress bar shows of it."""
@@ -243,9 +270,14 @@ def copy_inverter(checkpoint: Any, target: Path) -> None:
 
 
 def _first_failure(error: BaseException) -> FtiError:
-    """What the first worker that failed raised."""
-    failures = getattr(error, "worker_failures", {})
-    for _, failure in sorted(failures.items()):
+    """What a worker raised; ours rather than what it made the others raise."""
+    failures = [failure for _, failure in sorted(getattr(error, "worker_failures", {}).items())]
+    for failure in failures:
         cause = getattr(failure, "cause", None) or failure.__cause__ or failure
-        return cause if isinstance(cause, FtiError) else worker_error(failure)
-    return worker_error(error)
+        if isinstance(cause, FtiError):
+            return cause
+    return worker_error(failures[0] if failures else error)
+
+
+def _absolute(data: Samples | Path) -> Samples | Path:
+    return data.resolve() if isinstance(data, Path) else data

@@ -21,7 +21,7 @@ from fti_training.fit.order import Order
 from fti_training.fit.state import State
 from fti_training.fit.validate import validation
 from fti_training.optimise import Update
-from fti_training.precision import autocast
+from fti_training.precision import autocast, of_frozen
 from fti_training.samples import Samples
 from fti_training.step import InverterStep, StepLoss, Weights
 from fti_training.world import Alone, Together, World
@@ -59,7 +59,8 @@ class Worker:
     def __init__(self, job: Job, world: World, device: str):
         config = job.config
         self.job, self.config, self.world = job, config, world
-        self.backbone = Backbone.load(config.model, device=device)
+        precision = of_frozen(config.precision, device)
+        self.backbone = Backbone.load(config.model, device=device, precision=precision)
         self.state = State.fresh(config, self.backbone)
         self._resume()
         weights = Weights(config.orthogonality_weight, config.tri_wise_weight, config.temperature)
@@ -80,7 +81,7 @@ class Worker:
         start, stop = self.state.step, self.job.steps
         self._post_began()
         began, since = time.monotonic(), start
-        for number, batch in zip(range(start, stop), self.batches.parts(start, stop)):
+        for number, batch in zip(range(start, stop), self.batches.parts(start, stop), strict=True):
             loss = self._train(number, batch)
             done = self.state.step
             if done % self.config.log_every == 0 or done == stop:

@@ -96,7 +96,7 @@ def composed_ranks(
 
 def ranks(scores: Tensor, targets: Tensor) -> Tensor:
     """``[Q, N]`` scores -> 1-based rank of each query's target; ties count against it."""
-    own = scores.gather(1, targets[:, None])
+    own = scores.gather(1, targets[:, None].to(scores.device))
     return (scores >= own).sum(dim=1)
 
 
