@@ -77,7 +77,8 @@ def cache(
         step_progress() as progress,
         RejectsFile(out / "rejects.jsonl") as rejected,
     ):
-        task = progress.add_task("samples", total=len(samples))
+        done = len(samples) - writer.waiting
+        task = progress.add_task("samples", total=len(samples), completed=done)
         for reject in writer.run(lambda count: progress.update(task, advance=count)):
             rejected.add(reject)
         count = rejected.count

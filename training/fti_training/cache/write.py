@@ -97,6 +97,11 @@ class CacheWriter:
         numbers = range(-(-len(self.samples) // SHARD_ROWS))
         return [number for number in numbers if not is_whole(shard_folder(self.path, number))]
 
+    @property
+    def waiting(self) -> int:
+        """Samples of the missing shards."""
+        return sum(len(self._rows_of(number)) for number in self.missing())
+
     def prepare(self) -> int:
         """Checks the folder and the disk before any work; the bytes that are still to be written.
 
@@ -110,7 +115,7 @@ class CacheWriter:
             self._check_plan(Plan.read(self.path / PLAN), plan)
         else:
             _write(self.path / PLAN, plan.model_dump_json(indent=2))
-        needed = self.sizes.bytes_for(min(len(self.samples), len(self.missing()) * SHARD_ROWS))
+        needed = self.sizes.bytes_for(self.waiting)
         free = shutil.disk_usage(self.path).free
         if needed > free:
             raise FtiError(
