@@ -70,7 +70,7 @@ def test_training_goes_on_after_a_checkpoint_was_measured(trained: Path) -> None
     stopped = load_file(trained / "checkpoints" / "backbone.safetensors")
     moments = [value for name, value in stopped.items() if name.endswith(".step")]
     assert all(int(step) == QUICK["backbone_steps"] for step in moments)
-    assert len(moments) == sum(name.startswith("module.") for name in stopped)
+    assert len(moments) == sum(name.startswith("module.model.") for name in stopped)
     assert len(weights) == len(moments)
 
 
