@@ -163,6 +163,7 @@ def draw(results: dict[str, list[Figures]], path: Path) -> None:
         left.bar(places, middles, 0.38, yerr=deviations, capsize=3, label=measure)
     left.set_xticks(range(len(names)), names, rotation=12)
     left.set_title("what each part adds (mean and deviation over seeds)")
+    left.set_ylim(0, 1)
     left.legend()
     by_latents = {row.latents: results[row.name] for row in (*LATENTS, COMPONENTS[-1])}
     counts = sorted(by_latents)
