@@ -97,7 +97,7 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for_step(out, 12)
+    wait_for_step(out, 7)
     workers = training_workers(ray_cluster["RAY_AUTH_TOKEN"])
     assert workers
     for worker in workers:
