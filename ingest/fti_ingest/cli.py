@@ -13,6 +13,7 @@ from fti_ingest.ray_session import quiet_ray
 from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import ServerAddress
 from fti_ingest.source import read_source
+from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import BadManifest, GalleryNotFound
@@ -53,24 +54,7 @@ all its other columns become the payload, indexed by their type, to filter by.
 @click.option(
     "--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture."
 )
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device."
-)
-@click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
-)
-@click.option(
-    "--gpus-per-worker",
-    type=click.FloatRange(min=0),
-    default=0,
-    show_default=True,
-    help="GPU share of each.",
-)
-@click.option(
-    "--ray-address",
-    envvar="RAY_ADDRESS",
-    help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
-)
+@worker_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
 @one_line_errors

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,18 @@ def read_encoded(uri: str, allow_urls: bool) -> bytes:
     if not fetched and path.exists() and not (path.is_file() or path.is_dir()):
         raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
     return read_bytes(uri, allow_urls=allow_urls, limits=DEFAULT_LIMITS)[0]
+
+
+def to_decode(ids: Iterable[int], uris: pa.Array, payloads: list[str]) -> pa.Table:
+    """The decoder's input for pictures of which nothing is known yet."""
+    return pa.table(
+        {
+            "id": pa.array(map(str, ids)),
+            "uri": uris,
+            "payload": pa.array(payloads),
+            "known": pa.array([""] * len(uris)),
+        }
+    )
 
 
 class Embedder:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 
 EPILOG = """\b
@@ -25,24 +26,7 @@ touches pixels, so augmentation and a cache exclude each other.
 @click.option(
     "--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:"
 )
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device."
-)
-@click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
-)
-@click.option(
-    "--gpus-per-worker",
-    type=click.FloatRange(min=0),
-    default=0,
-    show_default=True,
-    help="GPU share of each.",
-)
-@click.option(
-    "--ray-address",
-    envvar="RAY_ADDRESS",
-    help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
-)
+@worker_options
 @one_line_errors
 def cache(
     captions: Path,
@@ -69,15 +53,15 @@ def cache(
     backbone = Backbone.load(model, device="cpu", precision=precision)
     sizes = Sizes.of(backbone)
     writer = CacheWriter(out, backbone, samples, sizes, precision, workers, gpus_per_worker)
-    needed = writer.prepare()
-    whole = sizes.bytes_for(len(samples))
+    waiting = writer.prepare()
+    whole, needed = sizes.bytes_for(len(samples)), sizes.bytes_for(waiting)
     click.echo(f"{len(samples):,} samples, {gigabytes(whole)}; {gigabytes(needed)} to write")
     with (
         quiet_ray(ray_address),
         step_progress() as progress,
         RejectsFile(out / "rejects.jsonl") as rejected,
     ):
-        done = len(samples) - writer.waiting
+        done = len(samples) - waiting
         task = progress.add_task("samples", total=len(samples), completed=done)
         for reject in writer.run(lambda count: progress.update(task, advance=count)):
             rejected.add(reject)

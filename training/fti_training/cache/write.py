@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from fti_ingest.listing import Reject
 from fti_ingest.pipeline import bound_backlog, threads_per_worker, worker_error
-from fti_ingest.stages import Decoder
+from fti_ingest.stages import Decoder, to_decode
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.errors import CheckpointError, FtiError
 from fti_training.cache.layout import (
@@ -97,13 +97,8 @@ class CacheWriter:
         numbers = range(-(-len(self.samples) // SHARD_ROWS))
         return [number for number in numbers if not is_whole(shard_folder(self.path, number))]
 
-    @property
-    def waiting(self) -> int:
-        """Samples of the missing shards."""
-        return sum(len(self._rows_of(number)) for number in self.missing())
-
     def prepare(self) -> int:
-        """Checks the folder and the disk before any work; the bytes that are still to be written.
+        """Checks the folder and the disk before any work; the samples that are still to be written.
 
         Raises:
             CheckpointError: the folder holds a cache of another model or of other captions.
@@ -115,14 +110,15 @@ class CacheWriter:
             self._check_plan(Plan.read(self.path / PLAN), plan)
         else:
             _write(self.path / PLAN, plan.model_dump_json(indent=2))
-        needed = self.sizes.bytes_for(self.waiting)
+        waiting = sum(len(self._rows_of(number)) for number in self.missing())
+        needed = self.sizes.bytes_for(waiting)
         free = shutil.disk_usage(self.path).free
         if needed > free:
             raise FtiError(
                 f"the cache needs {gigabytes(needed)} and {str(self.path)!r} has "
                 f"{gigabytes(free)} free; choose another --out, or fit without a cache"
             )
-        return needed
+        return waiting
 
     def _check_plan(self, then: Plan, now: Plan) -> None:
         if not then.fingerprint.matches(now.fingerprint):
@@ -189,14 +185,7 @@ class CacheWriter:
     def _listed(self, rows: np.ndarray) -> pa.Table:
         captions = self.samples.captions(rows)
         payloads = [json.dumps(caption.__dict__) for caption in captions]
-        return pa.table(
-            {
-                "id": pa.array(map(str, rows.tolist())),
-                "uri": self.samples.uris(rows),
-                "payload": pa.array(payloads),
-                "known": pa.array([""] * len(rows)),
-            }
-        )
+        return to_decode(rows.tolist(), self.samples.uris(rows), payloads)
 
     def _write_shards(
         self, missing: list[int], embedded: Iterator[pa.Table], advance: Callable[[int], None]

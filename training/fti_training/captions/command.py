@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.errors import BadManifest
 from fti_training.captions import DEFAULT_MODEL
@@ -54,24 +55,7 @@ The splitter is spaCy's tagger where a spaCy English model is installed, else a 
 @click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Images at once."
 )
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device."
-)
-@click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
-)
-@click.option(
-    "--gpus-per-worker",
-    type=click.FloatRange(min=0),
-    default=0,
-    show_default=True,
-    help="GPU share of each.",
-)
-@click.option(
-    "--ray-address",
-    envvar="RAY_ADDRESS",
-    help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
-)
+@worker_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that are named by URL.")
 @click.option(
     "--save-every",

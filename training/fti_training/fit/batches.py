@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fti_ingest.listing import Reject
-from fti_ingest.stages import Decoder, stacked_pixels
+from fti_ingest.stages import Decoder, stacked_pixels, to_decode
 from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.errors import BadImage
 from fti_training.augment import jittered
@@ -96,15 +96,7 @@ class PictureBatches:
     def _listed(self, step: int) -> pa.Table:
         """The rows that the decoder takes."""
         rows = self.order.part(step, self.world.rank, self.world.size)
-        uris = self.samples.uris(rows)
-        return pa.table(
-            {
-                "id": pa.array(map(str, rows.tolist())),
-                "uri": uris,
-                "payload": pa.array(["{}"] * len(uris)),
-                "known": pa.array([""] * len(uris)),
-            }
-        )
+        return to_decode(rows.tolist(), self.samples.uris(rows), ["{}"] * len(rows))
 
     def _batch(self, step: int, decoded: pa.Table) -> Batch:
         reasons = np.array(decoded["reason"].to_pylist(), dtype=object)
