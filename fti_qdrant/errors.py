@@ -30,6 +30,14 @@ class BadManifest(FtiError):
     """A gallery source that cannot be listed: no such folder, no ``image`` column, bad rows."""
 
 
+class BadBenchmark(FtiError):
+    """A benchmark's folder that lacks files, or an annotation that its protocol does not allow."""
+
+
+class BadPredictions(FtiError):
+    """A ranked-list file with missing, duplicate or unknown queries or images."""
+
+
 class PromptTooLong(FtiError):
     """More pseudo-words than the text encoder's context can hold."""
 

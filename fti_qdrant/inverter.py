@@ -45,6 +45,10 @@ class PseudoWords:
         order = torch.arange(self.attributes.shape[1], device=self.attributes.device)
         return self.attributes[order < self.counts[:, None]]
 
+    def take(self, rows: Tensor) -> PseudoWords:
+        """The pictures of these rows, in this order."""
+        return PseudoWords(self.subject[rows], self.attributes[rows], self.counts[rows])
+
     @staticmethod
     def join(parts: Sequence[PseudoWords]) -> PseudoWords:
         """Concatenates along the batch."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.errors import FtiError
+from fti_qdrant.cli.ingest_process import run_ingest
 
 if TYPE_CHECKING:
     from fti_qdrant.benchmarks.emoji.showcase import Showcase
@@ -50,7 +48,7 @@ def main(out: Path) -> None:
 
     began = time.monotonic()
     pictures, gallery = out / "pictures", out / "gallery"
-    _ingest(_draw(pictures), gallery)
+    run_ingest([str(_draw(pictures)), "--gallery", str(gallery), "--pseudo-words"])
     with ComposedSearch.open(gallery) as search:
         answers = [(one, *_ask(search, pictures, one)) for one in SHOWCASES]
     _summarise(answers)
@@ -81,15 +79,6 @@ def _draw(folder: Path) -> Path:
             folder,
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
-
-
-def _ingest(manifest: Path, gallery: Path) -> None:
-    command = ["fti-ingest", str(manifest), "--gallery", str(gallery), "--pseudo-words"]
-    click.echo(f"$ {' '.join(command)}")
-    # a process of its own: the library does not import the applications that stand on it
-    done = subprocess.run([sys.executable, "-m", "fti_ingest.cli", *command[1:]], check=False)
-    if done.returncode:
-        raise FtiError(f"fti-ingest ended with exit code {done.returncode}; its message is above")
 
 
 def _ask(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits, Hits]:

@@ -172,6 +172,12 @@ class EdgeGallery:
             with self._write_lock, _translated(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(doomed))
 
+    def build_index(self) -> int:
+        with self._write_lock, _translated(self.path):
+            shard = self._open_shard()
+            shard.optimize()
+            return int(shard.info().indexed_vectors_count)
+
     def flush(self) -> None:
         with self._write_lock, _translated(self.path):
             self._open_shard().flush()

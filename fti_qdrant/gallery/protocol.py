@@ -88,6 +88,13 @@ class Gallery(Protocol):
         """Removes images; unknown ids are ignored."""
         ...
 
+    def build_index(self) -> int:
+        """Waits until the approximate index is built; returns how many vectors are in it.
+
+        Small galleries have none (0): Qdrant scans them whole.
+        """
+        ...
+
     def flush(self) -> None:
         """Makes all acknowledged points safe against a power loss."""
         ...

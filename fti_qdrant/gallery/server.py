@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import QdrantClient, models
+from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.points import (
@@ -155,6 +156,15 @@ class ServerGallery:
         if doomed:
             selector = models.PointIdsList(points=doomed)
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
+
+    def build_index(self) -> int:
+        """A server builds it by itself; grey means that it waits to be told to."""
+        settled = Retrying(
+            retry=retry_if_result(lambda info: info.status == models.CollectionStatus.YELLOW),
+            wait=wait_fixed(1),
+        )
+        info = settled(self._call, self.client.get_collection, self.collection)
+        return int(info.indexed_vectors_count or 0)
 
     def flush(self) -> None:
         """A server flushes by itself; ``upsert`` has already waited for it."""

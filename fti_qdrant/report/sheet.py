@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from fti_qdrant.errors import BadImage, FtiError
 from fti_qdrant.explain import Explanation
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.hits import Hits
-from fti_qdrant.images import open_image
-
-THUMBNAIL = 128
-"""Longest side of a picture on the sheet, in pixels."""
+from fti_qdrant.report.row import Row, Shown, thumbnail, write_page
 
 
 @dataclass(frozen=True)
@@ -39,51 +31,28 @@ class Answered:
 
 def write_sheet(path: Path, heading: str, rows: Sequence[Answered], note: str = "") -> None:
     """Writes the page. Raises FtiError where it cannot be written."""
-    environment = Environment(
-        loader=PackageLoader("fti_qdrant", "report"), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("sheet.html.j2").render(
-        heading=heading, note=note, rows=[_row(row) for row in rows]
-    )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise FtiError(f"the sheet {str(path)!r} cannot be written: {error}") from error
+    shown = [_row(row) for row in rows]
+    write_page(path, "sheet.html.j2", heading=heading, note=note, rows=shown)
 
 
-def _row(answered: Answered) -> dict[str, Any]:
+def _row(answered: Answered) -> Row:
     query = answered.hits.query
-    return {
-        "references": [thumbnail(picture) for picture in answered.pictures],
-        "text": query.words,
-        "composer": query.composer,
-        "filter": _filter_text(query.filter),
-        "warnings": query.warnings,
-        "explanation": list(answered.explanation or ()),
-        "hits": [
-            {
-                "picture": thumbnail(hit.uri),
-                "score": f"{hit.score:.3f}",
-                "title": _title(hit.payload, answered.title, hit.uri, hit.id),
-            }
+    return Row(
+        references=[thumbnail(picture) for picture in answered.pictures],
+        text=query.words,
+        composer=query.composer,
+        filter=_filter_text(query.filter),
+        warnings=query.warnings,
+        explanation=list(answered.explanation or ()),
+        hits=[
+            Shown(
+                picture=thumbnail(hit.uri),
+                title=_title(hit.payload, answered.title, hit.uri, hit.id),
+                score=f"{hit.score:.3f}",
+            )
             for hit in answered.hits
         ],
-    }
-
-
-def thumbnail(source: str | None) -> str | None:
-    """A picture as a data URI, or None where it cannot be read any more."""
-    if source is None:
-        return None
-    try:
-        picture = open_image(source).image.copy()
-    except BadImage:
-        return None
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    )
 
 
 def _title(payload: Mapping[str, Any], field: str | None, uri: str | None, id: str) -> str:

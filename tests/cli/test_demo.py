@@ -61,8 +61,8 @@ def test_the_page_shows_every_query_without_and_with_its_filter(shown: tuple[Pat
     for one in SHOWCASES:
         assert page.count(f">{one.text}<") == 2
     assert page.count('<section class="row">') == 2 * len(SHOWCASES)
-    assert page.count("data:image/png;base64,") > 100
-    assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
+    assert page.count("data:image/webp;base64,") > 100
+    assert "http" not in re.sub(r"data:image/webp;base64,[A-Za-z0-9+/=]+", "", page)
 
 
 def test_a_second_run_stores_nothing_again(shown: tuple[Path, str]) -> None:

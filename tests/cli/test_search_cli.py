@@ -195,7 +195,7 @@ def test_json(done: dict[str, Done], place: dict[str, Any]) -> None:
 def test_sheet_is_a_page_of_its_own(done: dict[str, Done], place: dict[str, Any]) -> None:
     assert done["json"].returncode == 0
     page = (place["folder"] / "sheet" / "page.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 4  # the reference and three hits
+    assert page.count("data:image/webp;base64,") == 4  # the reference and three hits
     sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"|url\(([^)]*)\)|@import', page)
     assert all(source[0].startswith("data:") for source in sources)
     assert TEXT in page

@@ -1,0 +1,68 @@
+"""Annotation and ranked-list files: JSON from outside, checked before anything relies on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fti_qdrant.errors import BadBenchmark, BadPredictions
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def find_file(root: Path, candidates: Sequence[str], advice: str) -> Path:
+    """The first candidate below ``root`` that is there. Raises BadBenchmark."""
+    for candidate in candidates:
+        if (root / candidate).is_file():
+            return root / candidate
+    raise BadBenchmark(f"{str(root / candidates[0])!r} is missing; {advice}")
+
+
+def read_records(path: Path, record: type[Record]) -> list[Record]:
+    """A JSON list of records. Raises BadBenchmark, naming the file and the query's place in it."""
+    return _checked(path, TypeAdapter(list[record]))  # type: ignore[valid-type]
+
+
+def read_json(path: Path, kind: Any) -> Any:
+    """JSON of a plain type, such as ``list[str]``. Raises BadBenchmark."""
+    return _checked(path, TypeAdapter(kind))
+
+
+def _checked(path: Path, adapter: TypeAdapter[Any]) -> Any:
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadBenchmark(f"{str(path)!r} cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = " ".join(str(part) for part in first["loc"])
+        where = f"{str(path)!r}, query number {place}" if place else f"{str(path)!r}"
+        raise BadBenchmark(
+            f"{where}: {first['msg']}; the file is damaged or of another version, download it again"
+        ) from error
+
+
+def read_predictions_file(path: Path) -> Any:
+    """A ranked-list file as parsed JSON; a key that stands twice is refused.
+
+    Raises BadPredictions.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise BadPredictions(f"{str(path)!r}: query {twice!r} is there twice")
+        return found
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except OSError as error:
+        raise BadPredictions(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadPredictions(f"{str(path)!r} is not JSON: {error}") from error

@@ -1,0 +1,172 @@
+"""CIRR: everyday pictures in sets of six that look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from fti_qdrant.benchmarks.annotations import find_file, read_json, read_records
+from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.predictions import ranked_lists
+from fti_qdrant.benchmarks.protocol import (
+    DEPTH,
+    Benchmark,
+    BenchmarkQuery,
+    GalleryImage,
+    Ranked,
+    first_existing,
+)
+from fti_qdrant.errors import BadBenchmark, BadPredictions
+
+VERSION = "rc2"
+RECALL_AT, SUBSET_AT = (1, 5, 10, 50), (1, 2, 3)
+OFFICIAL = {"val": (4181, 2297), "test1": (4148, 2315), "train": (28225, 16939)}
+"""Split -> (queries, gallery images) of the published annotation files."""
+
+IMAGE_FOLDERS = (".", "img_raw", "images", "cirr_dataset", "NLVR2")
+RECALL, SUBSET = "recall", "recall_subset"
+
+
+class _ImageSet(BaseModel):
+    members: list[str] = Field(min_length=2)
+
+
+class _Pair(BaseModel):
+    pairid: int
+    reference: str
+    caption: str
+    target_hard: str | None = None
+    img_set: _ImageSet
+
+
+class CIRR(Benchmark):
+    """R@K over the gallery, and R@K among the other five images of the reference's set."""
+
+    name = "cirr"
+    splits = ("val", "test1", "train")
+    protocol = (
+        "CIRR (rc2): the reference left out of the gallery; R@1,5,10,50; subset R@1,2,3 among the "
+        "other five members of the image set"
+    )
+    reference_stays = False
+    headlines = ("R@1", "subset R@1")
+    download = (
+        "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the pictures "
+        "of NLVR2 as dev/, test1/ and train/0..99/ beside them"
+    )
+
+    @cached_property
+    def queries(self) -> list[BenchmarkQuery]:
+        path = self._file(f"captions/cap.{VERSION}.{self.split}.json")
+        queries = [self._query(pair, path) for pair in read_records(path, _Pair)]
+        ids = [query.id for query in queries]
+        if len(set(ids)) < len(ids):
+            raise BadBenchmark(f"{str(path)!r} holds a pairid twice; download it again")
+        return queries
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        """Image -> where it is, relative to the pictures' folder."""
+        path = self._file(f"image_splits/split.{VERSION}.{self.split}.json")
+        paths: dict[str, str] = read_json(path, dict[str, str])
+        return paths
+
+    def gallery(self) -> Iterator[GalleryImage]:
+        for name in self._paths:
+            yield GalleryImage(name, self.picture(name))
+
+    def picture(self, id: str) -> Path | None:
+        relative = self._paths[id]
+        return first_existing([self.root / folder / relative for folder in IMAGE_FOLDERS])
+
+    def measure(self, ranked: Ranked) -> dict[str, Floats]:
+        return self.recalls(ranked, RECALL_AT, SUBSET_AT)
+
+    def read_predictions(self, data: Any) -> Ranked:
+        """``{pairid: [image, ...]}``; ``version`` and ``metric`` may stand beside.
+
+        Lists are taken as the protocol ranks them, without the reference. With the metric
+        ``recall_subset`` they rank the image set only; without a metric, the subset is measured
+        too where every list holds all of its set.
+        """
+        if not isinstance(data, Mapping):
+            raise BadPredictions(f"want an object: pairid -> list of images, got {data!r:.60}")
+        metric, version = data.get("metric"), data.get("version", VERSION)
+        if version != VERSION:
+            raise BadPredictions(f"version {version!r} is not {VERSION!r}, which is read here")
+        if metric not in (None, RECALL, SUBSET):
+            raise BadPredictions(f"metric {metric!r} is neither {RECALL!r} nor {SUBSET!r}")
+        lists = {key: value for key, value in data.items() if key not in ("metric", "version")}
+        images = ranked_lists(lists, [query.id for query in self.queries], self._paths)
+        without = [
+            [image for image in found if image != query.reference]
+            for found, query in zip(images, self.queries)
+        ]
+        dropped = sum(len(found) > len(kept) for found, kept in zip(images, without))
+        note = f"the reference stood in {dropped} lists and was left out, as CIRR's protocol does"
+        notes = (note,) if dropped else ()
+        if metric == SUBSET:
+            self._check_members(without)
+            return Ranked(None, without, notes)
+        subsets = [
+            [image for image in found if image in query.subset]
+            for found, query in zip(without, self.queries)
+        ]
+        whole = all(len(one) == len(query.subset) for one, query in zip(subsets, self.queries))
+        return Ranked(without, subsets if whole and metric is None else None, notes)
+
+    def predictions(self, ranked: Ranked) -> dict[str, Any]:
+        """The two files that the evaluation server takes."""
+        files = {}
+        for metric, lists, most in (
+            (RECALL, ranked.images, DEPTH),
+            (SUBSET, ranked.subsets, max(SUBSET_AT)),
+        ):
+            if lists is not None:
+                by_pair = {query.id: one[:most] for query, one in zip(self.queries, lists)}
+                content = {"version": VERSION, "metric": metric, **by_pair}
+                files[f"cirr_{self.split}_{metric}.json"] = content
+        return files
+
+    def annotation_deviations(self) -> list[str]:
+        counts, official = (len(self.queries), len(self._paths)), OFFICIAL[self.split]
+        if counts == official:
+            return []
+        return [
+            f"{counts[0]} queries over {counts[1]} images, officially {official[0]} over "
+            f"{official[1]}"
+        ]
+
+    def _query(self, pair: _Pair, path: Path) -> BenchmarkQuery:
+        where = f"{str(path)!r}, pairid {pair.pairid}"
+        subset = tuple(image for image in pair.img_set.members if image != pair.reference)
+        if pair.target_hard is None and self.split != "test1":
+            raise BadBenchmark(f"{where} has no target_hard; download the file of this split again")
+        for image in (pair.reference, pair.target_hard, *subset):
+            if image is not None and image not in self._paths:
+                raise BadBenchmark(f"{where}: image {image!r} is not in the gallery of this split")
+        return BenchmarkQuery(
+            id=str(pair.pairid),
+            reference=pair.reference,
+            texts=(pair.caption,),
+            relevant=(pair.target_hard,) if pair.target_hard else (),
+            subset=subset,
+        )
+
+    def _check_members(self, lists: list[list[str]]) -> None:
+        for found, query in zip(lists, self.queries):
+            for image in found:
+                if image not in query.subset:
+                    raise BadPredictions(f"query {query.id!r}: {image!r} is not of its image set")
+
+    def _file(self, name: str) -> Path:
+        places = (name, f"cirr/{name}", Path(name).name)
+        older = name.replace(VERSION, "rc1")
+        advice = self.download
+        if any((self.root / place).is_file() for place in (older, f"cirr/{older}")):
+            advice = f"there is an older {older}, and {VERSION} is read here; {advice}"
+        return find_file(self.root, places, advice)

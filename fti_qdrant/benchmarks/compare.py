@@ -1,0 +1,144 @@
+"""Two runs over the same queries: differences with paired bootstrap confidence intervals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fti_qdrant.benchmarks.protocol import grouped
+from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Metrics
+from fti_qdrant.errors import BadBenchmark, CheckpointError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESAMPLES, CONFIDENCE, SEED = 10_000, 0.95, 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure of one group of queries, in both runs.
+
+    Attributes:
+        low, high: bounds of the interval of ``b - a``.
+    """
+
+    group: str
+    measure: str
+    a: float
+    b: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One composer of one run."""
+
+    path: Path
+    metrics: Metrics
+    composer: str
+
+    @staticmethod
+    def read(path: Path, composer: str | None) -> Side:
+        """The named composer's figures, by default the run's first.
+
+        Raises CheckpointError: no such file; BadBenchmark: no such composer, or no measures.
+        """
+        metrics = Metrics.read(path / METRICS if path.is_dir() else path)
+        known = list(metrics.figures)
+        if not known:
+            raise BadBenchmark(
+                f"{str(path)!r} holds no measures: the answers of {metrics.benchmark} "
+                f"{metrics.split} are not public"
+            )
+        if composer is not None and composer not in known:
+            raise BadBenchmark(f"{str(path)!r} has no composer {composer!r}: {', '.join(known)}")
+        return Side(path, metrics, composer or known[0])
+
+    def rows(self) -> pa.Table:
+        """Its part of per_query.parquet. Raises CheckpointError."""
+        from pyarrow import ArrowInvalid, parquet
+
+        folder = self.path if self.path.is_dir() else self.path.parent
+        try:
+            return parquet.read_table(
+                folder / PER_QUERY,
+                filters=[("composer", "=", self.composer), ("search", "=", self.metrics.search)],
+            )
+        except (OSError, ArrowInvalid) as error:
+            raise CheckpointError(
+                f"{str(folder / PER_QUERY)!r}, which belongs beside {METRICS}, cannot be read: "
+                f"{error}"
+            ) from error
+
+
+def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
+    """Differences ``b - a`` of every measure, over all queries and each group.
+
+    Queries are drawn with replacement, both runs' values of a query together; of FashionIQ's
+    average, within each category. Percentile intervals by scipy.
+
+    Raises BadBenchmark where the runs did not answer the same queries.
+    """
+    for field in ("benchmark", "split", "annotations"):
+        one, other = getattr(a.metrics, field), getattr(b.metrics, field)
+        if one != other:
+            raise BadBenchmark(
+                f"the runs differ in their {field}: {one!r} in {str(a.path)!r}, {other!r} in "
+                f"{str(b.path)!r}; only runs over the same queries can be compared"
+            )
+    rows_a, rows_b = a.rows(), b.rows()
+    if rows_a["query"].to_pylist() != rows_b["query"].to_pylist():
+        raise BadBenchmark(f"{str(a.path)!r} and {str(b.path)!r} hold different queries")
+    return list(_differences(a, b, rows_a, rows_b, resamples))
+
+
+def _differences(
+    a: Side, b: Side, rows_a: pa.Table, rows_b: pa.Table, resamples: int
+) -> Iterator[Difference]:
+    metrics, aspects = a.metrics, rows_a["aspects"].to_pylist()
+    groups = grouped(aspects, metrics.whole, metrics.averaged_over)
+    for group, figures in metrics.figures[a.composer].items():
+        for measure, value in figures.items():
+            other = b.metrics.figures[b.composer].get(group, {}).get(measure)
+            if other is None:
+                continue
+            change = rows_b[measure].to_numpy() - rows_a[measure].to_numpy()
+            low, high = interval([change[rows] for rows in groups[group]], resamples)
+            yield Difference(group, measure, value, other, low, high)
+
+
+def interval(changes: list[np.ndarray], resamples: int) -> tuple[float, float]:
+    """Confidence interval of the mean over strata of the mean change."""
+    from scipy.stats import bootstrap
+
+    if all((one == one[0]).all() for one in changes):
+        mean = float(np.mean([one[0] for one in changes]))
+        return mean, mean
+
+    def statistic(*strata: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.mean([one.mean(axis=axis) for one in strata], axis=0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            tuple(changes),
+            statistic,
+            n_resamples=resamples,
+            batch=256,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=SEED,
+        )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -1,0 +1,114 @@
+"""The emoji benchmark: queries from Unicode sequences alone, offline, with exact right answers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fti_qdrant.benchmarks.emoji.artwork import drawings, file_name
+from fti_qdrant.benchmarks.emoji.edits import (
+    KNOWN_WORDINGS,
+    UNSEEN_WORDINGS,
+    Edit,
+    changed_facets,
+    edits,
+    families,
+)
+from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
+from fti_qdrant.benchmarks.emoji.gallery import write_gallery
+from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.predictions import ranked_lists
+from fti_qdrant.benchmarks.protocol import (
+    Benchmark,
+    BenchmarkQuery,
+    GalleryImage,
+    Ranked,
+    first_existing,
+)
+
+ARTWORK = "twemoji"
+HELD_OUT, SEEN = "held out", "seen"
+RECALL_AT, SUBSET_AT = (1, 5, 10, 50), (1, 2, 3)
+
+
+class EmojiBenchmark(Benchmark):
+    """One facet of an emoji changes; R@K over all emoji of the artwork, and among siblings."""
+
+    name = "emoji"
+    splits = ("heldout", "wordings", "seen", "all")
+    protocol = (
+        "emoji: gallery = all Twemoji pictures, the reference left out; R@1,5,10,50; subset "
+        "R@1,2,3 among the emoji that differ from the reference in one facet. heldout: targets "
+        "that the embedded model never trained on; wordings: the same, in wordings that it never "
+        "trained on; seen: all other edits"
+    )
+    reference_stays = False
+    headlines = ("R@1", "R@10", "subset R@1")
+    download = "the pictures are drawn by: fti-eval run emoji (needs fti-qdrant[demo])"
+
+    def _check_root(self) -> None:
+        """The pictures are made by ``prepare``."""
+
+    def prepare(self, advance: Callable[[int, int], None]) -> None:
+        """Draws the pictures that are not there yet."""
+        write_gallery(self.root, ARTWORK, advance)
+
+    @cached_property
+    def queries(self) -> list[BenchmarkQuery]:
+        return [self._query(edit) for edit in edits(self._emoji) if self._wanted(edit)]
+
+    @cached_property
+    def _emoji(self) -> list[Emoji]:
+        drawn = drawings(ARTWORK)
+        return [emoji for emoji in all_emoji() if emoji.key in drawn]
+
+    @cached_property
+    def _siblings(self) -> dict[str, tuple[str, ...]]:
+        """Emoji -> those that differ from it in one facet."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for family in families(self._emoji).values():
+            for one in family:
+                for other in family:
+                    if len(changed_facets(one, other)) == 1:
+                        found[one.key].append(other.key)
+        return {key: tuple(others) for key, others in found.items()}
+
+    def gallery(self) -> Iterator[GalleryImage]:
+        for emoji in self._emoji:
+            yield GalleryImage(emoji.key, self.picture(emoji.key))
+
+    def picture(self, id: str) -> Path | None:
+        return first_existing([self.root / file_name(id)])
+
+    def measure(self, ranked: Ranked) -> dict[str, Floats]:
+        return self.recalls(ranked, RECALL_AT, SUBSET_AT)
+
+    def read_predictions(self, data: Any) -> Ranked:
+        """``{query id: [emoji key, ...]}``."""
+        known = {emoji.key for emoji in self._emoji}
+        return Ranked(ranked_lists(data, [query.id for query in self.queries], known))
+
+    def predictions(self, ranked: Ranked) -> dict[str, Any]:
+        lists = {query.id: found for query, found in zip(self.queries, ranked.images or [])}
+        return {f"emoji_{self.split}.json": lists}
+
+    def _wanted(self, edit: Edit) -> bool:
+        if self.split == "all":
+            return True
+        return edit.target.held_out == (self.split != "seen")
+
+    def _query(self, edit: Edit) -> BenchmarkQuery:
+        wordings = UNSEEN_WORDINGS if self.split == "wordings" else KNOWN_WORDINGS
+        known = HELD_OUT if edit.target.held_out else SEEN
+        kinds = (f"{known}: {edit.facet}", known) if self.split == "all" else ()
+        return BenchmarkQuery(
+            id=f"{edit.reference.key}>{edit.target.key}",
+            reference=edit.reference.key,
+            texts=(edit.wording(wordings),),
+            relevant=(edit.target.key,),
+            subset=self._siblings[edit.reference.key],
+            aspects=(edit.facet, *kinds),
+        )

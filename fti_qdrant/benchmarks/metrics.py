@@ -1,0 +1,98 @@
+"""The official measures, as pure functions over ranked ids; one value for each query.
+
+The libraries for retrieval measures do not compute these. trec_eval and its bindings sort again
+by score and break ties by document id, where the protocols take a list in the order it has.
+Average precision at K is divided there by the number of right answers, in CIRCO's protocol by
+min(K, right answers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fti_qdrant.errors import BadBenchmark, BadPredictions
+
+Floats = NDArray[np.float64]
+Matches = NDArray[np.bool_]
+"""``[Q, K]``: whether the image at each place is a right answer; False beyond a list's end."""
+
+
+def matches(
+    ranked: Sequence[Sequence[str]], relevant: Sequence[Sequence[str]], queries: Sequence[str]
+) -> Matches:
+    """Compares ranked ids with the right answers of each query.
+
+    Args:
+        ranked: ids found for each query, best first; lists may be of different lengths, or empty.
+        relevant: ids of each query's right answers.
+        queries: names of the queries, for messages.
+
+    Raises:
+        BadPredictions: a list that holds an image twice, or not one list for each query.
+        BadBenchmark: a query without right answers, or with one twice.
+    """
+    if not len(ranked) == len(relevant) == len(queries):
+        raise BadPredictions(
+            f"{len(ranked)} ranked lists and {len(relevant)} answers for {len(queries)} queries"
+        )
+    for query, found, right in zip(queries, ranked, relevant):
+        if len(set(found)) < len(found):
+            raise BadPredictions(f"query {query}: image {_twice(found)!r} is in the list twice")
+        if not right:
+            raise BadBenchmark(f"query {query} has no right answer to measure against")
+        if len(set(right)) < len(right):
+            raise BadBenchmark(f"query {query}: right answer {_twice(right)!r} is there twice")
+    lengths = np.array([len(found) for found in ranked], dtype=np.int64)
+    codes = {id: code for code, id in enumerate({id for found in ranked for id in found})}
+    rows = np.repeat(np.arange(len(ranked)), lengths)
+    found_codes = np.array([codes[id] for found in ranked for id in found], dtype=np.int64)
+    right_pairs = np.array(
+        [
+            row * len(codes) + codes[id]
+            for row, right in enumerate(relevant)
+            for id in right
+            if id in codes
+        ],
+        dtype=np.int64,
+    )
+    table = np.zeros((len(ranked), int(lengths.max(initial=0))), dtype=bool)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    table[rows, places] = np.isin(rows * len(codes) + found_codes, right_pairs)
+    return table
+
+
+def recall(found: Matches, k: int) -> Floats:
+    """R@K of queries with one right answer: 1 where it is among the first K, else 0: ``[Q]``."""
+    return found[:, :k].any(axis=1).astype(np.float64)
+
+
+def average_precision(found: Matches, answers: NDArray[np.int64], k: int) -> Floats:
+    """AP@K: precision summed over the hits in the first K, divided by min(K, answers): ``[Q]``.
+
+    Source: CIRCO's protocol.
+
+    Args:
+        answers: ``[Q]``, how many right answers each query has.
+    """
+    first = found[:, :k]
+    precision = np.cumsum(first, axis=1) / np.arange(1, first.shape[1] + 1)
+    return np.asarray((precision * first).sum(axis=1) / np.minimum(answers, k), dtype=np.float64)
+
+
+def ranks(found: Matches) -> NDArray[np.int64]:
+    """1-based place of the first right answer; 0 where the list does not hold one: ``[Q]``."""
+    if not found.shape[1]:
+        return np.zeros(len(found), dtype=np.int64)
+    return np.where(found.any(axis=1), found.argmax(axis=1) + 1, 0)
+
+
+def _twice(ids: Sequence[str]) -> str:
+    seen: set[str] = set()
+    for id in ids:
+        if id in seen:
+            return id
+        seen.add(id)
+    raise AssertionError("called for a list without duplicates")

@@ -1,0 +1,242 @@
+"""What a benchmark is: a gallery, queries with their right answers, measures, a submission form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fti_qdrant.benchmarks import metrics
+from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.errors import BadBenchmark, BadPredictions
+
+DEPTH = 50
+"""Images that are ranked for each query: as many as every protocol here looks at."""
+
+Strata = list[np.ndarray]
+"""Rows of queries; a figure is the mean over strata of the mean over a stratum's queries."""
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One image that can be found.
+
+    Attributes:
+        id: the benchmark's own name for it.
+        path: where its picture is, or None where it is missing.
+        parts: parts of the gallery that hold it; none where the gallery is one whole.
+    """
+
+    id: str
+    path: Path | None
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BenchmarkQuery:
+    """One composed query with its right answers.
+
+    Attributes:
+        reference: id of the reference image, which the gallery holds.
+        texts: modification text; where there are several, their composed vectors are averaged.
+        relevant: ids of the right answers, the target first; empty without ground truth.
+        subset: ids of the images that the subset measures rank; empty where there are none.
+        part: the part of the gallery that is searched; None searches all of it.
+        aspects: what kind of query it is; figures are told for each kind too.
+    """
+
+    id: str
+    reference: str
+    texts: tuple[str, ...]
+    relevant: tuple[str, ...] = ()
+    subset: tuple[str, ...] = ()
+    part: str | None = None
+    aspects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The images found for each query, best first, in the order of the queries.
+
+    Attributes:
+        images: ids from the whole gallery, or None where only the subset was ranked.
+        subsets: ids of each query's subset, or None where it was not ranked.
+    """
+
+    images: list[list[str]] | None
+    subsets: list[list[str]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Benchmark(ABC):
+    """One split of one benchmark, read from its folder.
+
+    Reading the annotations raises BadBenchmark, naming the file and the query; pictures are
+    looked for only when ``gallery`` is walked.
+    """
+
+    name: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]]
+    protocol: ClassVar[str]
+    """The protocol in words, as it stands in metrics.json."""
+
+    reference_stays: ClassVar[bool]
+    """Whether the reference image may be found."""
+
+    download: ClassVar[str]
+    """What to download, and where it belongs."""
+
+    headlines: ClassVar[tuple[str, ...]]
+    """The measures that are told for each aspect too."""
+
+    whole: ClassVar[str] = "all"
+    """Name of the figure over all queries."""
+
+    averaged_over: ClassVar[tuple[str, ...]] = ()
+    """Aspects whose figures are averaged to the whole; without any, it is the mean over queries."""
+
+    def __init__(self, root: Path, split: str):
+        if split not in self.splits:
+            raise BadBenchmark(
+                f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}"
+            )
+        self.root = root
+        self.split = split
+        self._check_root()
+
+    def _check_root(self) -> None:
+        if not self.root.is_dir():
+            raise BadBenchmark(f"{self.name}: no folder {str(self.root)!r}; {self.download}")
+
+    def prepare(self, advance: Callable[[int, int], None]) -> None:
+        """Makes the pictures, where the benchmark makes its own.
+
+        Args:
+            advance: told how many are done, and of how many.
+        """
+        return
+
+    @cached_property
+    @abstractmethod
+    def queries(self) -> list[BenchmarkQuery]:
+        """All queries of the split, in the order of the annotation file."""
+
+    @abstractmethod
+    def gallery(self) -> Iterator[GalleryImage]:
+        """Every image of the split's gallery, one at a time."""
+
+    @abstractmethod
+    def picture(self, id: str) -> Path | None:
+        """Where the picture of an image is; None where it is missing."""
+
+    @abstractmethod
+    def measure(self, ranked: Ranked) -> dict[str, Floats]:
+        """Measure -> its value for each query. Raises BadPredictions."""
+
+    @abstractmethod
+    def read_predictions(self, data: Any) -> Ranked:
+        """A parsed ranked-list file -> rankings in the order of the queries.
+
+        Raises BadPredictions: missing, duplicate or unknown queries or images.
+        """
+
+    @abstractmethod
+    def predictions(self, ranked: Ranked) -> dict[str, Any]:
+        """File name -> content: the form that the official server or ``fti-eval score`` takes."""
+
+    def annotation_deviations(self) -> list[str]:
+        """Where the annotation files are not those that published figures are of."""
+        return []
+
+    def deviations(self) -> list[str]:
+        """All that makes figures on this folder not comparable with published ones."""
+        return self.annotation_deviations()
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the split's right answers are public."""
+        return bool(self.queries) and bool(self.queries[0].relevant)
+
+    def uses(self) -> dict[str, list[str]]:
+        """Image -> the queries that it matters to: as reference, right answer or in the subset."""
+        found: dict[str, list[str]] = {}
+        for query in self.queries:
+            for image in dict.fromkeys((query.reference, *query.relevant, *query.subset)):
+                found.setdefault(image, []).append(query.id)
+        return found
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any query: 16 hex digits."""
+        lines = json.dumps([asdict(query) for query in self.queries])
+        return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+    def groups(self) -> dict[str, Strata]:
+        """Name -> the queries that a figure is told for: the whole first, then each aspect."""
+        return grouped([query.aspects for query in self.queries], self.whole, self.averaged_over)
+
+    def recalls(
+        self, ranked: Ranked, at: Sequence[int], subset_at: Sequence[int] = ()
+    ) -> dict[str, Floats]:
+        """R@K of the target in what was ranked: the whole gallery, each query's subset, or both.
+
+        Raises BadPredictions where nothing was ranked that these measures look at.
+        """
+        targets = [query.relevant[:1] for query in self.queries]
+        ids = [query.id for query in self.queries]
+        measured: dict[str, Floats] = {}
+        if ranked.images is not None:
+            found = metrics.matches(ranked.images, targets, ids)
+            measured |= {f"R@{k}": metrics.recall(found, k) for k in at}
+        if ranked.subsets is not None and subset_at:
+            found = metrics.matches(ranked.subsets, targets, ids)
+            measured |= {f"subset R@{k}": metrics.recall(found, k) for k in subset_at}
+        if not measured:
+            raise BadPredictions(f"{self.name} measures ranked lists of the whole gallery")
+        return measured
+
+    def require_truth(self) -> None:
+        """Raises BadBenchmark where there is nothing to measure against."""
+        if not self.has_truth:
+            raise BadBenchmark(
+                f"{self.name} {self.split}: its right answers are not public, so there are no "
+                "measures; send the submission file to the benchmark's server"
+            )
+
+
+def grouped(
+    aspects: Sequence[Sequence[str]], whole: str, averaged_over: Sequence[str]
+) -> dict[str, Strata]:
+    """The groups of queries with these aspects; see ``Benchmark.groups``."""
+    rows: dict[str, list[int]] = {}
+    for row, names in enumerate(aspects):
+        for name in names:
+            rows.setdefault(name, []).append(row)
+    of = {name: np.array(rows[name]) for name in sorted(rows)}
+    strata = [of[name] for name in averaged_over] or [np.arange(len(aspects))]
+    return {whole: strata, **{name: [one] for name, one in of.items()}}
+
+
+def summarise(
+    values: Mapping[str, Floats], groups: Mapping[str, Strata]
+) -> dict[str, dict[str, float]]:
+    """Group -> measure -> mean over the group's strata of the mean over their queries."""
+    return {
+        group: {
+            measure: float(np.mean([column[rows].mean() for rows in strata]))
+            for measure, column in values.items()
+        }
+        for group, strata in groups.items()
+    }
+
+
+def first_existing(candidates: Sequence[Path]) -> Path | None:
+    """The first candidate that is a file."""
+    return next((path for path in candidates if path.is_file()), None)

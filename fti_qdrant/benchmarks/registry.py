@@ -1,0 +1,24 @@
+"""The benchmarks by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fti_qdrant.benchmarks.circo import CIRCO
+from fti_qdrant.benchmarks.cirr import CIRR
+from fti_qdrant.benchmarks.emoji.benchmark import EmojiBenchmark
+from fti_qdrant.benchmarks.fashioniq import FashionIQ
+from fti_qdrant.benchmarks.protocol import Benchmark
+
+BENCHMARKS: dict[str, type[Benchmark]] = {
+    one.name: one for one in (FashionIQ, CIRR, CIRCO, EmojiBenchmark)
+}
+
+
+def open_benchmark(name: str, root: Path, split: str | None = None) -> Benchmark:
+    """One split, by default the benchmark's first.
+
+    Raises BadBenchmark: no such folder or split, or annotations that are missing or damaged.
+    """
+    kind = BENCHMARKS[name]
+    return kind(root, split or kind.splits[0])

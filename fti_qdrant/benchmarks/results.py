@@ -1,0 +1,79 @@
+"""``metrics.json``: the figures of one run, with all that they depend on."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from fti_qdrant.errors import CheckpointError, OutputUnavailable
+
+METRICS, PER_QUERY, REPORT = "metrics.json", "per_query.parquet", "report.html"
+
+Figures = dict[str, dict[str, float]]
+"""Group -> measure -> mean."""
+
+
+class Metrics(BaseModel):
+    """The figures of one run.
+
+    Attributes:
+        whole: name of the group of all queries.
+        averaged_over: the groups whose figures are averaged to the whole; none: mean of queries.
+        comparable: False where images were missing, or the annotations are not the official ones;
+            ``notes`` say why.
+        annotations: hash of the queries.
+        inverter: hash of its weights, or None.
+        figures: composer -> group -> measure -> mean; empty where the answers are not public.
+        index_loss: composer -> measure -> exact minus index, over all queries; filled where
+            ``search`` is index.
+        neighbours_found: composer -> share of the 10 exactly nearest images that the index finds.
+    """
+
+    format: Literal[1] = 1
+    benchmark: str
+    split: str
+    protocol: str
+    whole: str
+    averaged_over: list[str]
+    comparable: bool
+    notes: list[str]
+    search: Literal["exact", "index"]
+    queries: int
+    annotations: str
+    gallery: str
+    gallery_images: int
+    model: dict[str, Any]
+    inverter: str | None
+    figures: dict[str, Figures]
+    index_loss: dict[str, dict[str, float]] = {}
+    neighbours_found: dict[str, float] = {}
+    versions: dict[str, str]
+    command: str
+    made: datetime
+
+    @staticmethod
+    def read(path: Path) -> Metrics:
+        """Raises CheckpointError where the file is not one that fti-eval wrote."""
+        try:
+            return Metrics.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise CheckpointError(
+                f"{str(path)!r} is not a {METRICS} of fti-eval ({first['loc']}: {first['msg']})"
+            ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file whole or not at all. Raises OutputUnavailable."""
+    fresh = path.with_name(f"{path.name}.part")
+    try:
+        fresh.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise OutputUnavailable(f"{str(path)!r} cannot be written: {error.strerror}") from error

@@ -1,0 +1,29 @@
+"""``fti-eval``: benchmarks measured against a Qdrant-hosted gallery."""
+
+from __future__ import annotations
+
+import click
+
+from fti_qdrant.cli.evaluate.compare import compare
+from fti_qdrant.cli.evaluate.doctor import doctor
+from fti_qdrant.cli.evaluate.run import run
+from fti_qdrant.cli.evaluate.score import score
+
+EPILOG = """\b
+Examples:
+  fti-eval run emoji
+  fti-eval doctor cirr --root data/cirr
+  fti-eval run cirr --root data/cirr --model ViT-L-14-quickgelu/openai \\
+      --inverter runs/first/inverter
+  fti-eval score circo --annotations data/circo --split val --predictions lists.json
+  fti-eval compare eval/a/metrics.json eval/b/metrics.json
+"""
+
+
+@click.group(epilog=EPILOG)
+def main() -> None:
+    """Measure composed search on FashionIQ, CIRR, CIRCO and emoji, by the official protocols."""
+
+
+for command in (doctor, run, score, compare):
+    main.add_command(command)

@@ -1,0 +1,20 @@
+"""Arguments that several commands of fti-eval take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+NAMES = ("fashioniq", "cirr", "circo", "emoji")
+
+benchmark_argument = click.argument("name", metavar="NAME", type=click.Choice(NAMES))
+split_option = click.option("--split", help="Default: the benchmark's first, val or heldout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def root_of(name: str, root: Path | None, drawn: Path) -> Path:
+    """The benchmark's folder; the emoji pictures are drawn, in ``drawn`` unless told otherwise."""
+    if root is None and name != "emoji":
+        raise click.UsageError(f"{name} needs --root DIR, the folder it was downloaded to")
+    return root or drawn

@@ -1,0 +1,77 @@
+"""Figures as tables in the terminal: ours, and the published ones beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from fti_qdrant.benchmarks.published import published_for
+from fti_qdrant.benchmarks.results import Figures, Metrics
+
+MARK = " (not comparable)"
+
+
+def percent(value: float | None) -> str:
+    """A share as published tables print it."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def figures_table(
+    benchmark: str, split: str, whole: str, figures: Mapping[str, Figures], comparable: bool
+) -> Table:
+    """A row for each composer over all queries, then the published rows."""
+    measures = list(next(iter(figures.values()))[whole])
+    mark = "" if comparable else MARK
+    table = Table("", *measures, title=f"{benchmark} {split}, {whole}, in percent{mark}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for composer, groups in figures.items():
+        values = groups[whole]
+        table.add_row(f"{composer}{mark}", *(percent(values[one]) for one in measures))
+    if published := published_for(benchmark):
+        table.add_section()
+        for row in published:
+            label = f"{row.method}, published ({row.paper}, ViT-L/14, {row.split})"
+            numbers = (row.figures.get(one) for one in measures)
+            table.add_row(label, *("" if n is None else f"{n:.2f}" for n in numbers), style="dim")
+    return table
+
+
+def aspects_table(
+    measure: str, whole: str, figures: Mapping[str, Figures], counts: Mapping[str, int]
+) -> Table | None:
+    """A row for each group of queries, a column for each composer; None without groups."""
+    groups = [group for group in next(iter(figures.values())) if group != whole]
+    if not groups or measure not in next(iter(figures.values()))[whole]:
+        return None
+    table = Table(measure, "queries", *figures, title=f"{measure} by kind of query, in percent")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for group in groups:
+        values = (percent(of[group][measure]) for of in figures.values())
+        table.add_row(group, f"{counts[group]:,}", *values)
+    return table
+
+
+def loss_table(metrics: Metrics) -> Table | None:
+    """What the approximate index costs; None for a run that searched exactly."""
+    if not metrics.index_loss:
+        return None
+    measures = list(next(iter(metrics.index_loss.values())))
+    table = Table("", *measures, "neighbours found", title="exact minus index, in percent")
+    for composer, losses in metrics.index_loss.items():
+        found = percent(metrics.neighbours_found[composer])
+        table.add_row(composer, *(percent(losses[one]) for one in measures), found)
+    return table
+
+
+def show(tables: Sequence[Table | None]) -> None:
+    """Prints tables; wide enough for all columns where the output is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 200))
+    for table in tables:
+        if table is not None:
+            console.print(table)

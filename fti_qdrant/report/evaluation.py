@@ -1,0 +1,173 @@
+"""The report of a benchmark run: figures, recall curves, and queries to look at."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fti_qdrant.benchmarks.protocol import DEPTH, Benchmark
+from fti_qdrant.benchmarks.published import published_for
+from fti_qdrant.benchmarks.run import Measured
+from fti_qdrant.composer import PSEUDO_WORD_METHODS, Composer
+from fti_qdrant.errors import BadImage
+from fti_qdrant.explain import Explainer, NearestWords
+from fti_qdrant.images import open_image
+from fti_qdrant.report.row import Row, Shown, thumbnail, write_page
+
+HITS = 10
+"""Hits that are shown of each query."""
+
+OF_EACH = 4
+"""Queries of each aspect that are shown as its best, its worst, and at random."""
+
+MOST_ASPECTS = 12
+BEST, WORST, RANDOM = "best", "worst", "random"
+
+Line = dict[str, Any]
+"""One row of per_query.parquet."""
+
+
+def write_report(path: Path, benchmark: Benchmark, composer: Composer, measured: Measured) -> None:
+    """Writes the page. Raises FtiError where it cannot be written."""
+    metrics = measured.metrics
+    lines = measured.per_query.to_pylist()
+    shown_composer = lines[0]["composer"]
+    chosen = [
+        line
+        for line in lines
+        if line["composer"] == shown_composer and line["search"] == metrics.search
+    ]
+    sample = _sample(chosen, benchmark.has_truth)
+    explain = _Explain(benchmark, composer, shown_composer)
+    aspects = sorted({aspect for line, _ in sample for aspect in line["aspects"]})
+    write_page(
+        path,
+        "evaluation.html.j2",
+        heading=f"{metrics.benchmark} {metrics.split}",
+        metrics=metrics,
+        measures=_measures(metrics.figures, metrics.whole),
+        published=published_for(metrics.benchmark),
+        headlines=benchmark.headlines,
+        curve=recall_curves(lines, metrics.search) if benchmark.has_truth else None,
+        kinds=[kind for kind in (BEST, WORST, RANDOM) if any(kind in kinds for _, kinds in sample)],
+        aspects=aspects if len(aspects) > 1 else [],
+        composer=shown_composer,
+        rows=[_row(benchmark, line, kinds, explain(line)) for line, kinds in sample],
+    )
+
+
+def recall_curves(lines: Sequence[Line], search: str) -> Markup:
+    """SVG: share of queries whose target is among the first K, for every composer."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(1, DEPTH + 1)
+    for composer in dict.fromkeys(line["composer"] for line in lines):
+        ranks = np.array(
+            [
+                line["rank"] or DEPTH + 1
+                for line in lines
+                if line["composer"] == composer and line["search"] == search
+            ]
+        )
+        axes.plot(places, [100 * (ranks <= k).mean() for k in places], label=composer)
+    axes.set(xscale="log", xlabel="K", ylabel="target among the first K, %", xlim=(1, DEPTH))
+    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axes.minorticks_off()
+    axes.set_ylim(0, 100)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=False, metadata={"Date": None})
+    return Markup(buffer.getvalue()[buffer.getvalue().index("<svg") :])
+
+
+def _measures(figures: dict[str, Any], whole: str) -> list[str]:
+    return list(next(iter(figures.values()))[whole]) if figures else []
+
+
+def _sample(lines: Sequence[Line], has_truth: bool) -> list[tuple[Line, set[str]]]:
+    """The queries to show, of every aspect, with why each was chosen."""
+    rng = random.Random(0)
+    found: dict[str, tuple[Line, set[str]]] = {}
+
+    def take(chosen: Sequence[Line], kind: str) -> None:
+        for line in chosen:
+            found.setdefault(line["query"], (line, set()))[1].add(kind)
+
+    for group in _by_aspect(lines):
+        if has_truth:
+            take(sorted(group, key=_goodness, reverse=True)[:OF_EACH], BEST)
+            take(sorted(group, key=_goodness)[:OF_EACH], WORST)
+        take(rng.sample(group, min(OF_EACH, len(group))), RANDOM)
+    return list(found.values())
+
+
+def _by_aspect(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        for aspect in line["aspects"] or [""]:
+            groups.setdefault(aspect, []).append(line)
+    yield from list(groups.values())[:MOST_ASPECTS]
+
+
+def _goodness(line: Line) -> tuple[float, float]:
+    """Early targets are good, the surer the better; where it is missed, sureness is bad."""
+    best = line["scores"][0] if line["scores"] else 0.0
+    if line["rank"] is None:
+        return (-float(DEPTH + 1), -best)
+    return (-float(line["rank"]), line["scores"][line["rank"] - 1])
+
+
+class _Explain:
+    """The words nearest to a reference's pseudo-words; none for a training-free composer."""
+
+    def __init__(self, benchmark: Benchmark, composer: Composer, method: str):
+        self.benchmark = benchmark
+        self.composer = composer
+        self.works = method in PSEUDO_WORD_METHODS
+        self.explainer = Explainer(composer.backbone)
+
+    def __call__(self, line: Line) -> list[NearestWords]:
+        path = self.benchmark.picture(line["reference"])
+        if not self.works or path is None:
+            return []
+        try:
+            features = self.composer.backbone.image_features([open_image(path).image])
+        except BadImage:
+            return []
+        words = self.composer.references(features, (1,)).words
+        return [] if words is None else list(self.explainer.explain(words, most=3))
+
+
+def _row(
+    benchmark: Benchmark, line: Line, kinds: set[str], explanation: Sequence[NearestWords]
+) -> Row:
+    right = set(line["relevant"])
+    hits = list(zip(line["ids"], line["scores"]))[:HITS]
+    found = {id for id, _ in hits}
+    rank = "not among them" if line["rank"] is None else f"at {line['rank']}"
+    return Row(
+        references=[thumbnail(benchmark.picture(line["reference"]))],
+        text=line["text"],
+        composer=f"{line['composer']}" + (f"; target {rank}" if right else ""),
+        hits=[
+            Shown(thumbnail(benchmark.picture(id)), id, f"{score:.3f}", id in right)
+            for id, score in hits
+        ],
+        warnings=("the text was cut to the model's context",) if line["truncated"] else (),
+        explanation=explanation,
+        answers=[
+            Shown(thumbnail(benchmark.picture(id)), id, right=True)
+            for id in line["relevant"][:HITS]
+            if id not in found
+        ],
+        labels=[*sorted(kinds), *line["aspects"]],
+    )
