@@ -66,7 +66,7 @@ def matches(
 
 def recall(found: Matches, k: int) -> Floats:
     """R@K of queries with one right answer: 1 where it is among the first K, else 0: ``[Q]``."""
-    return found[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(found[:, :k].any(axis=1), dtype=np.float64)
 
 
 def average_precision(found: Matches, answers: NDArray[np.int64], k: int) -> Floats:

@@ -136,6 +136,10 @@ class Benchmark(ABC):
     def picture(self, id: str) -> Path | None:
         """Where the picture of an image is; None where it is missing."""
 
+    def title(self, id: str) -> str:
+        """What a person calls an image."""
+        return id
+
     @abstractmethod
     def measure(self, ranked: Ranked) -> dict[str, Floats]:
         """Measure -> its value for each query. Raises BadPredictions."""

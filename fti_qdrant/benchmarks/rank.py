@@ -43,34 +43,47 @@ class Ranker:
     allow_missing: bool = False
 
     @torch.inference_mode()
-    def rank(self, queries: Sequence[BenchmarkQuery]) -> list[Row]:
-        """Rows of all queries by all methods. Each reference passes the backbone once.
+    def rank(
+        self, queries: Sequence[BenchmarkQuery], methods: Sequence[str]
+    ) -> dict[str, list[Row]]:
+        """Method -> rows of all queries. Each reference passes the backbone once.
 
         Raises BadImage, GalleryUnavailable.
         """
+        if not methods:
+            return {}
         pictures = self._pictures(queries)
         asked = [query for query in queries if query.reference in pictures]
-        rows = [
-            _row(method, search, query, [], [], None, False)
+        lost = [
+            _row("", search, query, [], [], None, False)
             for query in queries
             if query.reference not in pictures
-            for method in self.methods
             for search in self.searches
         ]
-        if asked:
-            references = self._references(asked, pictures)
-            for method in self.methods:
-                vectors, truncated = compose(self.composer, references, asked, method)
-                counts: list[int | None] = [None] * len(asked)
-                if method in PSEUDO_WORD_METHODS and references.words is not None:
-                    counts = list(references.words.counts.tolist())
-                for search in self.searches:
-                    found = search_batch(self.gallery, self.benchmark, asked, vectors, search)
-                    rows += [
-                        _row(method, search, query, *lists, count, cut)
-                        for query, lists, count, cut in zip(asked, found, counts, truncated)
-                    ]
-        return rows
+        references = self._references(asked, pictures) if asked else None
+        ranked = {}
+        for method in methods:
+            rows = [{**row, "composer": method} for row in lost]
+            ranked[method] = rows + (self._by(method, asked, references) if references else [])
+        return ranked
+
+    def _by(
+        self, method: str, queries: Sequence[BenchmarkQuery], references: References
+    ) -> list[Row]:
+        vectors, truncated = compose(self.composer, references, queries, method)
+        counts: list[int | None] = [None] * len(queries)
+        if method in PSEUDO_WORD_METHODS and references.words is not None:
+            counts = list(references.words.counts.tolist())
+        return [
+            _row(method, search, query, *lists, count, cut)
+            for search in self.searches
+            for query, lists, count, cut in zip(
+                queries,
+                search_batch(self.gallery, self.benchmark, queries, vectors, search),
+                counts,
+                truncated,
+            )
+        ]
 
     def _pictures(self, queries: Sequence[BenchmarkQuery]) -> dict[str, Any]:
         """Reference -> its picture, each read once, several at a time."""

@@ -37,9 +37,9 @@ class RunIdentity(BaseModel):
     annotations: str
     model: str
     inverter: str | None
-    composers: list[str]
     searches: list[str]
     gallery: str
+    images: int
     allow_missing: bool
     depth: int = DEPTH
     batch: int = BATCH
@@ -53,9 +53,9 @@ class RunIdentity(BaseModel):
             annotations=ranker.benchmark.digest,
             model=ranker.composer.backbone.fingerprint.weights,
             inverter=inverter.weights_hash if inverter is not None else None,
-            composers=list(ranker.methods),
             searches=list(ranker.searches),
             gallery=ranker.gallery.name,
+            images=ranker.gallery.count(),
             allow_missing=ranker.allow_missing,
         )
 
@@ -76,7 +76,9 @@ class Measured:
 def rank_all(
     ranker: Ranker, out: Path, advance: Callable[[int], None] = lambda count: None
 ) -> None:
-    """Ranks the queries that an earlier run with the same identity has not ranked yet.
+    """Ranks what an earlier run with the same identity has not ranked yet.
+
+    Another composer may join later; a batch of another one is not ranked again.
 
     Args:
         advance: told how many more queries are done.
@@ -89,13 +91,13 @@ def rank_all(
     with _writing(out):
         _claim(out, RunIdentity.of(ranker))
         for start in range(0, len(queries), BATCH):
-            part = out / PARTS / f"{start:08d}.parquet"
             batch = queries[start : start + BATCH]
-            if not part.exists():
-                rows = ranker.rank(batch)
-                fresh = part.with_suffix(".part")
+            parts = {method: _part(out, method, start) for method in ranker.methods}
+            todo = tuple(method for method, path in parts.items() if not path.exists())
+            for method, rows in ranker.rank(batch, todo).items():
+                fresh = parts[method].with_suffix(".part")
                 parquet.write_table(Table.from_pylist(rows, rankings.schema()), fresh)
-                fresh.replace(part)
+                fresh.replace(parts[method])
             advance(len(batch))
 
 
@@ -108,7 +110,12 @@ def conclude(ranker: Ranker, out: Path, notes: list[str], command: str) -> Measu
     from pyarrow import concat_tables, parquet
 
     benchmark = ranker.benchmark
-    parts = [parquet.read_table(path) for path in sorted((out / PARTS).glob("*.parquet"))]
+    starts = range(0, len(benchmark.queries), BATCH)
+    parts = [
+        parquet.read_table(_part(out, method, start))
+        for method in ranker.methods
+        for start in starts
+    ]
     tables = rankings.by_run(concat_tables(parts), benchmark)
     values = {
         run: benchmark.measure(rankings.ranked(table, benchmark)) if benchmark.has_truth else {}
@@ -187,6 +194,11 @@ def _write_lists(
             write_json(folder / name, content)
             written.append(folder / name)
     return written
+
+
+def _part(out: Path, method: str, start: int) -> Path:
+    """The rankings of one batch by one composer."""
+    return out / PARTS / f"{method}-{start:08d}.parquet"
 
 
 def _claim(out: Path, identity: RunIdentity) -> None:

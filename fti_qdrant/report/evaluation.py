@@ -66,7 +66,7 @@ def recall_curves(lines: Sequence[Line], search: str) -> Markup:
     """SVG: share of queries whose target is among the first K, for every composer."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     places = np.arange(1, DEPTH + 1)
     for composer in dict.fromkeys(line["composer"] for line in lines):
@@ -83,7 +83,7 @@ def recall_curves(lines: Sequence[Line], search: str) -> Markup:
     axes.minorticks_off()
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=False, metadata={"Date": None})
     return Markup(buffer.getvalue()[buffer.getvalue().index("<svg") :])
@@ -159,15 +159,21 @@ def _row(
         text=line["text"],
         composer=f"{line['composer']}" + (f"; target {rank}" if right else ""),
         hits=[
-            Shown(thumbnail(benchmark.picture(id)), id, f"{score:.3f}", id in right)
+            Shown(
+                thumbnail(benchmark.picture(id)), benchmark.title(id), f"{score:.3f}", id in right
+            )
             for id, score in hits
         ],
         warnings=("the text was cut to the model's context",) if line["truncated"] else (),
         explanation=explanation,
         answers=[
-            Shown(thumbnail(benchmark.picture(id)), id, right=True)
+            _shown(benchmark, id, "", right=True)
             for id in line["relevant"][:HITS]
             if id not in found
         ],
         labels=[*sorted(kinds), *line["aspects"]],
     )
+
+
+def _shown(benchmark: Benchmark, id: str, score: str, right: bool) -> Shown:
+    return Shown(thumbnail(benchmark.picture(id)), benchmark.title(id), score, right)

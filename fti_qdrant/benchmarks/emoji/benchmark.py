@@ -83,6 +83,13 @@ class EmojiBenchmark(Benchmark):
     def picture(self, id: str) -> Path | None:
         return first_existing([self.root / file_name(id)])
 
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {emoji.key: emoji.name for emoji in self._emoji}
+
+    def title(self, id: str) -> str:
+        return self._names[id]
+
     def measure(self, ranked: Ranked) -> dict[str, Floats]:
         return self.recalls(ranked, RECALL_AT, SUBSET_AT)
 
