@@ -297,6 +297,16 @@ def test_pseudo_words_must_fit(
         assert made.count() == 0
 
 
+def test_a_small_gallery_needs_no_index_and_answers_alike(
+    filled: Gallery, points: Points, vectors: np.ndarray
+) -> None:
+    before = filled.search(VectorQuery(vectors[0], limit=5, exact=True))
+    assert filled.build_index() in (0, len(points))  # local mode counts every vector as indexed
+    for exact in (True, False):
+        after = filled.search(VectorQuery(vectors[0], limit=5, exact=exact))
+        assert [hit.id for hit in after] == [hit.id for hit in before]
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limit_below_1(filled: Gallery, points: Points, limit: int) -> None:
     with pytest.raises(BadQuery, match=f"at least 1, got {limit}"):

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
@@ -276,3 +277,21 @@ def test_threads(tmp_path: Path, spec: GallerySpec, points: Points) -> None:
             thread.join()
         assert failures == []
         assert gallery.count() == 4 * len(points)
+
+
+def test_a_large_gallery_gets_an_index_that_finds_what_is_near(
+    tmp_path: Path, spec: GallerySpec
+) -> None:
+    dim, count = 256, 12_000  # the engine indexes segments of more than 10 MB
+    wide = spec.model_copy(update={"fingerprint": replace(spec.fingerprint, dim=dim)})
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(count, dim)).astype(np.float32)
+    with EdgeGallery.create(tmp_path / "gallery", wide) as gallery:
+        for start in range(0, count, 1000):
+            rows = range(start, start + 1000)
+            gallery.upsert([GalleryPoint(point_id(str(row)), vectors[row], {}) for row in rows])
+        assert gallery.build_index() > count / 2
+        near = vectors[:20] + rng.normal(size=(20, dim)).astype(np.float32) / 4
+        for exact in (True, False):
+            found = gallery.search_many([VectorQuery(one, limit=1, exact=exact) for one in near])
+            assert [hits[0].id for hits in found] == [point_id(str(row)) for row in range(20)]

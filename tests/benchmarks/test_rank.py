@@ -1,0 +1,355 @@
+"""Rankings from Qdrant against cosines computed one by one, and runs that are cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pyarrow import parquet
+from qdrant_client import QdrantClient
+
+from fti_qdrant.benchmarks import run as runs
+from fti_qdrant.benchmarks.gallery import (
+    NAME,
+    PART,
+    GalleryPlace,
+    absent_from,
+    is_complete,
+    refusal,
+)
+from fti_qdrant.benchmarks.protocol import Benchmark, BenchmarkQuery
+from fti_qdrant.benchmarks.rank import EXACT, INDEX, Ranker
+from fti_qdrant.benchmarks.registry import open_benchmark
+from fti_qdrant.benchmarks.run import conclude, rank_all
+from fti_qdrant.composer import METHODS, Composer
+from fti_qdrant.errors import BadBenchmark, BadImage, ModelMismatch, OutputUnavailable
+from fti_qdrant.fingerprint import Fingerprint
+from fti_qdrant.gallery import (
+    EdgeGallery,
+    Gallery,
+    GalleryPoint,
+    GallerySpec,
+    ServerGallery,
+    point_id,
+)
+from fti_qdrant.images import open_image
+from tests.benchmarks import definitions, standins
+
+NAMES = ("fashioniq", "cirr", "circo")
+
+
+def fill(gallery: Gallery, benchmark: Benchmark, composer: Composer) -> None:
+    """As fti-ingest does, without Ray."""
+    images = list(benchmark.gallery())
+    pictures = [open_image(str(image.path)).image for image in images]
+    vectors = composer.backbone.image_features(pictures).pooled.numpy()
+    gallery.upsert(
+        [
+            GalleryPoint(
+                point_id(image.id),
+                vector,
+                {
+                    NAME: image.id,
+                    **({PART: list(image.parts)} if image.parts else {}),
+                    "_fti": {"uri": str(image.path), "sha256": image.id},
+                },
+            )
+            for image, vector in zip(images, vectors)
+        ]
+    )
+
+
+def spec(composer: Composer) -> GallerySpec:
+    indexes: Any = {NAME: "keyword", PART: "keyword"}
+    return GallerySpec(fingerprint=composer.backbone.fingerprint, indexes=indexes)
+
+
+@pytest.fixture(scope="module")
+def galleries(
+    tmp_path_factory: pytest.TempPathFactory, tiny_composer: Composer
+) -> Iterator[dict[str, tuple[Benchmark, Gallery]]]:
+    made: dict[str, tuple[Benchmark, Gallery]] = {}
+    for name in NAMES:
+        root = standins.MAKERS[name](tmp_path_factory.mktemp(name))
+        gallery = EdgeGallery.create(root / "gallery", spec(tiny_composer))
+        made[name] = open_benchmark(name, root), gallery
+        fill(gallery, made[name][0], tiny_composer)
+    yield made
+    for _, gallery in made.values():
+        gallery.close()
+
+
+def slow_ranking(
+    benchmark: Benchmark, composer: Composer, query: BenchmarkQuery, method: str
+) -> tuple[list[str], list[str]]:
+    """All of the query's gallery in order of the cosine, and its subset."""
+    reference = open_image(str(benchmark.picture(query.reference))).image
+    vectors = [composer.compose([reference], [text], method)[0] for text in query.texts]
+    composed = F.normalize(sum(vectors) / len(vectors), dim=0)  # type: ignore[type-var, arg-type]
+    cosines = {}
+    for image in benchmark.gallery():
+        if query.part is not None and query.part not in image.parts:
+            continue
+        if image.id == query.reference and not benchmark.reference_stays:
+            continue
+        picture = open_image(str(image.path)).image
+        vector = composer.backbone.image_features([picture]).pooled[0]
+        cosines[image.id] = float(F.normalize(vector, dim=0) @ composed)
+    ordered = sorted(cosines, key=lambda id: -cosines[id])
+    return ordered, [id for id in ordered if id in query.subset]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", NAMES)
+def test_rankings_are_those_of_cosines_one_by_one(
+    name: str, method: str, galleries: dict[str, Any], tiny_composer: Composer
+) -> None:
+    benchmark, gallery = galleries[name]
+    queries = benchmark.queries[:2] + benchmark.queries[-2:]
+    rows = Ranker(benchmark, tiny_composer, gallery, (method,)).rank(queries, [method])[method]
+    for query, row in zip(queries, rows):
+        ids, subset = slow_ranking(benchmark, tiny_composer, query, method)
+        assert row["query"] == query.id
+        assert row["ids"] == ids[:50]
+        assert row["subset"] == subset
+        assert (row["r"] is None) == (method not in ("fti", "subject"))
+
+
+def test_a_batch_is_ranked_as_its_queries_one_by_one(
+    galleries: dict[str, Any], tiny_composer: Composer
+) -> None:
+    benchmark, gallery = galleries["cirr"]
+    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "sum"))
+    together = ranker.rank(benchmark.queries, ranker.methods)
+    for number, query in enumerate(benchmark.queries):
+        for method, rows in ranker.rank([query], ranker.methods).items():
+            assert rows[0]["ids"] == together[method][number]["ids"]
+
+
+def test_a_server_ranks_as_the_embedded_engine(
+    galleries: dict[str, Any], tiny_composer: Composer
+) -> None:
+    benchmark, gallery = galleries["fashioniq"]
+    server = ServerGallery.create(QdrantClient(":memory:"), "b", spec(tiny_composer))
+    fill(server, benchmark, tiny_composer)
+    rows = [
+        Ranker(benchmark, tiny_composer, one, ("fti",)).rank(benchmark.queries, ["fti"])["fti"]
+        for one in (gallery, server)
+    ]
+    assert [row["ids"] for row in rows[0]] == [row["ids"] for row in rows[1]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_of_a_run_are_the_definition_of_its_own_lists(
+    name: str, galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark, gallery = galleries[name]
+    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "text"))
+    rank_all(ranker, tmp_path)
+    measured = conclude(ranker, tmp_path, [], "a command")
+    lists = {
+        query.id: slow_ranking(benchmark, tiny_composer, query, "text")[0]
+        for query in benchmark.queries
+    }
+    want = by_definition(benchmark, lists)
+    figures = measured.metrics.figures["text"]
+    whole = benchmark.whole
+    for name_, value in want.items():
+        group, _, measure = name_.rpartition(" ")
+        if (group or "").endswith("subset"):
+            group, measure = group.removesuffix("subset").strip(), f"subset {measure}"
+        assert figures[group or whole][measure] == pytest.approx(value, abs=1e-12), name_
+    saved = json.loads((tmp_path / "metrics.json").read_text())
+    assert saved["figures"]["text"] == figures
+    assert saved["comparable"]
+    assert saved["model"]["weights"] == tiny_composer.backbone.fingerprint.weights
+    assert (
+        saved["versions"]["torch"] == torch.__version__.split("+")[0] or saved["versions"]["torch"]
+    )
+
+
+def by_definition(benchmark: Benchmark, lists: dict[str, list[str]]) -> dict[str, float]:
+    root = benchmark.root
+    if benchmark.name == "fashioniq":
+        entries = {
+            c: json.loads((root / "captions" / f"cap.{c}.val.json").read_text())
+            for c in ("dress", "shirt", "toptee")
+        }
+        by_category = {
+            c: [found for id, found in lists.items() if id.startswith(c)] for c in entries
+        }
+        return definitions.fashioniq(entries, by_category)
+    if benchmark.name == "cirr":
+        path = root / "captions" / "cap.rc2.val.json"
+        return definitions.cirr(json.loads(path.read_text()), lists)
+    path = root / "annotations" / "val.json"
+    numbers = {id: [int(one) for one in found[:50]] for id, found in lists.items()}
+    return definitions.circo(json.loads(path.read_text()), numbers)
+
+
+def test_per_query_table_says_all_about_a_query(
+    galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark, gallery = galleries["circo"]
+    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "image"))
+    rank_all(ranker, tmp_path)
+    conclude(ranker, tmp_path, [], "a command")
+    rows = parquet.read_table(tmp_path / "per_query.parquet").to_pylist()
+    assert len(rows) == 2 * len(benchmark.queries)
+    for row, query in zip(rows, [*benchmark.queries] * 2):
+        assert row["query"] == query.id
+        assert row["text"] == query.texts[0]
+        assert tuple(row["relevant"]) == query.relevant
+        assert len(row["ids"]) == len(row["scores"]) == 50
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        target = query.relevant[0]
+        assert row["rank"] == (row["ids"].index(target) + 1 if target in row["ids"] else None)
+        assert row["R@5"] == float(target in row["ids"][:5])
+        assert (row["r"] is None) == (row["composer"] == "image")
+
+
+class Counting(Ranker):
+    """Counts what it ranks, and dies when it is told to."""
+
+    asked: list[tuple[int, tuple[str, ...]]]
+    die_after: int
+
+    def rank(self, queries: Any, methods: Any) -> Any:
+        if len(self.asked) == self.die_after:
+            raise KeyboardInterrupt
+        if methods:
+            self.asked.append((len(queries), tuple(methods)))
+        return super().rank(queries, methods)
+
+
+def counting(ranker: Ranker, die_after: int = 1000) -> Counting:
+    made = Counting(
+        *(getattr(ranker, name) for name in ("benchmark", "composer", "gallery", "methods"))
+    )
+    object.__setattr__(made, "asked", [])
+    object.__setattr__(made, "die_after", die_after)
+    return made
+
+
+def test_a_run_that_is_cut_off_goes_on_and_ends_the_same(
+    galleries: dict[str, Any],
+    tiny_composer: Composer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs, "BATCH", 4)
+    benchmark, gallery = galleries["fashioniq"]
+    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "sum"))
+    batches = -(-len(benchmark.queries) // 4)
+    rank_all(ranker, tmp_path / "whole")
+    first = counting(ranker, die_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        rank_all(first, tmp_path / "cut")
+    again = counting(ranker)
+    rank_all(again, tmp_path / "cut")
+    assert len(first.asked) + len(again.asked) == batches
+    ends = [conclude(ranker, tmp_path / name, [], "x") for name in ("whole", "cut")]
+    assert ends[0].metrics.figures == ends[1].metrics.figures
+    assert ends[0].per_query.equals(ends[1].per_query)
+
+
+def test_a_composer_that_joins_later_is_all_that_is_ranked(
+    galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark, gallery = galleries["cirr"]
+    rank_all(Ranker(benchmark, tiny_composer, gallery, ("sum",)), tmp_path)
+    later = counting(Ranker(benchmark, tiny_composer, gallery, ("image", "sum")))
+    rank_all(later, tmp_path)
+    assert later.asked == [(len(benchmark.queries), ("image",))]
+    assert list(conclude(later, tmp_path, [], "x").metrics.figures) == ["image", "sum"]
+
+
+def test_a_folder_with_another_runs_rankings_is_refused(
+    galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    for name, message in (("cirr", ""), ("circo", "another benchmark .cirr, now circo.")):
+        benchmark, gallery = galleries[name]
+        ranker = Ranker(benchmark, tiny_composer, gallery, ("sum",))
+        if not message:
+            rank_all(ranker, tmp_path)
+            continue
+        with pytest.raises(OutputUnavailable, match=message):
+            rank_all(ranker, tmp_path)
+
+
+def test_the_index_is_measured_against_exact_search(
+    galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark, gallery = galleries["circo"]
+    ranker = Ranker(benchmark, tiny_composer, gallery, ("sum",), (EXACT, INDEX))
+    rank_all(ranker, tmp_path)
+    metrics = conclude(ranker, tmp_path, [], "x").metrics
+    assert metrics.search == "index"
+    assert metrics.neighbours_found == {"sum": 1.0}  # so few images are scanned whole
+    assert set(metrics.index_loss["sum"].values()) == {0.0}
+
+
+def test_a_query_without_its_reference_is_missed_or_refused(
+    tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "data"))
+    with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
+        fill(gallery, benchmark, tiny_composer)
+        lost = benchmark.queries[0].reference
+        Path(str(benchmark.picture(lost))).unlink()
+        with pytest.raises(BadImage, match=f"reference '{lost}' of cirr has no picture"):
+            rank_all(Ranker(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "a")
+        ranker = Ranker(benchmark, tiny_composer, gallery, ("sum",), (EXACT,), True)
+        rank_all(ranker, tmp_path / "b")
+        rows = conclude(ranker, tmp_path / "b", ["lost"], "x").per_query.to_pylist()
+        for row, query in zip(rows, benchmark.queries):
+            assert bool(row["ids"]) == (query.reference != lost)
+        assert (tmp_path / "b" / "submission-not-comparable" / "sum").is_dir()
+
+
+def test_a_gallery_is_complete_or_says_what_it_lacks(
+    tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "data"))
+    place, fingerprint = GalleryPlace(tmp_path / "gallery"), tiny_composer.backbone.fingerprint
+    assert not is_complete(place, benchmark, fingerprint)
+    with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
+        fill(gallery, benchmark, tiny_composer)
+        assert not absent_from(gallery, benchmark)
+        lost = benchmark.queries[0].subset[0]
+        gallery.delete([point_id(lost)])
+        absent = absent_from(gallery, benchmark)
+        assert (absent.count, absent.names) == (1, (lost,))
+        assert benchmark.queries[0].id in str(refusal(absent, benchmark))
+        assert lost in str(refusal(absent, benchmark))
+    assert not is_complete(place, benchmark, fingerprint)
+
+
+def test_another_models_gallery_and_another_benchmarks_are_refused(
+    tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "cirr"))
+    other = open_benchmark("circo", standins.circo(tmp_path / "circo"))
+    place = GalleryPlace(tmp_path / "gallery")
+    with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
+        fill(gallery, benchmark, tiny_composer)
+        with pytest.raises(BadBenchmark, match="images that are not of circo val"):
+            absent_from(gallery, other)
+        twice = [
+            GalleryPoint(
+                point_id("elsewhere"),
+                np.ones(64, np.float32),
+                {NAME: benchmark.queries[0].reference},
+            )
+        ]
+        gallery.upsert(twice)
+        with pytest.raises(BadBenchmark, match="holds 1 images of cirr twice"):
+            absent_from(gallery, benchmark)
+    with pytest.raises(ModelMismatch, match="weights ffff"):
+        is_complete(place, benchmark, Fingerprint("x", "ffff", "GELU", "p", 64))
