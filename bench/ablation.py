@@ -31,7 +31,7 @@ from fti_qdrant.composer import Composer
 from fti_qdrant.inverter import Inverter, Relevant
 from fti_training.mini import evaluate
 from fti_training.mini.inverter import FEATURES_BATCH, split_caption
-from fti_training.mini.pictures import TrainingSet
+from fti_training.mini.pictures import TrainingSet, draw_artworks
 from fti_training.optimise import Cosine, Update
 from fti_training.step import InverterStep, Weights
 
@@ -89,7 +89,7 @@ class Ablation:
     @staticmethod
     def of(steps: int, batch: int) -> Ablation:
         backbone = Backbone.load("mini")
-        data = TrainingSet(backbone.preprocess)
+        data = TrainingSet(draw_artworks(backbone.preprocess))
         chunks = data.pixels.split(FEATURES_BATCH)
         features = ImageFeatures.join([backbone.pixel_features(chunk) for chunk in chunks])
         gallery = evaluate.embed(backbone, data.drawn["twemoji"])

@@ -7,14 +7,20 @@ import torch
 
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
 from fti_qdrant.images import Preprocess
-from fti_training.mini.pictures import Pictures, TrainingSet, draw_all, trainable
+from fti_training.mini.pictures import (
+    Pictures,
+    TrainingSet,
+    draw_all,
+    draw_artworks,
+    trainable,
+)
 
 PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingSet:
-    return TrainingSet(PREPROCESS, most=700)
+    return TrainingSet(draw_artworks(PREPROCESS, most=700))
 
 
 def test_drawn_pictures_are_upright_and_over_white() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
@@ -41,14 +42,44 @@ def wrap(model: nn.Module, name: str = "mini") -> Backbone:
     return Backbone(model, open_clip.tokenizer.SimpleTokenizer(), name)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of the backbone's training.
+
+    Attributes:
+        name: of its checkpoint and log.
+        before: steps of the phases before it; each step seeds itself with its number of all.
+        average: decay of the moving average of the weights, which is what is kept.
+        depends_on: the settings that its weights depend on.
+    """
+
+    name: str
+    before: int
+    schedule: Cosine
+    average: float
+    depends_on: frozenset[str]
+
+    @staticmethod
+    def backbone(config: MiniConfig) -> Phase:
+        schedule = Cosine(config.backbone_steps, config.backbone_lr, config.backbone_warmup)
+        return Phase("backbone", 0, schedule, config.backbone_average, frozenset(BACKBONE_FIELDS))
+
+    @staticmethod
+    def finish(config: MiniConfig) -> Phase:
+        schedule = Cosine(config.finish_steps, config.finish_lr, config.finish_warmup)
+        fields = frozenset(BACKBONE_FIELDS | FINISH_FIELDS)
+        return Phase("finish", config.backbone_steps, schedule, config.finish_average, fields)
+
+
 def train_backbone(
     config: MiniConfig,
+    phase: Phase,
     model: nn.Module,
     data: TrainingSet,
     folder: Path,
     probe: Callable[[Backbone], Parts],
 ) -> None:
-    """Trains ``model`` in place, resuming from ``folder``.
+    """Trains ``model`` in place for one phase, resuming from ``folder``.
 
     Args:
         probe: figures for the log, of the backbone as it stands at a checkpoint.
@@ -56,17 +87,17 @@ def train_backbone(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = wrap(model.to(device)).train()
     model.requires_grad_(True)  # a Backbone freezes what it wraps
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.backbone_average))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(phase.average))
     captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
-    batches = data.numbered_batches(config.batch, config.seed)
+    batches = data.numbered_batches(config.batch, config.seed + phase.before)
 
     def step(number: int) -> tuple[Tensor, Parts]:
-        captioner.rng.seed(f"{config.seed}/captions/{number}")
+        seed = phase.before + number
+        captioner.rng.seed(f"{config.seed}/captions/{seed}")
         chosen = batches(number)
         lines = [captioner.tokens(data.emoji[index]) for index in chosen]
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
-        generator = torch.Generator().manual_seed(number)
-        pixels = jittered(data.pixels[chosen], generator).to(device)
+        pixels = jittered(data.pixels[chosen], torch.Generator().manual_seed(seed)).to(device)
         with autocast(config.precision, device):
             images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
             texts = backbone.text_features(tokens)
@@ -79,13 +110,13 @@ def train_backbone(
             return probe(wrap(average.module.eval()))
 
     loop = Loop(
-        name="backbone",
+        name=phase.name,
         folder=folder,
         module=nn.ModuleDict({"model": model, "average": average}),
-        optimizer=_optimizer(model, config),
-        schedule=Cosine(config.backbone_steps, config.backbone_lr, config.backbone_warmup),
+        optimizer=_optimizer(model, config, phase.schedule.lr),
+        schedule=phase.schedule,
         every=config.checkpoint_every,
-        identity=config.model_dump(include=BACKBONE_FIELDS, exclude_none=True),
+        identity=config.model_dump(include=set(phase.depends_on), exclude_none=True),
         probe=probed,
         after=lambda: average.update_parameters(model),
     )
@@ -94,10 +125,11 @@ def train_backbone(
     model.requires_grad_(False).eval()
 
 
+FINISH_FIELDS = {name for name in MiniConfig.model_fields if name.startswith("finish")}
 BACKBONE_FIELDS = {
     name
     for name in MiniConfig.model_fields
-    if not name.startswith("inverter") and name != "checkpoint_every"
+    if not name.startswith(("inverter", "finish")) and name != "checkpoint_every"
 }
 """The settings that the backbone's weights depend on."""
 
@@ -110,7 +142,7 @@ def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
     save_file(halves, folder / "open_clip_model.safetensors")
 
 
-def _optimizer(model: nn.Module, config: MiniConfig) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, config: MiniConfig, lr: float) -> torch.optim.Optimizer:
     """AdamW; gains, biases and embeddings are not decayed, as in CLIP's training."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -121,4 +153,4 @@ def _optimizer(model: nn.Module, config: MiniConfig) -> torch.optim.Optimizer:
         {"params": decayed, "weight_decay": config.backbone_weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.backbone_lr, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)

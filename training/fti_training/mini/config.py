@@ -29,6 +29,12 @@ class MiniConfig(BaseModel):
     backbone_average: float = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
 
+    finish_steps: PositiveInt = 800
+    finish_lr: PositiveFloat = 3e-4
+    finish_warmup: PositiveInt = 50
+    finish_average: float = 0.995
+    """The backbone once more, from its averaged weights, on mirrored animals too."""
+
     inverter_steps: PositiveInt = 400
     inverter_lr: PositiveFloat = 5e-4
     inverter_warmup: PositiveInt = 20

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from fti_qdrant.benchmarks.emoji.artwork import FOLDERS, drawings, picture
-from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
+from fti_qdrant.benchmarks.emoji.facts import JOINER, RIGHT_ARROW, Emoji, all_emoji
 from fti_qdrant.images import Preprocess, to_rgb
 
 SIBLINGS = 12
@@ -21,6 +21,11 @@ SIBLINGS = 12
 
 LOOKALIKES = 16
 """Emoji of different scenes with the same attributes that stand in a batch together."""
+
+
+MIRRORED_GROUP = "Animals & Nature"
+LEAST_SIDES = 10.0
+"""Mean difference from its mirror image, of 255, from which a picture has a left and a right."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Pictures:
     def subset(self, keep: list[int]) -> Pictures:
         return Pictures(self.pixels[keep], [self.emoji[i] for i in keep])
 
+    def join(self, other: Pictures) -> Pictures:
+        return Pictures(torch.cat([self.pixels, other.pixels]), self.emoji + other.emoji)
+
 
 def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> Pictures:
     """Every emoji of an artwork (or the first ``most``), through the one preprocessing."""
@@ -45,6 +53,11 @@ def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> P
         drawn = pool.map(lambda svg: preprocess.pixels(to_rgb(picture(svg))), files.values())
         pixels = list(track(drawn, description=f"drawing {artwork}", total=len(files)))
     return Pictures(torch.stack(pixels), [by_key[key] for key in files])
+
+
+def draw_artworks(preprocess: Preprocess, most: int | None = None) -> dict[str, Pictures]:
+    """Artwork -> all of its pictures."""
+    return {artwork: draw_all(artwork, preprocess, most) for artwork in FOLDERS}
 
 
 def trainable(pictures: Pictures) -> Pictures:
@@ -59,12 +72,28 @@ def trainable(pictures: Pictures) -> Pictures:
     return pictures.subset([index for index in alone if not pictures.emoji[index].held_out])
 
 
+def mirrored(pictures: Pictures) -> Pictures:
+    """Animals from the other side, told as Unicode tells it of people: "facing right".
+
+    Unicode states a direction of six scenes only, too few to learn what it is apart from them.
+    """
+    chosen = [
+        index
+        for index, emoji in enumerate(pictures.emoji)
+        if emoji.group == MIRRORED_GROUP and not emoji.facets and _has_sides(pictures.pixels[index])
+    ]
+    emoji = [_facing_right(pictures.emoji[index]) for index in chosen]
+    return Pictures(pictures.pixels[chosen].flip(-1), emoji)
+
+
 class TrainingSet:
     """Twemoji and OpenMoji pictures without what is held out, in batches of whole families."""
 
-    def __init__(self, preprocess: Preprocess, most: int | None = None):
-        self.drawn = {artwork: draw_all(artwork, preprocess, most) for artwork in FOLDERS}
-        parts = [trainable(drawn) for drawn in self.drawn.values()]
+    def __init__(self, drawn: Mapping[str, Pictures], mirrors: bool = False):
+        """Artwork -> its pictures; ``mirrors`` adds animals from the other side."""
+        parts = [trainable(pictures) for pictures in drawn.values()]
+        if mirrors:
+            parts = [part.join(mirrored(part)) for part in parts]
         self.pixels = torch.cat([part.pixels for part in parts])
         self.emoji = [emoji for part in parts for emoji in part.emoji]
         self.artworks = [
@@ -105,6 +134,21 @@ class TrainingSet:
         """Batch number n of the sequence, for growing n: a resumed run counts up to its place."""
         numbered = enumerate(self.batches(size, random.Random(seed)))
         return lambda number: next(batch for n, batch in numbered if n == number)
+
+
+def _has_sides(pixels: Tensor) -> bool:
+    return float((pixels.float() - pixels.flip(-1).float()).abs().mean()) > LEAST_SIDES
+
+
+def _facing_right(emoji: Emoji) -> Emoji:
+    """The key as Unicode would write it, were this emoji among those it gives a direction."""
+    direction = "facing right"
+    return replace(
+        emoji,
+        key=f"{emoji.key}-{JOINER:x}-{RIGHT_ARROW:x}",
+        name=f"{emoji.name} {direction}",
+        facets={"direction": direction},
+    )
 
 
 def _grouped(emoji: list[Emoji], key: Callable[[Emoji], Hashable]) -> list[list[Emoji]]:

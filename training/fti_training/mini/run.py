@@ -17,11 +17,11 @@ from fti_qdrant.inverter import Inverter
 from fti_qdrant.inverter_loading import load_inverter, save_inverter
 from fti_training.loop import Parts
 from fti_training.mini import evaluate
-from fti_training.mini.backbone import fresh_clip, save_open_clip, train_backbone, wrap
+from fti_training.mini.backbone import Phase, fresh_clip, save_open_clip, train_backbone, wrap
 from fti_training.mini.card import write_card
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import train_inverter
-from fti_training.mini.pictures import Pictures, TrainingSet
+from fti_training.mini.pictures import Pictures, TrainingSet, draw_artworks
 
 CHECKPOINTS = "checkpoints"
 """Subfolder of the output with what resume needs; not part of the model."""
@@ -49,12 +49,18 @@ class Mini:
 def train_mini(config: MiniConfig, out: Path) -> Figures:
     """Trains whatever is not trained yet, writes the model and its card, returns the figures."""
     model = fresh_clip(config)
-    data = TrainingSet(wrap(model).preprocess, config.pictures)
-    shown = data.drawn[GALLERY_ARTWORK]
+    drawn = draw_artworks(wrap(model).preprocess, config.pictures)
+    data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
     checkpoints = out / CHECKPOINTS
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
-    train_backbone(config, model, data, checkpoints, lambda backbone: probe_text(backbone, shown))
+
+    def probe(backbone: Backbone) -> Parts:
+        return probe_text(backbone, shown)
+
+    train_backbone(config, Phase.backbone(config), model, data, checkpoints, probe)
+    with_mirrors = TrainingSet(drawn, mirrors=True)
+    train_backbone(config, Phase.finish(config), model, with_mirrors, checkpoints, probe)
     save_open_clip(config, model, out)
     write_words(out, data)
     backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
