@@ -8,7 +8,10 @@ from pathlib import Path
 
 import click
 
-from fti_ingest.pipeline import ModelChoice, Outcome, run
+from fti_ingest.listing import Source
+from fti_ingest.pipeline import ModelChoice, Outcome, preview, run
+from fti_ingest.prune import check_prunable
+from fti_ingest.prune import prune as remove_departed
 from fti_ingest.ray_session import quiet_ray
 from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import ServerAddress
@@ -33,6 +36,7 @@ Examples:
   fti-ingest photos/ --gallery shop
   fti-ingest 'photos/**/*.jpg' --gallery shop --pseudo-words
   fti-ingest products.csv --gallery shop --model ViT-L-14-quickgelu/openai
+  fti-ingest photos/ --gallery shop --prune --dry-run
   fti-ingest products.parquet --url http://localhost:6333 --collection shop
 
 \b
@@ -56,6 +60,8 @@ all its other columns become the payload, indexed by their type, to filter by.
 )
 @worker_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
+@click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
+@click.option("--dry-run", is_flag=True, help="Read everything, store nothing, say what would be.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
 @one_line_errors
 def main(
@@ -72,18 +78,26 @@ def main(
     gpus_per_worker: float,
     ray_address: str | None,
     allow_urls: bool,
+    prune: bool,
+    dry_run: bool,
     rejects: Path | None,
 ) -> None:
     """Embed the images of SOURCE (folder, glob or manifest) into a Qdrant gallery.
 
     Bad files are listed in rejects.jsonl and never stop the run. Running twice changes nothing:
-    images that the gallery holds as they are, are skipped.
+    images that the gallery holds as they are, are skipped. A run that was killed is finished by
+    running it again.
     """
     server = _server(gallery, url, collection, api_key)
     listed = read_source(source)
+    if prune:
+        check_prunable(listed, source)
     spec, preprocess = _describe(model, inverter, precision, pseudo_words, listed.indexes)
     choice = ModelChoice(model, inverter, precision, preprocess, workers, gpus_per_worker)
     path = rejects or (gallery / "rejects.jsonl" if gallery else Path("rejects.jsonl"))
+    if dry_run:
+        click.echo(_preview(listed, gallery, server, spec, preprocess, allow_urls, ray_address))
+        return
     with _open(gallery, server, spec) as target, RejectsFile(path) as rejected:
         for one in listed.rejects:
             rejected.add(one)
@@ -100,7 +114,45 @@ def main(
             )
         outcome.images += len(listed.rejects)
         outcome.rejected += len(listed.rejects)
+        outcome.pruned = remove_departed(target, listed) if prune else 0
     _conclude(outcome, rejected)
+
+
+def _preview(
+    listed: Source,
+    gallery: Path | None,
+    server: ServerAddress | None,
+    spec: GallerySpec,
+    preprocess: Preprocess,
+    allow_urls: bool,
+    ray_address: str | None,
+) -> str:
+    """What a run would do, a line for each bad file first; neither gallery nor list is made."""
+    rejects = list(listed.rejects)
+    try:
+        target = _existing(gallery, server)
+    except GalleryNotFound:
+        target = None
+    try:
+        if target is not None:
+            target.spec.check_model(spec.fingerprint, target.name)
+            target.spec.check_words(spec.words, target.name)
+        with quiet_ray(ray_address), step_progress() as progress:
+            task = progress.add_task("images", total=len(listed))
+            told = preview(
+                listed,
+                target,
+                preprocess,
+                allow_urls=allow_urls,
+                reject=rejects.append,
+                advance=lambda count: progress.update(task, advance=count),
+            )
+    finally:
+        if target is not None:
+            target.close()
+    told.rejected += len(listed.rejects)
+    lines = [f"would be rejected: {one.uri}: {one.reason}" for one in rejects]
+    return "\n".join([*lines, told.line()])
 
 
 def _server(
@@ -144,24 +196,34 @@ def _open(
 ) -> Iterator[Gallery]:
     """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
     opened: EdgeGallery | ServerGallery
-    if gallery is not None:
-        try:
-            opened = EdgeGallery.open(gallery)
-        except GalleryNotFound:
-            opened = EdgeGallery.create(gallery, spec)
-    else:
-        assert server is not None
-        client = connect(server.url, server.api_key)
-        try:
-            opened = ServerGallery.open(client, server.collection)
-        except GalleryNotFound:
-            opened = ServerGallery.create(client, server.collection, spec)
+    try:
+        opened = _existing(gallery, server)
+    except GalleryNotFound:
+        opened = _created(gallery, server, spec)
     try:
         opened.spec.check_model(spec.fingerprint, opened.name)
         opened.spec.check_words(spec.words, opened.name)
         yield opened
     finally:
         opened.close()
+
+
+def _existing(gallery: Path | None, server: ServerAddress | None) -> EdgeGallery | ServerGallery:
+    """Raises GalleryNotFound."""
+    if gallery is not None:
+        return EdgeGallery.open(gallery)
+    assert server is not None
+    return server.open()
+
+
+def _created(
+    gallery: Path | None, server: ServerAddress | None, spec: GallerySpec
+) -> EdgeGallery | ServerGallery:
+    if gallery is not None:
+        return EdgeGallery.create(gallery, spec)
+    assert server is not None
+    client = connect(server.url, server.api_key)
+    return ServerGallery.create(client, server.collection, spec)
 
 
 def _conclude(outcome: Outcome, rejected: RejectsFile) -> None:

@@ -23,15 +23,16 @@ def revision_of(sha256: str, uri: str, payload: str) -> str:
 class Known:
     """Point id -> revision of all that a gallery holds: what need not be embedded again."""
 
-    def __init__(self, gallery: Gallery):
-        self._pairs = np.fromiter(_pairs(gallery), dtype=PAIR)
+    def __init__(self, gallery: Gallery | None):
+        """``None`` is a gallery that is not there yet."""
+        self._pairs = np.fromiter(_pairs(gallery) if gallery else (), dtype=PAIR)
         self._pairs.sort(order="id")
 
     def revisions(self, ids: Sequence[str]) -> list[str]:
         """One for each id; empty where the gallery does not hold it."""
         if not len(self._pairs):
             return [""] * len(ids)
-        wanted = np.array([_short(one) for one in ids], dtype=np.uint64)
+        wanted = np.array([short_id(one) for one in ids], dtype=np.uint64)
         places = np.searchsorted(self._pairs["id"], wanted).clip(max=len(self._pairs) - 1)
         found = self._pairs[places]
         return [
@@ -43,8 +44,9 @@ class Known:
 def _pairs(gallery: Gallery) -> Iterator[tuple[int, int]]:
     for id, payload in gallery.scroll():
         revision = payload.get(OURS, {}).get("revision", "")
-        yield _short(id), int(revision, 16) if revision else 0
+        yield short_id(id), int(revision, 16) if revision else 0
 
 
-def _short(id: str) -> int:
+def short_id(id: str) -> int:
+    """The last 8 bytes of an id, which tell a million of them apart."""
     return uuid.UUID(id).int & HALF

@@ -53,11 +53,13 @@ class Source:
         table: a row for each image, of ``ITEM_SCHEMA``; the payload as JSON.
         rejects: what names no image: bad rows of a manifest, duplicates.
         indexes: payload fields whose values are all of one type that Qdrant can index.
+        complete: whether all of it could be listed; duplicates do no harm here.
     """
 
     table: pa.Table
     rejects: list[Reject]
     indexes: dict[str, IndexType]
+    complete: bool = True
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -77,6 +79,7 @@ class Listing:
         self._rejects: list[Reject] = []
         self._seen: set[bytes] = set()
         self._types = IndexTypes()
+        self._complete = True
 
     def add(self, item: Item, where: str = "") -> None:
         """``where`` is the item's place in its manifest, for messages."""
@@ -95,7 +98,7 @@ class Listing:
             self.reject(item.uri, f"{prefix}the payload is nested too deeply")
             return
         if (short := uuid.UUID(identity).bytes) in self._seen:
-            self.reject(item.uri, f"{prefix}the image is listed twice; the first one counts")
+            self._note(item.uri, f"{prefix}the image is listed twice; the first one counts")
             return
         self._seen.add(short)
         self._types.see(item.payload)
@@ -104,12 +107,17 @@ class Listing:
             self._pack()
 
     def reject(self, uri: str, reason: str) -> None:
+        """Something that should name images and does not."""
+        self._complete = False
+        self._note(uri, reason)
+
+    def _note(self, uri: str, reason: str) -> None:
         self._rejects.append(Reject(uri.encode(errors="backslashreplace").decode(), reason))
 
     def source(self) -> Source:
         self._pack()
         table = pa.Table.from_batches(self._chunks, schema=ITEM_SCHEMA)
-        return Source(table, self._rejects, self._types.found())
+        return Source(table, self._rejects, self._types.found(), self._complete)
 
     def _pack(self) -> None:
         if self._waiting:

@@ -8,19 +8,23 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from fti_ingest.known import Known
 from fti_ingest.listing import Reject, Source
+from fti_ingest.prune import departed
 from fti_ingest.sinks import ServerAddress, ServerWriter, points
 from fti_ingest.stages import UNCHANGED, Decoder, Embedder
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery, GallerySpec
 from fti_qdrant.images import Preprocess
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 DECODE_BATCH = 32
 EMBED_BATCH = 64
@@ -29,6 +33,8 @@ MOST_BLOCKS = 2000
 
 BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
+
+PREVIEWED = ("uri", "reason", "known")
 
 RAISED = re.compile(r"^((?:\w+\.)*[A-Z]\w*): (.+)$", re.MULTILINE)
 """The line of a traceback that names the error."""
@@ -54,13 +60,34 @@ class Outcome:
     stored: int = 0
     unchanged: int = 0
     rejected: int = 0
+    pruned: int = 0
     seconds: float = 0.0
 
     def line(self) -> str:
         rate = self.images / self.seconds if self.seconds else 0.0
+        pruned = f", {self.pruned:,} pruned" if self.pruned else ""
         return (
             f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{self.rejected:,} rejected; {rate:,.1f} images/s"
+            f"{self.rejected:,} rejected{pruned}; {rate:,.1f} images/s"
+        )
+
+
+@dataclass
+class Preview:
+    """What would become of the images."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    departed: int = 0
+
+    def line(self) -> str:
+        images = self.new + self.changed + self.unchanged + self.rejected
+        return (
+            f"{images:,} images in: {self.new:,} new and {self.changed:,} changed would be stored, "
+            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected; "
+            f"{self.departed:,} in the gallery have left the source. Nothing was written"
         )
 
 
@@ -102,6 +129,32 @@ def run(
     return outcome
 
 
+def preview(
+    source: Source,
+    gallery: Gallery | None,
+    preprocess: Preprocess,
+    *,
+    allow_urls: bool = False,
+    reject: Callable[[Reject], None] = lambda one: None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Preview:
+    """Reads and decodes the images as a run would, and stores nothing; see ``run``."""
+    told = Preview(departed=sum(1 for _ in departed(gallery, source)) if gallery else 0)
+    blocks = _blocks(source, Known(gallery))
+    if not blocks:
+        return told
+    for batch in _answers(_decoded(blocks, preprocess, allow_urls).drop_columns(["pixels"])):
+        for uri, reason, known in zip(*(batch[name].to_pylist() for name in PREVIEWED)):
+            told.unchanged += reason == UNCHANGED
+            told.new += not reason and not known
+            told.changed += not reason and bool(known)
+            if reason not in ("", UNCHANGED):
+                told.rejected += 1
+                reject(Reject(uri, reason))
+        advance(batch.num_rows)
+    return told
+
+
 def _blocks(source: Source, known: Known) -> list[pa.Table]:
     """The source cut into what one task decodes, with the revisions that the gallery holds."""
     rows = max(DECODE_BATCH, math.ceil(len(source) / MOST_BLOCKS))
@@ -123,9 +176,7 @@ def _stream(
 ) -> Iterator[pa.Table]:
     if not blocks:
         return
-    import ray
-    from ray.data import ActorPoolStrategy, Dataset
-    from ray.exceptions import RayError
+    from ray.data import ActorPoolStrategy
 
     bound_backlog(3 * choice.preprocess.size**2, choice.workers, EMBED_BATCH)
     threads = threads_per_worker(choice.workers)
@@ -136,15 +187,7 @@ def _stream(
         "compute": ActorPoolStrategy(size=choice.workers),
         "num_cpus": 0,
     }
-    dataset: Dataset = ray.data.from_arrow(blocks)
-    # stages that ask for the same resources Ray would fuse: decoding would wait for the model
-    dataset = dataset.map_batches(
-        Decoder(choice.preprocess, allow_urls),
-        batch_size=DECODE_BATCH,
-        batch_format="pyarrow",
-        num_cpus=1,
-    )
-    dataset = dataset.map_batches(
+    dataset = _decoded(blocks, choice.preprocess, allow_urls).map_batches(
         Embedder,
         fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
         num_gpus=choice.gpus_per_worker or None,
@@ -152,6 +195,25 @@ def _stream(
     )
     if server is not None:
         dataset = dataset.map_batches(ServerWriter, fn_constructor_args=(server, spec), **pool)
+    yield from _answers(dataset)
+
+
+def _decoded(blocks: list[pa.Table], preprocess: Preprocess, allow_urls: bool) -> Dataset:
+    """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait."""
+    import ray
+
+    return ray.data.from_arrow(blocks).map_batches(
+        Decoder(preprocess, allow_urls),
+        batch_size=DECODE_BATCH,
+        batch_format="pyarrow",
+        num_cpus=1,
+    )
+
+
+def _answers(dataset: Dataset) -> Iterator[pa.Table]:
+    """Batches as they are done; a worker's error comes out as ours."""
+    from ray.exceptions import RayError
+
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:

@@ -34,7 +34,8 @@ UNCHANGED = "unchanged"
 class Decoder:
     """Stage 1: uri -> uint8 pixels through the one preprocessing, and what we store beside.
 
-    Takes columns id, uri, payload, and known: the revision that the gallery holds.
+    Takes columns id, uri, payload, and known: the revision that the gallery holds, which it
+    hands on.
     """
 
     preprocess: Preprocess
@@ -48,6 +49,7 @@ class Decoder:
             {
                 "id": batch["id"],
                 "uri": batch["uri"],
+                "known": batch["known"],
                 "payload": pa.array(payloads, pa.string()),
                 "reason": pa.array(reasons, pa.string()),
                 "pixels": pa.array(pixels, pa.large_binary()),

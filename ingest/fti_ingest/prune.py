@@ -1,0 +1,46 @@
+"""What a gallery holds and the source does not list any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fti_ingest.known import short_id
+from fti_ingest.listing import Source
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery import Gallery
+
+DELETE_BATCH = 1000
+
+
+def check_prunable(source: Source, name: str) -> None:
+    """Raises BadManifest where a part of the source could not be listed: it would be deleted."""
+    if source.complete:
+        return
+    first = source.rejects[0]
+    raise BadManifest(
+        f"--prune would delete what {name!r} lists and cannot be read now ({first.uri}: "
+        f"{first.reason}); mend that, or leave out --prune"
+    )
+
+
+def departed(gallery: Gallery, source: Source) -> Iterator[str]:
+    """Ids that the gallery holds and the source does not list; 8 bytes an image in memory."""
+    ids = (one for batch in source.table["id"].chunks for one in batch.to_pylist())
+    listed = np.fromiter((short_id(one) for one in ids), dtype=np.uint64, count=len(source))
+    listed.sort()
+    for id, _ in gallery.scroll():
+        wanted = np.uint64(short_id(id))
+        place = np.searchsorted(listed, wanted)
+        if place == len(listed) or listed[place] != wanted:
+            yield id
+
+
+def prune(gallery: Gallery, source: Source) -> int:
+    """Deletes them; how many there were."""
+    doomed = list(departed(gallery, source))
+    for start in range(0, len(doomed), DELETE_BATCH):
+        gallery.delete(doomed[start : start + DELETE_BATCH])
+    gallery.flush()
+    return len(doomed)
