@@ -14,7 +14,8 @@ from qdrant_client import models
 from fti_qdrant.benchmarks.protocol import Benchmark, GalleryImage
 from fti_qdrant.errors import BadBenchmark, GalleryNotFound
 from fti_qdrant.fingerprint import Fingerprint
-from fti_qdrant.gallery import EdgeGallery, Gallery, ServerGallery, connect
+from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery.place import GalleryPlace
 
 NAME, PART = "name", "part"
 """Payload fields: the benchmark's id of an image, and the parts of the gallery that hold it."""
@@ -22,28 +23,6 @@ NAME, PART = "name", "part"
 MANIFEST = "gallery.jsonl"
 SHOWN = 3
 """Missing images that a message names."""
-
-
-@dataclass(frozen=True)
-class GalleryPlace:
-    """Where a benchmark's gallery is: a folder, or a collection on a server."""
-
-    path: Path | None = None
-    url: str | None = None
-    collection: str | None = None
-    api_key: str | None = None
-
-    def open(self) -> Gallery:
-        """Raises GalleryNotFound, GalleryUnavailable."""
-        if self.path is not None:
-            return EdgeGallery.open(self.path)
-        return ServerGallery.open(connect(str(self.url), self.api_key), str(self.collection))
-
-    def options(self) -> list[str]:
-        """As fti-ingest takes them; the key travels in the environment."""
-        if self.path is not None:
-            return ["--gallery", str(self.path)]
-        return ["--url", str(self.url), "--collection", str(self.collection)]
 
 
 @dataclass(frozen=True)

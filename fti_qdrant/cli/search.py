@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.place import gallery_options
 from fti_qdrant.errors import BadFilter
 
 if TYPE_CHECKING:
     from fti_qdrant.explain import Explanation
+    from fti_qdrant.gallery.place import GalleryPlace
     from fti_qdrant.hits import Hits
     from fti_qdrant.search import ComposedSearch
 
@@ -29,10 +31,7 @@ COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
 
 
 @click.command(epilog=EPILOG)
-@click.option("--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery.")
-@click.option("--url", help="Qdrant server, such as http://localhost:6333.")
-@click.option("--collection", help="Collection on the server.")
-@click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]")
+@gallery_options
 @click.option(
     "--image",
     "images",
@@ -53,10 +52,7 @@ COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a page with the pictures.")
 @one_line_errors
 def main(
-    gallery: Path | None,
-    url: str | None,
-    collection: str | None,
-    api_key: str | None,
+    place: GalleryPlace,
     images: tuple[str, ...],
     text: str | None,
     filter_json: str | None,
@@ -73,12 +69,10 @@ def main(
 ) -> None:
     """Find images like the reference, changed as the text says, that pass the filter."""
     filter = _parse_filter(filter_json)
-    if (gallery is None) == (url is None) or (url is None) != (collection is None):
-        raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
     options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
-    with _open(gallery, url, collection, api_key, options) as search:
+    with _open(place, options) as search:
         hits = search.query(
             list(images) or None,
             text,
@@ -114,20 +108,13 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
     return parsed
 
 
-def _open(
-    gallery: Path | None,
-    url: str | None,
-    collection: str | None,
-    api_key: str | None,
-    options: dict[str, Any],
-) -> ComposedSearch:
+def _open(place: GalleryPlace, options: dict[str, Any]) -> ComposedSearch:
+    from fti_qdrant.gallery.place import EmbeddedPlace
     from fti_qdrant.search import ComposedSearch
 
-    if gallery is not None:
-        return ComposedSearch.open(gallery, **options)
-    assert url is not None
-    assert collection is not None
-    return ComposedSearch.connect(url, collection, api_key=api_key, **options)
+    if isinstance(place, EmbeddedPlace):
+        return ComposedSearch.open(place.path, **options)
+    return ComposedSearch.connect(place.url, place.collection, api_key=place.api_key, **options)
 
 
 def _picture(search: ComposedSearch, image: str) -> str | None:

@@ -11,7 +11,7 @@ from fti_qdrant.gallery.points import (
     WordsSpec,
     point_id,
 )
-from fti_qdrant.gallery.protocol import Gallery, VectorQuery
+from fti_qdrant.gallery.protocol import Gallery, GalleryState, VectorQuery
 from fti_qdrant.gallery.server import ServerGallery
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Gallery",
     "GalleryPoint",
     "GallerySpec",
+    "GalleryState",
     "IndexType",
     "ScoredPoint",
     "ServerGallery",

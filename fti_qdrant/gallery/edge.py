@@ -32,7 +32,7 @@ from fti_qdrant.gallery.points import (
     check_points,
     check_vector,
 )
-from fti_qdrant.gallery.protocol import VectorQuery
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 INDEX_TYPES = {
@@ -174,9 +174,18 @@ class EdgeGallery:
 
     def build_index(self) -> int:
         with self._write_lock, _translated(self.path):
-            shard = self._open_shard()
-            shard.optimize()
-            return int(shard.info().indexed_vectors_count)
+            self._open_shard().optimize()
+        return self.state().indexed
+
+    def state(self) -> GalleryState:
+        with _translated(self.path):
+            info = self._open_shard().info()
+        return GalleryState(
+            points=int(info.points_count),
+            indexed=int(info.indexed_vectors_count),
+            segments=int(info.segments_count),
+            optimiser="at rest; embedded galleries are optimised on request only",
+        )
 
     def flush(self) -> None:
         with self._write_lock, _translated(self.path):

@@ -39,6 +39,23 @@ class VectorQuery:
     exact: bool | None = None
 
 
+@dataclass(frozen=True)
+class GalleryState:
+    """What the store says of itself.
+
+    Attributes:
+        points: images.
+        indexed: vectors in the approximate index; the others are scanned.
+        segments: parts that the store keeps them in.
+        optimiser: what it is doing about them, in its own words.
+    """
+
+    points: int
+    indexed: int
+    segments: int
+    optimiser: str
+
+
 class Gallery(Protocol):
     """Where image vectors live.
 
@@ -93,6 +110,10 @@ class Gallery(Protocol):
 
         Small galleries have none (0): Qdrant scans them whole.
         """
+        ...
+
+    def state(self) -> GalleryState:
+        """Points, indexed vectors, segments, and what the optimiser is doing."""
         ...
 
     def flush(self) -> None:

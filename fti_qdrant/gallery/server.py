@@ -24,7 +24,7 @@ from fti_qdrant.gallery.points import (
     check_points,
     check_vector,
 )
-from fti_qdrant.gallery.protocol import VectorQuery
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 SPEC_KEY = "fti_qdrant"
@@ -32,6 +32,15 @@ SPEC_KEY = "fti_qdrant"
 
 REQUEST_POINTS = 64
 """Points of one upsert request: under 5 MB with pseudo-words of a ViT-L."""
+
+BUSY = "busy"
+STATES = {
+    models.CollectionStatus.GREEN: "at rest; all is optimised",
+    models.CollectionStatus.YELLOW: f"{BUSY} optimising",
+    models.CollectionStatus.GREY: "waiting; it starts with the next update",
+    models.CollectionStatus.RED: "failed; see the server's log",
+}
+"""What the colours of a collection mean."""
 
 T = TypeVar("T")
 
@@ -160,11 +169,20 @@ class ServerGallery:
     def build_index(self) -> int:
         """A server builds it by itself; grey means that it waits to be told to."""
         settled = Retrying(
-            retry=retry_if_result(lambda info: info.status == models.CollectionStatus.YELLOW),
+            retry=retry_if_result(lambda state: state.optimiser.startswith(BUSY)),
             wait=wait_fixed(1),
         )
-        info = settled(self._call, self.client.get_collection, self.collection)
-        return int(info.indexed_vectors_count or 0)
+        return settled(self.state).indexed
+
+    def state(self) -> GalleryState:
+        info = self._call(self.client.get_collection, self.collection)
+        problem = getattr(info.optimizer_status, "error", None)
+        return GalleryState(
+            points=self.count(),
+            indexed=int(info.indexed_vectors_count or 0),
+            segments=int(info.segments_count or 0),
+            optimiser=f"failed: {problem}" if problem else STATES[info.status],
+        )
 
     def flush(self) -> None:
         """A server flushes by itself; ``upsert`` has already waited for it."""

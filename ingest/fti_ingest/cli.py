@@ -1,240 +1,25 @@
-"""``fti-ingest``: pictures -> an embedded gallery or a server's collection."""
+"""``fti-ingest``: ``fti-ingest SOURCE ...`` ingests, ``fti-ingest status ...`` looks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import click
+from click_default_group import DefaultGroup
 
-from fti_ingest.listing import Source
-from fti_ingest.pipeline import ModelChoice, Outcome, preview, run
-from fti_ingest.prune import check_prunable
-from fti_ingest.prune import prune as remove_departed
-from fti_ingest.ray_session import quiet_ray
-from fti_ingest.rejects import RejectsFile
-from fti_ingest.sinks import ServerAddress
-from fti_ingest.source import read_source
-from fti_ingest.worker_options import worker_options
-from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.progress import step_progress
-from fti_qdrant.errors import BadManifest, GalleryNotFound
-from fti_qdrant.gallery import (
-    EdgeGallery,
-    Gallery,
-    GallerySpec,
-    IndexType,
-    ServerGallery,
-    WordsSpec,
-    connect,
-)
-from fti_qdrant.images import Preprocess
-
-EPILOG = """\b
-Examples:
-  fti-ingest photos/ --gallery shop
-  fti-ingest 'photos/**/*.jpg' --gallery shop --pseudo-words
-  fti-ingest products.csv --gallery shop --model ViT-L-14-quickgelu/openai
-  fti-ingest photos/ --gallery shop --prune --dry-run
-  fti-ingest products.parquet --url http://localhost:6333 --collection shop
-
-\b
-A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URLs;
-all its other columns become the payload, indexed by their type, to filter by.
-"""
+from fti_ingest import command as run
+from fti_ingest.status import status
 
 
-@click.command(epilog=EPILOG)
-@click.argument("source")
-@click.option("--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery.")
-@click.option("--url", help="Qdrant server, such as http://localhost:6333.")
-@click.option("--collection", help="Collection on the server.")
-@click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]")
-@click.option(
-    "--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:"
-)
-@click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
-@click.option(
-    "--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture."
-)
-@worker_options
-@click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
-@click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
-@click.option("--dry-run", is_flag=True, help="Read everything, store nothing, say what would be.")
-@click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
-@one_line_errors
-def main(
-    source: str,
-    gallery: Path | None,
-    url: str | None,
-    collection: str | None,
-    api_key: str | None,
-    model: str,
-    inverter: str | None,
-    pseudo_words: bool,
-    precision: str | None,
-    workers: int,
-    gpus_per_worker: float,
-    ray_address: str | None,
-    allow_urls: bool,
-    prune: bool,
-    dry_run: bool,
-    rejects: Path | None,
-) -> None:
-    """Embed the images of SOURCE (folder, glob or manifest) into a Qdrant gallery.
+@click.group(cls=DefaultGroup, default="run", epilog=run.EPILOG)
+def main() -> None:
+    """Embed images into a Qdrant gallery: fti-ingest SOURCE (--gallery DIR | --url URL ...).
 
-    Bad files are listed in rejects.jsonl and never stop the run. Running twice changes nothing:
-    images that the gallery holds as they are, are skipped. A run that was killed is finished by
-    running it again.
+    "run" may be left out: fti-ingest photos/ is fti-ingest run photos/. All its options:
+    fti-ingest run --help.
     """
-    server = _server(gallery, url, collection, api_key)
-    listed = read_source(source)
-    if prune:
-        check_prunable(listed, source)
-    spec, preprocess = _describe(model, inverter, precision, pseudo_words, listed.indexes)
-    choice = ModelChoice(model, inverter, precision, preprocess, workers, gpus_per_worker)
-    path = rejects or (gallery / "rejects.jsonl" if gallery else Path("rejects.jsonl"))
-    if dry_run:
-        click.echo(_preview(listed, gallery, server, spec, preprocess, allow_urls, ray_address))
-        return
-    with _open(gallery, server, spec) as target, RejectsFile(path) as rejected:
-        for one in listed.rejects:
-            rejected.add(one)
-        with quiet_ray(ray_address), step_progress() as progress:
-            task = progress.add_task("images", total=len(listed))
-            outcome = run(
-                listed,
-                target,
-                choice,
-                server=server,
-                allow_urls=allow_urls,
-                reject=rejected.add,
-                advance=lambda count: progress.update(task, advance=count),
-            )
-        outcome.images += len(listed.rejects)
-        outcome.rejected += len(listed.rejects)
-        outcome.pruned = remove_departed(target, listed) if prune else 0
-    _conclude(outcome, rejected)
 
 
-def _preview(
-    listed: Source,
-    gallery: Path | None,
-    server: ServerAddress | None,
-    spec: GallerySpec,
-    preprocess: Preprocess,
-    allow_urls: bool,
-    ray_address: str | None,
-) -> str:
-    """What a run would do, a line for each bad file first; neither gallery nor list is made."""
-    rejects = list(listed.rejects)
-    try:
-        target = _existing(gallery, server)
-    except GalleryNotFound:
-        target = None
-    try:
-        if target is not None:
-            target.spec.check_model(spec.fingerprint, target.name)
-            target.spec.check_words(spec.words, target.name)
-        with quiet_ray(ray_address), step_progress() as progress:
-            task = progress.add_task("images", total=len(listed))
-            told = preview(
-                listed,
-                target,
-                preprocess,
-                allow_urls=allow_urls,
-                reject=rejects.append,
-                advance=lambda count: progress.update(task, advance=count),
-            )
-    finally:
-        if target is not None:
-            target.close()
-    told.rejected += len(listed.rejects)
-    lines = [f"would be rejected: {one.uri}: {one.reason}" for one in rejects]
-    return "\n".join([*lines, told.line()])
-
-
-def _server(
-    gallery: Path | None, url: str | None, collection: str | None, api_key: str | None
-) -> ServerAddress | None:
-    if (gallery is None) == (url is None) or (url is None) != (collection is None):
-        raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
-    if url is None or collection is None:
-        return None
-    return ServerAddress(url=url, collection=collection, api_key=api_key)
-
-
-def _describe(
-    model: str,
-    inverter: str | None,
-    precision: str | None,
-    pseudo_words: bool,
-    indexes: dict[str, IndexType],
-) -> tuple[GallerySpec, Preprocess]:
-    """Loads the model once, to know its fingerprint; the workers load their own."""
-    from fti_qdrant.composer import Composer
-
-    composer = Composer.load(model, inverter, device="cpu", precision=precision)
-    words = None
-    if pseudo_words:
-        if composer.inverter is None:
-            raise BadManifest(f"--pseudo-words with {model!r} needs --inverter")
-        words = WordsSpec(
-            inverter=composer.inverter.weights_hash,
-            topk=composer.inverter.topk,
-            token_dim=composer.backbone.token_dim,
-        )
-    backbone = composer.backbone
-    spec = GallerySpec(fingerprint=backbone.fingerprint, indexes=indexes, words=words)
-    return spec, backbone.preprocess
-
-
-@contextmanager
-def _open(
-    gallery: Path | None, server: ServerAddress | None, spec: GallerySpec
-) -> Iterator[Gallery]:
-    """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
-    opened: EdgeGallery | ServerGallery
-    try:
-        opened = _existing(gallery, server)
-    except GalleryNotFound:
-        opened = _created(gallery, server, spec)
-    try:
-        opened.spec.check_model(spec.fingerprint, opened.name)
-        opened.spec.check_words(spec.words, opened.name)
-        yield opened
-    finally:
-        opened.close()
-
-
-def _existing(gallery: Path | None, server: ServerAddress | None) -> EdgeGallery | ServerGallery:
-    """Raises GalleryNotFound."""
-    if gallery is not None:
-        return EdgeGallery.open(gallery)
-    assert server is not None
-    return server.open()
-
-
-def _created(
-    gallery: Path | None, server: ServerAddress | None, spec: GallerySpec
-) -> EdgeGallery | ServerGallery:
-    if gallery is not None:
-        return EdgeGallery.create(gallery, spec)
-    assert server is not None
-    client = connect(server.url, server.api_key)
-    return ServerGallery.create(client, server.collection, spec)
-
-
-def _conclude(outcome: Outcome, rejected: RejectsFile) -> None:
-    click.echo(outcome.line())
-    if rejected.first is None:
-        return
-    click.echo(f"rejected files are listed in {rejected.path}")
-    if not outcome.stored and not outcome.unchanged:
-        first = rejected.first
-        raise BadManifest(f"no image could be stored; the first one, {first.uri}: {first.reason}")
-
+main.add_command(run.ingest)
+main.add_command(status)
 
 if __name__ == "__main__":
     main()

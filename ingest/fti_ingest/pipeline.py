@@ -16,11 +16,12 @@ import pyarrow as pa
 from fti_ingest.known import Known
 from fti_ingest.listing import Reject, Source
 from fti_ingest.prune import departed
-from fti_ingest.sinks import ServerAddress, ServerWriter, points
+from fti_ingest.sinks import ServerWriter, points
 from fti_ingest.stages import UNCHANGED, Decoder, Embedder
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery, GallerySpec
+from fti_qdrant.gallery.place import ServerPlace
 from fti_qdrant.images import Preprocess
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def run(
     gallery: Gallery,
     choice: ModelChoice,
     *,
-    server: ServerAddress | None = None,
+    server: ServerPlace | None = None,
     allow_urls: bool = False,
     reject: Callable[[Reject], None] = lambda one: None,
     advance: Callable[[int], None] = lambda count: None,
@@ -171,7 +172,7 @@ def _stream(
     blocks: list[pa.Table],
     choice: ModelChoice,
     spec: GallerySpec,
-    server: ServerAddress | None,
+    server: ServerPlace | None,
     allow_urls: bool,
 ) -> Iterator[pa.Table]:
     if not blocks:

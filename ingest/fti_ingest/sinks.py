@@ -6,22 +6,9 @@ import json
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
-from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec, ServerGallery, connect
-
-
-class ServerAddress(BaseModel):
-    """A collection on a Qdrant server; travels to the workers."""
-
-    model_config = ConfigDict(frozen=True)
-
-    url: str
-    collection: str
-    api_key: str | None = None
-
-    def open(self) -> ServerGallery:
-        return ServerGallery.open(connect(self.url, self.api_key), self.collection)
+from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
+from fti_qdrant.gallery.place import ServerPlace
 
 
 def good_rows(batch: pa.Table) -> pa.Table:
@@ -59,7 +46,7 @@ class ServerWriter:
     pseudo-words go through ``ServerGallery.upsert``, which retries alike.
     """
 
-    def __init__(self, address: ServerAddress, spec: GallerySpec):
+    def __init__(self, address: ServerPlace, spec: GallerySpec):
         self.spec = spec
         if spec.words:
             self.gallery: Gallery | None = address.open()

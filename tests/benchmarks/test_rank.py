@@ -18,7 +18,6 @@ from fti_qdrant.benchmarks import run as runs
 from fti_qdrant.benchmarks.gallery import (
     NAME,
     PART,
-    GalleryPlace,
     absent_from,
     is_complete,
     refusal,
@@ -38,6 +37,7 @@ from fti_qdrant.gallery import (
     ServerGallery,
     point_id,
 )
+from fti_qdrant.gallery.place import EmbeddedPlace
 from fti_qdrant.images import open_image
 from tests.benchmarks import definitions, standins
 
@@ -317,7 +317,7 @@ def test_a_gallery_is_complete_or_says_what_it_lacks(
     tiny_composer: Composer, tmp_path: Path
 ) -> None:
     benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "data"))
-    place, fingerprint = GalleryPlace(tmp_path / "gallery"), tiny_composer.backbone.fingerprint
+    place, fingerprint = EmbeddedPlace(tmp_path / "gallery"), tiny_composer.backbone.fingerprint
     assert not is_complete(place, benchmark, fingerprint)
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
@@ -336,7 +336,7 @@ def test_another_models_gallery_and_another_benchmarks_are_refused(
 ) -> None:
     benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "cirr"))
     other = open_benchmark("circo", standins.circo(tmp_path / "circo"))
-    place = GalleryPlace(tmp_path / "gallery")
+    place = EmbeddedPlace(tmp_path / "gallery")
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
         with pytest.raises(BadBenchmark, match="images that are not of circo val"):

@@ -307,6 +307,13 @@ def test_a_small_gallery_needs_no_index_and_answers_alike(
         assert [hit.id for hit in after] == [hit.id for hit in before]
 
 
+def test_state_counts_the_images(filled: Gallery, points: Points) -> None:
+    state = filled.state()
+    assert state.points == len(points)
+    assert state.segments >= 1
+    assert "at rest" in state.optimiser
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limit_below_1(filled: Gallery, points: Points, limit: int) -> None:
     with pytest.raises(BadQuery, match=f"at least 1, got {limit}"):

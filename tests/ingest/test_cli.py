@@ -274,3 +274,20 @@ def test_the_manifest_may_be_jsonl_with_missing_fields(
     for payload in payloads:
         del payload["_fti"]
     assert sorted(payloads, key=str) == [{"size": "L"}, {"size": 42}, {}]
+
+
+def test_status_tells_what_the_gallery_holds(shop: Shop) -> None:
+    told = CliRunner().invoke(main, ["status", "--gallery", str(shop.gallery), "--json"])
+    assert told.exit_code == 0, told.output
+    state = json.loads(told.output)
+    assert (state["points"], state["indexed"]) == (GOOD, 0)
+    assert state["spec"]["fingerprint"]["model"] == "mini"
+    plain = CliRunner().invoke(main, ["status", "--gallery", str(shop.gallery)]).output
+    assert re.search(rf"^points: +{GOOD}$", plain, re.MULTILINE)
+    assert "price: float" in plain
+
+
+def test_status_of_nothing_is_one_line(tmp_path: Path) -> None:
+    told = CliRunner().invoke(main, ["status", "--gallery", str(tmp_path / "none")])
+    assert told.exit_code == 2
+    assert "no gallery at" in told.output

@@ -12,13 +12,14 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import benchmark_argument, root_of, split_option
 from fti_qdrant.cli.ingest_process import run_ingest
+from fti_qdrant.cli.place import place_of
 
 if TYPE_CHECKING:
-    from fti_qdrant.benchmarks.gallery import GalleryPlace
     from fti_qdrant.benchmarks.protocol import Benchmark
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.run import Measured
     from fti_qdrant.composer import Composer
+    from fti_qdrant.gallery.place import GalleryPlace
 
 WITHOUT_INVERTER = ("sum", "image", "text")
 EPILOG = """\b
@@ -80,7 +81,6 @@ def run(
     workers: int,
 ) -> None:
     """Measure composers on benchmark NAME, its gallery in Qdrant, by the official protocol."""
-    from fti_qdrant.benchmarks.gallery import GalleryPlace
     from fti_qdrant.benchmarks.rank import EXACT, INDEX, Ranker
     from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
     from fti_qdrant.composer import Composer
@@ -91,12 +91,15 @@ def run(
     benchmark = open_benchmark(name, root_of(name, root, out / "pictures"), split)
     composer = Composer.load(model, inverter, device=device, precision=precision)
     methods = _methods(composers, composer)
-    place = GalleryPlace(path=gallery or out / "gallery")
-    if url is not None:
-        place = GalleryPlace(None, url, collection or f"{name}-{benchmark.split}", api_key)
+    place = place_of(
+        None if url else gallery or out / "gallery",
+        url,
+        (collection or f"{name}-{benchmark.split}") if url else None,
+        api_key,
+    )
     options = ["--model", model, "--workers", str(workers)]
     options += ["--precision", precision] if precision else []
-    notes = _fill(benchmark, place, composer, out, options, allow_missing)
+    notes = _fill(benchmark, place, composer, out, options, allow_missing, api_key)
     with closing(place.open()) as opened:
         searches = (EXACT, INDEX) if index else (EXACT,)
         ranker = Ranker(benchmark, composer, opened, methods, searches, allow_missing)
@@ -133,6 +136,7 @@ def _fill(
     out: Path,
     options: list[str],
     allow_missing: bool,
+    api_key: str | None,
 ) -> list[str]:
     """Ingests what the gallery lacks; returns why figures will not be comparable.
 
@@ -157,7 +161,7 @@ def _fill(
     rejects = out / "rejects.jsonl"
     if not is_complete(place, benchmark, composer.backbone.fingerprint):
         source = [str(out / MANIFEST), *place.options(), "--rejects", str(rejects)]
-        run_ingest([*source, *options], place.api_key)
+        run_ingest([*source, *options], api_key)
     with closing(place.open()) as gallery:
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         absent = absent_from(gallery, benchmark)
