@@ -89,10 +89,11 @@ class Ablation:
     @staticmethod
     def of(steps: int, batch: int) -> Ablation:
         backbone = Backbone.load("mini")
-        data = TrainingSet(draw_artworks(backbone.preprocess))
+        drawn = draw_artworks(backbone.preprocess)
+        data = TrainingSet(drawn)
         chunks = data.pixels.split(FEATURES_BATCH)
         features = ImageFeatures.join([backbone.pixel_features(chunk) for chunk in chunks])
-        gallery = evaluate.embed(backbone, data.drawn["twemoji"])
+        gallery = evaluate.embed(backbone, drawn["twemoji"])
         return Ablation(backbone, data, features, gallery, steps, batch)
 
     def train(self, row: Row, seed: int) -> Inverter:

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from fti_qdrant.benchmarks.circo import CIRCO, OFFICIAL_GALLERY
-from fti_qdrant.benchmarks.gallery import NAME, absent_from
+from fti_qdrant.benchmarks.gallery import NAME, survey
 from fti_qdrant.benchmarks.protocol import Ranked, summarise
-from fti_qdrant.benchmarks.rank import EXACT, search_batch
+from fti_qdrant.benchmarks.rank import search_batch
+from fti_qdrant.benchmarks.rankings import EXACT
 from fti_qdrant.benchmarks.run import BATCH
 from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import EdgeGallery, GalleryPoint, GallerySpec, point_id
@@ -49,7 +50,7 @@ def main(images: int, queries: int, dim: int) -> None:
             load(gallery, images, dim)
         benchmark = CIRCO(root, "val")
         with stage("check every image by name"):
-            assert not absent_from(gallery, benchmark)
+            assert not survey(gallery, benchmark).absent
         vectors = torch.from_numpy(asked(answers, dim, rng))
         with stage(f"search {queries:,} queries, 50 hits each, exact"):
             found = []

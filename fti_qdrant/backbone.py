@@ -97,10 +97,12 @@ class Backbone(nn.Module):
             precision: fp32, bf16 or fp16; by default fp16 on cuda and fp32 elsewhere.
 
         Raises:
-            UnsupportedModel: no such model, no weights named, or not a ViT with a CLIP text tower.
+            UnsupportedModel: no such model or device, no weights named, or not a ViT with a CLIP
+                text tower.
             ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU).
         """
         chosen = device or best_device()
+        check_device(chosen)
         model, tokenizer = load_open_clip(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
         return Backbone(model, tokenizer, name, precision or default).to(chosen)
@@ -171,6 +173,17 @@ class Backbone(nn.Module):
         """Plain texts -> L2-normalised ``[B, d]`` in float32; over-long ones lose their end."""
         vectors = self.text_features(self.vocabulary.tokenise(texts))
         return F.normalize(vectors.float(), dim=-1)
+
+
+def check_device(device: str) -> None:
+    """Raises UnsupportedModel where there is no such device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnsupportedModel(
+            f"device {device!r} cannot be used: {reason}; use cuda, mps or cpu"
+        ) from None
 
 
 def best_device() -> str:

@@ -24,7 +24,10 @@ def find_file(root: Path, candidates: Sequence[str], advice: str) -> Path:
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:
     """A JSON list of records. Raises BadBenchmark, naming the file and the query's place in it."""
-    return _checked(path, TypeAdapter(list[record]))  # type: ignore[valid-type]
+    records: list[Record] = _checked(path, TypeAdapter(list[record]))  # type: ignore[valid-type]
+    if not records:
+        raise BadBenchmark(f"{str(path)!r} holds no queries; download it again")
+    return records
 
 
 def read_json(path: Path, kind: Any) -> Any:

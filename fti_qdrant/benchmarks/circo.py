@@ -13,20 +13,23 @@ from pydantic import BaseModel, Field
 from fti_qdrant.benchmarks import metrics
 from fti_qdrant.benchmarks.annotations import find_file, read_json, read_records
 from fti_qdrant.benchmarks.metrics import Floats
-from fti_qdrant.benchmarks.predictions import ranked_lists
+from fti_qdrant.benchmarks.predictions import number_id, ranked_lists
 from fti_qdrant.benchmarks.protocol import (
     DEPTH,
     Benchmark,
     BenchmarkQuery,
     GalleryImage,
+    Official,
     Ranked,
     first_existing,
 )
 from fti_qdrant.errors import BadBenchmark
 
 DEPTHS = (5, 10, 25, 50)
-OFFICIAL_QUERIES = {"val": 220, "test": 800}
 OFFICIAL_GALLERY = 123_403
+OFFICIAL = {"val": Official(220, "20f16607f4e25a20"), "test": Official(800, "bd0ba2ee51173240")}
+"""The published annotation files; see ``Benchmark.digest``."""
+
 PICTURES = ("COCO2017_unlabeled/unlabeled2017", "unlabeled2017")
 IMAGE_INFO = tuple(
     f"{folder}annotations/image_info_unlabeled2017.json" for folder in ("COCO2017_unlabeled/", "")
@@ -63,6 +66,7 @@ class CIRCO(Benchmark):
     )
     reference_stays = True
     headlines = ("mAP@10",)
+    official = OFFICIAL
     download = (
         "download CIRCO's annotations/ from its repository, and of COCO 2017 the unlabeled images "
         "into COCO2017_unlabeled/unlabeled2017/ and image_info_unlabeled2017.json into "
@@ -89,12 +93,16 @@ class CIRCO(Benchmark):
 
     def gallery(self) -> Iterator[GalleryImage]:
         if self._files is not None:
-            for id in self._files:
-                yield GalleryImage(str(id), self.picture(str(id)))
+            for number in self._files:
+                yield GalleryImage(str(number), self.picture(str(number)))
             return
+        needed = dict.fromkeys(id for q in self.queries for id in (q.reference, *q.relevant))
         for path in sorted(self._folder.glob("*.jpg")):
             if path.stem.isdigit():
-                yield GalleryImage(str(int(path.stem)), path)
+                needed.pop(id := str(int(path.stem)), None)
+                yield GalleryImage(id, path)
+        for id in needed:
+            yield GalleryImage(id, None)
 
     def picture(self, id: str) -> Path | None:
         files = self._files
@@ -112,7 +120,8 @@ class CIRCO(Benchmark):
     def read_predictions(self, data: Any) -> Ranked:
         """``{query id: [image id, ...]}``, CIRCO's submission form."""
         known = None if self._files is None else {str(id) for id in self._files}
-        return Ranked(ranked_lists(data, [query.id for query in self.queries], known))
+        ids = [query.id for query in self.queries]
+        return Ranked(ranked_lists(data, ids, known, number_id))
 
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
         """The file that the evaluation server takes: 50 ids a query."""
@@ -121,10 +130,6 @@ class CIRCO(Benchmark):
             for query, found in zip(self.queries, ranked.images or [])
         }
         return {f"circo_{self.split}.json": lists}
-
-    def annotation_deviations(self) -> list[str]:
-        count, official = len(self.queries), OFFICIAL_QUERIES[self.split]
-        return [] if count == official else [f"{count} queries, officially {official}"]
 
     def deviations(self) -> list[str]:
         """A gallery of another size counts too."""

@@ -17,6 +17,7 @@ from fti_qdrant.benchmarks.protocol import (
     Benchmark,
     BenchmarkQuery,
     GalleryImage,
+    Official,
     Ranked,
     first_existing,
 )
@@ -24,8 +25,8 @@ from fti_qdrant.errors import BadBenchmark, BadPredictions
 
 VERSION = "rc2"
 RECALL_AT, SUBSET_AT = (1, 5, 10, 50), (1, 2, 3)
-OFFICIAL = {"val": (4181, 2297), "test1": (4148, 2315), "train": (28225, 16939)}
-"""Split -> (queries, gallery images) of the published annotation files."""
+OFFICIAL = {"val": Official(4181, "6d44f557e9c780bf"), "test1": Official(4148, "70347faf34934202")}
+"""The published annotation files; see ``Benchmark.digest``."""
 
 IMAGE_FOLDERS = (".", "img_raw", "images", "cirr_dataset", "NLVR2")
 RECALL, SUBSET = "recall", "recall_subset"
@@ -54,6 +55,7 @@ class CIRR(Benchmark):
     )
     reference_stays = False
     headlines = ("R@1", "subset R@1")
+    official = OFFICIAL
     download = (
         "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the pictures "
         "of NLVR2 as dev/, test1/ and train/0..99/ beside them"
@@ -132,14 +134,8 @@ class CIRR(Benchmark):
                 files[f"cirr_{self.split}_{metric}.json"] = content
         return files
 
-    def annotation_deviations(self) -> list[str]:
-        counts, official = (len(self.queries), len(self._paths)), OFFICIAL[self.split]
-        if counts == official:
-            return []
-        return [
-            f"{counts[0]} queries over {counts[1]} images, officially {official[0]} over "
-            f"{official[1]}"
-        ]
+    def _listed(self) -> Any:
+        return list(self._paths)
 
     def _query(self, pair: _Pair, path: Path) -> BenchmarkQuery:
         where = f"{str(path)!r}, pairid {pair.pairid}"

@@ -72,15 +72,24 @@ class Side:
 
         folder = self.path if self.path.is_dir() else self.path.parent
         try:
-            return parquet.read_table(
+            rows = parquet.read_table(
                 folder / PER_QUERY,
                 filters=[("composer", "=", self.composer), ("search", "=", self.metrics.search)],
             )
-        except (OSError, ArrowInvalid) as error:
+        except (OSError, ArrowInvalid, KeyError) as error:
             raise CheckpointError(
                 f"{str(folder / PER_QUERY)!r}, which belongs beside {METRICS}, cannot be read: "
                 f"{error}"
             ) from error
+        measures = next(iter(self.metrics.figures[self.composer].values()))
+        missing = [name for name in ("aspects", *measures) if name not in rows.column_names]
+        if missing or rows.num_rows != self.metrics.queries:
+            raise CheckpointError(
+                f"{str(folder / PER_QUERY)!r} is not of the same run as {METRICS} beside it: "
+                f"{rows.num_rows} of {self.metrics.queries} queries, "
+                f"missing columns: {', '.join(missing) or 'none'}"
+            )
+        return rows
 
 
 def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
@@ -91,7 +100,7 @@ def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
 
     Raises BadBenchmark where the runs did not answer the same queries.
     """
-    for field in ("benchmark", "split", "annotations"):
+    for field in ("benchmark", "split", "annotations", "gallery_images"):
         one, other = getattr(a.metrics, field), getattr(b.metrics, field)
         if one != other:
             raise BadBenchmark(
@@ -99,6 +108,10 @@ def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
                 f"{str(b.path)!r}; only runs over the same queries can be compared"
             )
     rows_a, rows_b = a.rows(), b.rows()
+    aspects = {name for names in rows_a["aspects"].to_pylist() for name in names}
+    strange = set(a.metrics.figures[a.composer]) - aspects - {a.metrics.whole}
+    if strange:
+        raise CheckpointError(f"{str(a.path)!r}: no query is of the kind {sorted(strange)[0]!r}")
     if rows_a["query"].to_pylist() != rows_b["query"].to_pylist():
         raise BadBenchmark(f"{str(a.path)!r} and {str(b.path)!r} hold different queries")
     return list(_differences(a, b, rows_a, rows_b, resamples))
@@ -107,16 +120,20 @@ def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
 def _differences(
     a: Side, b: Side, rows_a: pa.Table, rows_b: pa.Table, resamples: int
 ) -> Iterator[Difference]:
-    metrics, aspects = a.metrics, rows_a["aspects"].to_pylist()
-    groups = grouped(aspects, metrics.whole, metrics.averaged_over)
+    metrics, other = a.metrics, b.metrics.figures[b.composer]
+    groups = grouped(rows_a["aspects"].to_pylist(), metrics.whole, metrics.averaged_over)
     for group, figures in metrics.figures[a.composer].items():
-        for measure, value in figures.items():
-            other = b.metrics.figures[b.composer].get(group, {}).get(measure)
-            if other is None:
+        for measure in figures:
+            if measure not in other.get(group, {}):
                 continue
-            change = rows_b[measure].to_numpy() - rows_a[measure].to_numpy()
-            low, high = interval([change[rows] for rows in groups[group]], resamples)
-            yield Difference(group, measure, value, other, low, high)
+            before, after = rows_a[measure].to_numpy(), rows_b[measure].to_numpy()
+            strata = groups[group]
+            low, high = interval([(after - before)[rows] for rows in strata], resamples)
+            yield Difference(group, measure, _mean(before, strata), _mean(after, strata), low, high)
+
+
+def _mean(column: np.ndarray, strata: list[np.ndarray]) -> float:
+    return float(np.mean([column[rows].mean() for rows in strata]))
 
 
 def interval(changes: list[np.ndarray], resamples: int) -> tuple[float, float]:

@@ -19,7 +19,7 @@ class Finding:
     """One picture that is not as it should be.
 
     Attributes:
-        file: its path, or the image's id where no file was found.
+        file: its path; empty where no file was found.
         queries: ids of the queries that it matters to.
     """
 
@@ -70,7 +70,7 @@ def examine(
             for image, reason in zip(chunk, pool.map(check, chunk)):
                 if reason:
                     queries = tuple(uses.get(image.id, ()))
-                    file = str(image.path or image.id)
+                    file = str(image.path or "")
                     diagnosis.findings.append(Finding(image.id, file, reason, queries))
                     diagnosis.affected.update(queries)
             diagnosis.images += len(chunk)

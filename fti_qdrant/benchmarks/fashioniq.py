@@ -17,17 +17,15 @@ from fti_qdrant.benchmarks.protocol import (
     Benchmark,
     BenchmarkQuery,
     GalleryImage,
+    Official,
     Ranked,
     first_existing,
 )
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 
 CATEGORIES = ("dress", "shirt", "toptee")
-OFFICIAL = {
-    "val": {"dress": (2017, 3817), "shirt": (2038, 6346), "toptee": (1961, 5373)},
-    "test": {"dress": (2024, 3818), "shirt": (2038, 6346), "toptee": (2056, 5374)},
-}
-"""Split -> category -> (queries, gallery images) of the published annotation files."""
+OFFICIAL = {"val": Official(6016, "805211ea4a6bd30b"), "test": Official(6118, "13bec0cb2be2e1b6")}
+"""The published annotation files; see ``Benchmark.digest``."""
 
 IMAGE_FOLDERS = ("images", "resized_image", "resized_images", "image", ".")
 SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG")
@@ -54,6 +52,7 @@ class FashionIQ(Benchmark):
         "into images/ (one folder, or one for each category)"
     )
     headlines = ("R@10", "R@50")
+    official = OFFICIAL
     whole = "average"
     averaged_over = CATEGORIES
 
@@ -111,18 +110,8 @@ class FashionIQ(Benchmark):
         lists = {one: list(islice(images, count)) for one, count in counts.items()}
         return {f"fashioniq_{self.split}.json": lists}
 
-    def annotation_deviations(self) -> list[str]:
-        official = OFFICIAL.get(self.split, {})
-        counts = {
-            one: (sum(query.part == one for query in self.queries), len(self._lists[one]))
-            for one in CATEGORIES
-        }
-        return [
-            f"{one}: {counts[one][0]} queries over {counts[one][1]} images, officially "
-            f"{official[one][0]} over {official[one][1]}"
-            for one in official
-            if counts[one] != official[one]
-        ]
+    def _listed(self) -> Any:
+        return {category: list(names) for category, names in self._lists.items()}
 
     def _of(self, category: str) -> Iterator[BenchmarkQuery]:
         path, gallery = self._captions(category), self._lists[category]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fti_qdrant.errors import BadBenchmark, GalleryNotFound
 from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.place import GalleryPlace
+from fti_qdrant.gallery.points import OURS
 
 NAME, PART = "name", "part"
 """Payload fields: the benchmark's id of an image, and the parts of the gallery that hold it."""
@@ -71,6 +72,21 @@ def write_manifest(benchmark: Benchmark, path: Path) -> Absent:
     return Absent.of(written())
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a gallery holds of a benchmark.
+
+    Attributes:
+        absent: the benchmark's images that it does not hold.
+        digest: changes with any image, its parts, or its picture's bytes.
+        references: reference image -> sha256 of the picture that was ingested.
+    """
+
+    absent: Absent
+    digest: str
+    references: dict[str, str]
+
+
 def is_complete(place: GalleryPlace, benchmark: Benchmark, fingerprint: Fingerprint) -> bool:
     """Whether the gallery is there and holds every image, so that nothing need be ingested.
 
@@ -82,34 +98,59 @@ def is_complete(place: GalleryPlace, benchmark: Benchmark, fingerprint: Fingerpr
         return False
     try:
         gallery.spec.check_model(fingerprint, gallery.name)
-        return not absent_from(gallery, benchmark)
+        return not survey(gallery, benchmark).absent
     finally:
         gallery.close()
 
 
-def absent_from(gallery: Gallery, benchmark: Benchmark) -> Absent:
-    """The benchmark's images that the gallery does not hold; 8 bytes an image in memory.
+def survey(gallery: Gallery, benchmark: Benchmark) -> Contents:
+    """Compares a gallery with the benchmark's own list; 8 bytes an image in memory.
 
     Raises BadBenchmark where it holds an image twice, or any that is not the benchmark's.
     """
-    stored = _sorted(payload.get(NAME) for _, payload in gallery.scroll())
-    if (twice := len(stored) - len(np.unique(stored))) > 0:
-        raise BadBenchmark(
-            f"gallery {gallery.name} holds {twice} images of {benchmark.name} twice, under two "
-            "paths; delete it, or choose another one"
-        )
-    wanted = _sorted(image.id for image in benchmark.gallery())
-    strange = len(np.setdiff1d(stored, wanted, assume_unique=True))
+    wanted_references = {query.reference for query in benchmark.queries}
+    references: dict[str, str] = {}
+    content = 0
+
+    def stored() -> Iterator[np.uint64]:
+        nonlocal content
+        for id, payload in gallery.scroll():
+            if NAME not in payload:
+                raise BadBenchmark(
+                    f"gallery {gallery.name} was not filled by fti-eval (image {id} has no "
+                    f"{NAME!r}); choose another --gallery or --collection"
+                )
+            name, sha256 = str(payload[NAME]), str(payload.get(OURS, {}).get("sha256"))
+            if name in wanted_references:
+                references[name] = sha256
+            place = _short(name, payload.get(PART) or ())
+            content = (content + int(_short(str(place), (sha256,)))) % 2**64
+            yield place
+
+    held = np.fromiter(stored(), dtype=np.uint64)
+    held.sort()
+    wanted = np.fromiter(
+        (_short(image.id, image.parts) for image in benchmark.gallery()), dtype=np.uint64
+    )
+    wanted.sort()
+    strange = len(np.setdiff1d(held, wanted))
     if strange:
         raise BadBenchmark(
             f"gallery {gallery.name} holds {strange} images that are not of {benchmark.name} "
-            f"{benchmark.split}, which would be found in place of the right ones; choose another "
-            "--gallery or --collection"
+            f"{benchmark.split}, or of another part of it, which would be found in place of the "
+            "right ones; choose another --gallery or --collection"
         )
-    missing = np.setdiff1d(wanted, stored, assume_unique=True)
-    if not len(missing):
-        return Absent(0, ())
-    return Absent.of(image for image in benchmark.gallery() if _short(image.id) in missing)
+    if (twice := len(held) - len(np.unique(held))) > 0:
+        raise BadBenchmark(
+            f"gallery {gallery.name} holds {twice} images of {benchmark.name} twice, ingested "
+            "from two folders; choose another --gallery or --collection"
+        )
+    missing = np.setdiff1d(wanted, held, assume_unique=True)
+    absent = Absent(0, ())
+    if len(missing):
+        images = benchmark.gallery()
+        absent = Absent.of(one for one in images if _short(one.id, one.parts) in missing)
+    return Contents(absent, f"{content:016x}", references)
 
 
 def refusal(absent: Absent, benchmark: Benchmark, more: str = "") -> BadBenchmark:
@@ -130,12 +171,6 @@ def only(field: str, values: Sequence[str]) -> models.FieldCondition:
     return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
 
 
-def _sorted(names: Iterable[object]) -> np.ndarray:
-    """Digests of names, in order."""
-    found = np.fromiter((_short(name) for name in names), dtype=np.uint64)
-    found.sort()
-    return found
-
-
-def _short(name: object) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8], "big"))
+def _short(name: str, parts: Sequence[str]) -> np.uint64:
+    text = "\0".join([name, *sorted(parts)])
+    return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))

@@ -75,6 +75,18 @@ class Ranked:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Official:
+    """The published annotation files of a split.
+
+    Attributes:
+        digest: see ``Benchmark.digest``.
+    """
+
+    queries: int
+    digest: str
+
+
 class Benchmark(ABC):
     """One split of one benchmark, read from its folder.
 
@@ -98,6 +110,9 @@ class Benchmark(ABC):
 
     whole: ClassVar[str] = "all"
     """Name of the figure over all queries."""
+
+    official: ClassVar[Mapping[str, Official]] = {}
+    """Split -> what the published annotation files hold."""
 
     averaged_over: ClassVar[tuple[str, ...]] = ()
     """Aspects whose figures are averaged to the whole; without any, it is the mean over queries."""
@@ -157,6 +172,13 @@ class Benchmark(ABC):
 
     def annotation_deviations(self) -> list[str]:
         """Where the annotation files are not those that published figures are of."""
+        known = self.official.get(self.split)
+        if known is None:
+            return [f"the {self.split} split was not compared with the published files"]
+        if len(self.queries) != known.queries:
+            return [f"{len(self.queries)} queries, officially {known.queries}"]
+        if self.digest != known.digest:
+            return [f"the annotations differ from the published files ({self.digest})"]
         return []
 
     def deviations(self) -> list[str]:
@@ -166,7 +188,7 @@ class Benchmark(ABC):
     @property
     def has_truth(self) -> bool:
         """Whether the split's right answers are public."""
-        return bool(self.queries) and bool(self.queries[0].relevant)
+        return all(query.relevant for query in self.queries)
 
     def uses(self) -> dict[str, list[str]]:
         """Image -> the queries that it matters to: as reference, right answer or in the subset."""
@@ -178,9 +200,13 @@ class Benchmark(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """Changes with any query: 16 hex digits."""
-        lines = json.dumps([asdict(query) for query in self.queries])
-        return hashlib.sha256(lines.encode()).hexdigest()[:16]
+        """Changes with any query, and with the gallery where the annotations list it."""
+        facts = json.dumps([*map(asdict, self.queries), self._listed()])
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def _listed(self) -> Any:
+        """The gallery as the annotation files list it; None where they do not."""
+        return None
 
     def groups(self) -> dict[str, Strata]:
         """Name -> the queries that a figure is told for: the whole first, then each aspect."""
@@ -243,4 +269,10 @@ def summarise(
 
 def first_existing(candidates: Sequence[Path]) -> Path | None:
     """The first candidate that is a file."""
-    return next((path for path in candidates if path.is_file()), None)
+    for path in candidates:
+        try:
+            if path.is_file():
+                return path
+        except OSError:  # a name too long for this file system
+            continue
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,18 +12,19 @@ import torch.nn.functional as F
 from qdrant_client import models
 from torch import Tensor
 
-from fti_qdrant.benchmarks.gallery import NAME, PART, only
+from fti_qdrant.benchmarks.gallery import NAME, PART, Contents, only
 from fti_qdrant.benchmarks.protocol import DEPTH, Benchmark, BenchmarkQuery
+from fti_qdrant.benchmarks.rankings import EXACT, Run
 from fti_qdrant.composer import PSEUDO_WORD_METHODS, Composer, References
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery import Gallery, ScoredPoint, VectorQuery
 from fti_qdrant.images import open_image
 
-EXACT, INDEX = "exact", "index"
-"""How Qdrant searches: every vector, or by its approximate index."""
+TIES = 16
+"""Images asked for beyond DEPTH, for a like order of equal scores."""
 
 Row = dict[str, Any]
-"""One query's ranking by one method and one search; see ``results.SCHEMA``."""
+"""One query's ranking by one method and one search; see ``rankings.schema``."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Ranker:
     """Ranks queries with every method.
 
     Attributes:
+        contents: what the gallery holds; see ``survey``.
         searches: EXACT, and INDEX too where the index is measured.
         allow_missing: rank nothing for a query whose reference cannot be read; else BadImage.
     """
@@ -38,71 +40,79 @@ class Ranker:
     benchmark: Benchmark
     composer: Composer
     gallery: Gallery
+    contents: Contents
     methods: tuple[str, ...]
     searches: tuple[str, ...] = (EXACT,)
     allow_missing: bool = False
 
+    @property
+    def runs(self) -> list[Run]:
+        """Every method by every search."""
+        return [(method, search) for method in self.methods for search in self.searches]
+
     @torch.inference_mode()
-    def rank(
-        self, queries: Sequence[BenchmarkQuery], methods: Sequence[str]
-    ) -> dict[str, list[Row]]:
-        """Method -> rows of all queries. Each reference passes the backbone once.
+    def rank(self, queries: Sequence[BenchmarkQuery], runs: Sequence[Run]) -> dict[Run, list[Row]]:
+        """Rows of all queries for each run. Each reference passes the backbone once.
 
         Raises BadImage, GalleryUnavailable.
         """
-        if not methods:
+        if not runs:
             return {}
         pictures = self._pictures(queries)
         asked = [query for query in queries if query.reference in pictures]
-        lost = [
-            _row("", search, query, [], [], None, False)
-            for query in queries
-            if query.reference not in pictures
-            for search in self.searches
-        ]
-        references = self._references(asked, pictures) if asked else None
-        ranked = {}
-        for method in methods:
-            rows = [{**row, "composer": method} for row in lost]
-            ranked[method] = rows + (self._by(method, asked, references) if references else [])
+        lost = [query for query in queries if query.reference not in pictures]
+        ranked = {run: [_row(run, query, [], [], None, False) for query in lost] for run in runs}
+        if asked:
+            references = self._references(asked, pictures)
+            for method in dict.fromkeys(method for method, _ in runs):
+                for run, rows in self._by(method, asked, references, runs).items():
+                    ranked[run] += rows
         return ranked
 
     def _by(
-        self, method: str, queries: Sequence[BenchmarkQuery], references: References
-    ) -> list[Row]:
+        self,
+        method: str,
+        queries: Sequence[BenchmarkQuery],
+        references: References,
+        runs: Sequence[Run],
+    ) -> dict[Run, list[Row]]:
+        """Composed once, searched in each of the method's ways."""
         vectors, truncated = compose(self.composer, references, queries, method)
         counts: list[int | None] = [None] * len(queries)
         if method in PSEUDO_WORD_METHODS and references.words is not None:
             counts = list(references.words.counts.tolist())
-        return [
-            _row(method, search, query, *lists, count, cut)
-            for search in self.searches
-            for query, lists, count, cut in zip(
-                queries,
-                search_batch(self.gallery, self.benchmark, queries, vectors, search),
-                counts,
-                truncated,
-            )
-        ]
+        ranked = {}
+        for run in (run for run in runs if run[0] == method):
+            found = search_batch(self.gallery, self.benchmark, queries, vectors, run[1])
+            ranked[run] = [
+                _row(run, query, *lists, count, cut)
+                for query, lists, count, cut in zip(queries, found, counts, truncated)
+            ]
+        return ranked
 
     def _pictures(self, queries: Sequence[BenchmarkQuery]) -> dict[str, Any]:
         """Reference -> its picture, each read once, several at a time."""
-
-        def read(id: str) -> Any:
-            try:
-                path = self.benchmark.picture(id)
-                if path is None:
-                    raise BadImage(f"reference {id!r} of {self.benchmark.name} has no picture")
-                return open_image(path).image
-            except BadImage:
-                if not self.allow_missing:
-                    raise
-                return None
-
         ids = list(dict.fromkeys(query.reference for query in queries))
         with ThreadPoolExecutor() as pool:
-            read_ones = dict(zip(ids, pool.map(read, ids)))
-        return {id: picture for id, picture in read_ones.items() if picture is not None}
+            read = dict(zip(ids, pool.map(self._picture, ids)))
+        return {id: picture for id, picture in read.items() if picture is not None}
+
+    def _picture(self, id: str) -> Any:
+        path = self.benchmark.picture(id)
+        try:
+            if path is None:
+                raise BadImage(f"reference {id!r} of {self.benchmark.name} has no picture")
+            loaded = open_image(path)
+        except BadImage:
+            if self.allow_missing:
+                return None
+            raise
+        if loaded.sha256 != self.contents.references.get(id, loaded.sha256):
+            raise BadImage(
+                f"{str(path)!r} has changed since it was ingested into {self.gallery.name}; "
+                "evaluate into another --gallery and --out"
+            )
+        return loaded.image
 
     def _references(
         self, queries: Sequence[BenchmarkQuery], pictures: dict[str, Any]
@@ -139,11 +149,13 @@ def search_batch(
     vectors: Tensor,
     search: str,
 ) -> list[tuple[list[ScoredPoint], list[str]]]:
-    """For each query the DEPTH best images, and its subset in order of score: one request each."""
+    """For each query the DEPTH best images, and its subset in order of score: one request each.
+
+    Equal scores stand in order of the image's name, wherever its picture lies.
+    """
     numbers = vectors.float().cpu().numpy()
-    exact = search == EXACT
     asked = [
-        VectorQuery(vector, _filter(benchmark, query), DEPTH, exact=exact)
+        VectorQuery(vector, _filter(benchmark, query), DEPTH + TIES, exact=search == EXACT)
         for query, vector in zip(queries, numbers)
     ]
     subsets = [
@@ -156,9 +168,31 @@ def search_batch(
         for query, vector in zip(queries, numbers)
         if query.subset
     ]
-    found = gallery.search_many(asked)
+    found = _search_past_ties(gallery, asked)
     ordered = iter(gallery.search_many(subsets) if subsets else [])
-    return [(hits, _names(next(ordered)) if q.subset else []) for hits, q in zip(found, queries)]
+    return [
+        (hits[:DEPTH], _names(_in_order(next(ordered))) if query.subset else [])
+        for hits, query in zip(found, queries)
+    ]
+
+
+def _search_past_ties(gallery: Gallery, asked: list[VectorQuery]) -> list[list[ScoredPoint]]:
+    """Asks for more where the DEPTH-th score goes on to the end: Qdrant cuts ties as it likes."""
+    found = gallery.search_many(asked)
+    tied = [
+        row
+        for row, (hits, query) in enumerate(zip(found, asked))
+        if len(hits) == query.limit and hits[-1].score == hits[DEPTH - 1].score
+    ]
+    if tied:
+        more = [replace(asked[row], limit=4 * asked[row].limit) for row in tied]
+        for row, hits in zip(tied, _search_past_ties(gallery, more)):
+            found[row] = hits
+    return [_in_order(hits) for hits in found]
+
+
+def _in_order(hits: Sequence[ScoredPoint]) -> list[ScoredPoint]:
+    return sorted(hits, key=lambda hit: (-hit.score, str(hit.payload[NAME])))
 
 
 def _filter(benchmark: Benchmark, query: BenchmarkQuery) -> models.Filter | None:
@@ -175,8 +209,7 @@ def _names(hits: Sequence[ScoredPoint]) -> list[str]:
 
 
 def _row(
-    method: str,
-    search: str,
+    run: Run,
     query: BenchmarkQuery,
     hits: Sequence[ScoredPoint],
     subset: list[str],
@@ -184,8 +217,8 @@ def _row(
     truncated: bool,
 ) -> Row:
     return {
-        "composer": method,
-        "search": search,
+        "composer": run[0],
+        "search": run[1],
         "query": query.id,
         "ids": _names(hits),
         "scores": [hit.score for hit in hits],

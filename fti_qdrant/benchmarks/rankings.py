@@ -15,6 +15,9 @@ from fti_qdrant.errors import BadPredictions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+EXACT, INDEX = "exact", "index"
+"""How Qdrant searches: every vector, or by its approximate index."""
+
 Run = tuple[str, str]
 """Composer and search."""
 
@@ -56,6 +59,11 @@ def by_run(rows: pa.Table, benchmark: Benchmark) -> dict[Run, pa.Table]:
         if missing := [id for id in ids if id not in place]:
             raise BadPredictions(f"{composer}: query {missing[0]} was not ranked")
     return {run: rows.take(pa.array([place[id] for id in ids])) for run, place in places.items()}
+
+
+def unanswered(table: pa.Table) -> int:
+    """Queries for which nothing was ranked."""
+    return sum(not ids for ids in table["ids"].to_pylist())
 
 
 def ranked(table: pa.Table, benchmark: Benchmark) -> Ranked:

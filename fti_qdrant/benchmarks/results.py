@@ -26,6 +26,7 @@ class Metrics(BaseModel):
         comparable: False where images were missing, or the annotations are not the official ones;
             ``notes`` say why.
         annotations: hash of the queries.
+        gallery_digest: changes with any image of the gallery, or its picture's bytes.
         inverter: hash of its weights, or None.
         figures: composer -> group -> measure -> mean; empty where the answers are not public.
         index_loss: composer -> measure -> exact minus index, over all queries; filled where
@@ -46,7 +47,10 @@ class Metrics(BaseModel):
     annotations: str
     gallery: str
     gallery_images: int
+    gallery_digest: str
     model: dict[str, Any]
+    precision: str
+    device: str
     inverter: str | None
     figures: dict[str, Figures]
     index_loss: dict[str, dict[str, float]] = {}

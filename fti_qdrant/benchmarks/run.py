@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
 from fti_qdrant.benchmarks import rankings
 from fti_qdrant.benchmarks.protocol import DEPTH, summarise
-from fti_qdrant.benchmarks.rank import EXACT, INDEX, Ranker
+from fti_qdrant.benchmarks.rank import Ranker
+from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Figures, Metrics, write_json
 from fti_qdrant.errors import OutputUnavailable
 
@@ -35,11 +36,10 @@ class RunIdentity(BaseModel):
     benchmark: str
     split: str
     annotations: str
-    model: str
+    model: dict[str, Any]
+    precision: str
     inverter: str | None
-    searches: list[str]
     gallery: str
-    images: int
     allow_missing: bool
     depth: int = DEPTH
     batch: int = BATCH
@@ -51,11 +51,10 @@ class RunIdentity(BaseModel):
             benchmark=ranker.benchmark.name,
             split=ranker.benchmark.split,
             annotations=ranker.benchmark.digest,
-            model=ranker.composer.backbone.fingerprint.weights,
+            model=ranker.composer.backbone.fingerprint.as_dict(),
+            precision=ranker.composer.backbone.precision,
             inverter=inverter.weights_hash if inverter is not None else None,
-            searches=list(ranker.searches),
-            gallery=ranker.gallery.name,
-            images=ranker.gallery.count(),
+            gallery=ranker.contents.digest,
             allow_missing=ranker.allow_missing,
         )
 
@@ -78,7 +77,7 @@ def rank_all(
 ) -> None:
     """Ranks what an earlier run with the same identity has not ranked yet.
 
-    Another composer may join later; a batch of another one is not ranked again.
+    Another composer, or the index, may join later; what was ranked is not ranked again.
 
     Args:
         advance: told how many more queries are done.
@@ -88,16 +87,16 @@ def rank_all(
     from pyarrow import Table, parquet
 
     queries = ranker.benchmark.queries
-    with _writing(out):
+    with writing(out):
         _claim(out, RunIdentity.of(ranker))
         for start in range(0, len(queries), BATCH):
             batch = queries[start : start + BATCH]
-            parts = {method: _part(out, method, start) for method in ranker.methods}
-            todo = tuple(method for method, path in parts.items() if not path.exists())
-            for method, rows in ranker.rank(batch, todo).items():
-                fresh = parts[method].with_suffix(".part")
+            parts = {run: _part(out, run, start) for run in ranker.runs}
+            todo = [run for run, path in parts.items() if not _is_whole(path)]
+            for run, rows in ranker.rank(batch, todo).items():
+                fresh = parts[run].with_suffix(".part")
                 parquet.write_table(Table.from_pylist(rows, rankings.schema()), fresh)
-                fresh.replace(parts[method])
+                fresh.replace(parts[run])
             advance(len(batch))
 
 
@@ -111,12 +110,11 @@ def conclude(ranker: Ranker, out: Path, notes: list[str], command: str) -> Measu
 
     benchmark = ranker.benchmark
     starts = range(0, len(benchmark.queries), BATCH)
-    parts = [
-        parquet.read_table(_part(out, method, start))
-        for method in ranker.methods
-        for start in starts
-    ]
+    parts = [parquet.read_table(_part(out, run, start)) for run in ranker.runs for start in starts]
     tables = rankings.by_run(concat_tables(parts), benchmark)
+    lost = rankings.unanswered(next(iter(tables.values())))
+    if lost:
+        notes = [*notes, f"{lost} queries have no readable reference, and count as missed"]
     values = {
         run: benchmark.measure(rankings.ranked(table, benchmark)) if benchmark.has_truth else {}
         for run, table in tables.items()
@@ -126,8 +124,9 @@ def conclude(ranker: Ranker, out: Path, notes: list[str], command: str) -> Measu
     }
     measured = _metrics(ranker, tables, figures, notes, command)
     described = [rankings.described(table, benchmark, values[run]) for run, table in tables.items()]
-    with _writing(out):
-        per_query = concat_tables(described)
+    with writing(out):
+        marks = {"comparable": str(not notes), "notes": "; ".join(notes)}
+        per_query = concat_tables(described).replace_schema_metadata(marks)
         parquet.write_table(per_query, out / PER_QUERY)
         write_json(out / METRICS, measured.model_dump(mode="json"))
         files = _write_lists(ranker, tables, out, comparable=not notes)
@@ -166,7 +165,10 @@ def _metrics(
         annotations=benchmark.digest,
         gallery=ranker.gallery.name,
         gallery_images=ranker.gallery.count(),
+        gallery_digest=ranker.contents.digest,
         model=ranker.composer.backbone.fingerprint.as_dict(),
+        precision=ranker.composer.backbone.precision,
+        device=ranker.composer.backbone.device.type,
         inverter=inverter.weights_hash if inverter is not None else None,
         figures={one: figures[one, search] for one in ranker.methods if (one, search) in figures},
         index_loss=losses,
@@ -191,14 +193,26 @@ def _write_lists(
         folder.mkdir(parents=True, exist_ok=True)
         ranked = rankings.ranked(tables[method, search], ranker.benchmark)
         for name, content in ranker.benchmark.predictions(ranked).items():
-            write_json(folder / name, content)
-            written.append(folder / name)
+            path = folder / (name if comparable else f"not-comparable-{name}")
+            write_json(path, content)
+            written.append(path)
     return written
 
 
-def _part(out: Path, method: str, start: int) -> Path:
-    """The rankings of one batch by one composer."""
-    return out / PARTS / f"{method}-{start:08d}.parquet"
+def _part(out: Path, run: rankings.Run, start: int) -> Path:
+    """The rankings of one batch by one composer and search."""
+    return out / PARTS / f"{'-'.join(run)}-{start:08d}.parquet"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a batch was ranked, and a failing disk has left it readable."""
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        parquet.read_metadata(path)
+    except (OSError, ArrowInvalid):
+        return False
+    return True
 
 
 def _claim(out: Path, identity: RunIdentity) -> None:
@@ -224,8 +238,8 @@ def _claim(out: Path, identity: RunIdentity) -> None:
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Turns what the disk refuses into our error."""
+def writing(out: Path) -> Iterator[None]:
+    """Turns what the disk refuses into OutputUnavailable."""
     try:
         yield
     except OSError as error:

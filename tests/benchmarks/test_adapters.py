@@ -154,6 +154,40 @@ def test_damaged_annotations_are_refused_by_file_and_query(case: str, tmp_path: 
     assert path.name in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cirr", "captions/cap.rc2.val.json"),
+        ("circo", "annotations/val.json"),
+        ("fashioniq", "captions/cap.dress.val.json"),
+    ],
+)
+def test_an_empty_annotation_file_is_refused(name: str, file: str, tmp_path: Path) -> None:
+    write_json(standins.MAKERS[name](tmp_path) / file, [])
+    with pytest.raises(BadBenchmark, match="holds no queries"):
+        assert open_benchmark(name, tmp_path).queries
+
+
+def test_an_unlisted_circo_picture_that_a_query_needs_is_missing(tmp_path: Path) -> None:
+    benchmark = open_benchmark("circo", standins.circo(tmp_path, listed=False))
+    query = benchmark.queries[0]
+    lost = [query.reference, query.relevant[-1]]
+    for id in lost:
+        Path(str(benchmark.picture(id))).unlink()
+    missing = [image.id for image in benchmark.gallery() if image.path is None]
+    assert sorted(missing) == sorted(lost)
+    affected = examine(benchmark, decode=False).affected
+    assert query.id in affected
+
+
+def test_a_path_that_no_file_system_takes_is_a_missing_picture(tmp_path: Path) -> None:
+    path = standins.cirr(tmp_path) / "image_splits" / "split.rc2.val.json"
+    paths = json.loads(path.read_text())
+    name = next(iter(paths))
+    write_json(path, {**paths, name: "./dev/" + "x" * 5000 + ".png"})
+    assert open_benchmark("cirr", tmp_path).picture(name) is None
+
+
 def test_a_query_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path = standins.cirr(tmp_path) / "captions" / "cap.rc2.val.json"
     entries = json.loads(path.read_text())
@@ -277,6 +311,13 @@ BAD_LISTS: dict[str, tuple[str, Any, str]] = {
         "circo",
         lambda d: {**d, "1": [5]},
         "query '1': the gallery has no image '5'",
+    ),
+    "no number": ("circo", lambda d: {**d, "1": ["hello0"]}, "query '1': 'hello0' is not the id"),
+    "negative": ("circo", lambda d: {**d, "1": [-1]}, "query '1': -1 is not the id"),
+    "twice, written otherwise": (
+        "circo",
+        lambda d: {**d, "1": [d["1"][0], f"{d['1'][0]:012d}"]},
+        "query '1': image .* twice",
     ),
     "not a list": ("circo", lambda d: {**d, "1": "abc"}, "query '1': 'abc' is not a list"),
     "not an id": ("circo", lambda d: {**d, "1": [1.5]}, "query '1': 1.5 is not the id"),

@@ -70,6 +70,17 @@ def test_fashioniq_captions_are_joined_both_ways() -> None:
     assert query.texts == (f"{first} and {second}", f"{second} and {first}")
 
 
+def test_annotations_whose_answers_were_changed_are_not_the_official_ones(tmp_path: Path) -> None:
+    entries = json.loads((official("circo") / "annotations" / "val.json").read_text())
+    answers = [(e["target_img_id"], e["gt_img_ids"]) for e in entries]
+    for entry, (target, right) in zip(entries, answers[1:] + answers[:1]):
+        entry.update(target_img_id=target, gt_img_ids=right)
+    (tmp_path / "val.json").write_text(json.dumps(entries))
+    told = open_benchmark("circo", tmp_path, "val").annotation_deviations()
+    assert told
+    assert told[0].startswith("the annotations differ from the published files")
+
+
 def shuffled(
     rng: random.Random, images: list[Any], right: list[Any], most: int | None
 ) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from fti_qdrant.benchmarks import run as runs
 from fti_qdrant.benchmarks.gallery import (
     NAME,
     PART,
-    absent_from,
     is_complete,
     refusal,
+    survey,
 )
-from fti_qdrant.benchmarks.protocol import Benchmark, BenchmarkQuery
-from fti_qdrant.benchmarks.rank import EXACT, INDEX, Ranker
+from fti_qdrant.benchmarks.protocol import Benchmark, BenchmarkQuery, GalleryImage
+from fti_qdrant.benchmarks.rank import Ranker
+from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.benchmarks.run import conclude, rank_all
 from fti_qdrant.composer import METHODS, Composer
@@ -44,7 +47,12 @@ from tests.benchmarks import definitions, standins
 NAMES = ("fashioniq", "cirr", "circo")
 
 
-def fill(gallery: Gallery, benchmark: Benchmark, composer: Composer) -> None:
+def fill(
+    gallery: Gallery,
+    benchmark: Benchmark,
+    composer: Composer,
+    key: Callable[[GalleryImage], str] = lambda image: image.id,
+) -> None:
     """As fti-ingest does, without Ray."""
     images = list(benchmark.gallery())
     pictures = [open_image(str(image.path)).image for image in images]
@@ -52,17 +60,31 @@ def fill(gallery: Gallery, benchmark: Benchmark, composer: Composer) -> None:
     gallery.upsert(
         [
             GalleryPoint(
-                point_id(image.id),
+                point_id(key(image)),
                 vector,
                 {
                     NAME: image.id,
                     **({PART: list(image.parts)} if image.parts else {}),
-                    "_fti": {"uri": str(image.path), "sha256": image.id},
+                    "_fti": {"uri": str(image.path), "sha256": sha256(image.path)},
                 },
             )
             for image, vector in zip(images, vectors)
         ]
     )
+
+
+def sha256(path: Path | None) -> str:
+    return hashlib.sha256(Path(str(path)).read_bytes()).hexdigest()
+
+
+def ranker_of(
+    benchmark: Benchmark,
+    composer: Composer,
+    gallery: Gallery,
+    methods: tuple[str, ...],
+    **more: Any,
+) -> Ranker:
+    return Ranker(benchmark, composer, gallery, survey(gallery, benchmark), methods, **more)
 
 
 def spec(composer: Composer) -> GallerySpec:
@@ -112,7 +134,8 @@ def test_rankings_are_those_of_cosines_one_by_one(
 ) -> None:
     benchmark, gallery = galleries[name]
     queries = benchmark.queries[:2] + benchmark.queries[-2:]
-    rows = Ranker(benchmark, tiny_composer, gallery, (method,)).rank(queries, [method])[method]
+    ranker = ranker_of(benchmark, tiny_composer, gallery, (method,))
+    rows = ranker.rank(queries, ranker.runs)[method, EXACT]
     for query, row in zip(queries, rows):
         ids, subset = slow_ranking(benchmark, tiny_composer, query, method)
         assert row["query"] == query.id
@@ -125,11 +148,11 @@ def test_a_batch_is_ranked_as_its_queries_one_by_one(
     galleries: dict[str, Any], tiny_composer: Composer
 ) -> None:
     benchmark, gallery = galleries["cirr"]
-    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "sum"))
-    together = ranker.rank(benchmark.queries, ranker.methods)
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "sum"))
+    together = ranker.rank(benchmark.queries, ranker.runs)
     for number, query in enumerate(benchmark.queries):
-        for method, rows in ranker.rank([query], ranker.methods).items():
-            assert rows[0]["ids"] == together[method][number]["ids"]
+        for run, rows in ranker.rank([query], ranker.runs).items():
+            assert rows[0]["ids"] == together[run][number]["ids"]
 
 
 def test_a_server_ranks_as_the_embedded_engine(
@@ -139,7 +162,9 @@ def test_a_server_ranks_as_the_embedded_engine(
     server = ServerGallery.create(QdrantClient(":memory:"), "b", spec(tiny_composer))
     fill(server, benchmark, tiny_composer)
     rows = [
-        Ranker(benchmark, tiny_composer, one, ("fti",)).rank(benchmark.queries, ["fti"])["fti"]
+        ranker_of(benchmark, tiny_composer, one, ("fti",)).rank(
+            benchmark.queries, [("fti", EXACT)]
+        )["fti", EXACT]
         for one in (gallery, server)
     ]
     assert [row["ids"] for row in rows[0]] == [row["ids"] for row in rows[1]]
@@ -150,7 +175,7 @@ def test_figures_of_a_run_are_the_definition_of_its_own_lists(
     name: str, galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
 ) -> None:
     benchmark, gallery = galleries[name]
-    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "text"))
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "text"))
     rank_all(ranker, tmp_path)
     measured = conclude(ranker, tmp_path, [], "a command")
     lists = {
@@ -197,7 +222,7 @@ def test_per_query_table_says_all_about_a_query(
     galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
 ) -> None:
     benchmark, gallery = galleries["circo"]
-    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "image"))
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "image"))
     rank_all(ranker, tmp_path)
     conclude(ranker, tmp_path, [], "a command")
     rows = parquet.read_table(tmp_path / "per_query.parquet").to_pylist()
@@ -217,21 +242,19 @@ def test_per_query_table_says_all_about_a_query(
 class Counting(Ranker):
     """Counts what it ranks, and dies when it is told to."""
 
-    asked: list[tuple[int, tuple[str, ...]]]
+    asked: list[tuple[int, tuple[tuple[str, str], ...]]]
     die_after: int
 
-    def rank(self, queries: Any, methods: Any) -> Any:
+    def rank(self, queries: Any, runs: Any) -> Any:
         if len(self.asked) == self.die_after:
             raise KeyboardInterrupt
-        if methods:
-            self.asked.append((len(queries), tuple(methods)))
-        return super().rank(queries, methods)
+        if runs:
+            self.asked.append((len(queries), tuple(runs)))
+        return super().rank(queries, runs)
 
 
 def counting(ranker: Ranker, die_after: int = 1000) -> Counting:
-    made = Counting(
-        *(getattr(ranker, name) for name in ("benchmark", "composer", "gallery", "methods"))
-    )
+    made = Counting(**{field.name: getattr(ranker, field.name) for field in fields(ranker)})
     object.__setattr__(made, "asked", [])
     object.__setattr__(made, "die_after", die_after)
     return made
@@ -245,7 +268,7 @@ def test_a_run_that_is_cut_off_goes_on_and_ends_the_same(
 ) -> None:
     monkeypatch.setattr(runs, "BATCH", 4)
     benchmark, gallery = galleries["fashioniq"]
-    ranker = Ranker(benchmark, tiny_composer, gallery, ("fti", "sum"))
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "sum"))
     batches = -(-len(benchmark.queries) // 4)
     rank_all(ranker, tmp_path / "whole")
     first = counting(ranker, die_after=2)
@@ -263,10 +286,10 @@ def test_a_composer_that_joins_later_is_all_that_is_ranked(
     galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
 ) -> None:
     benchmark, gallery = galleries["cirr"]
-    rank_all(Ranker(benchmark, tiny_composer, gallery, ("sum",)), tmp_path)
-    later = counting(Ranker(benchmark, tiny_composer, gallery, ("image", "sum")))
+    rank_all(ranker_of(benchmark, tiny_composer, gallery, ("sum",)), tmp_path)
+    later = counting(ranker_of(benchmark, tiny_composer, gallery, ("image", "sum")))
     rank_all(later, tmp_path)
-    assert later.asked == [(len(benchmark.queries), ("image",))]
+    assert later.asked == [(len(benchmark.queries), (("image", EXACT),))]
     assert list(conclude(later, tmp_path, [], "x").metrics.figures) == ["image", "sum"]
 
 
@@ -275,7 +298,7 @@ def test_a_folder_with_another_runs_rankings_is_refused(
 ) -> None:
     for name, message in (("cirr", ""), ("circo", "another benchmark .cirr, now circo.")):
         benchmark, gallery = galleries[name]
-        ranker = Ranker(benchmark, tiny_composer, gallery, ("sum",))
+        ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",))
         if not message:
             rank_all(ranker, tmp_path)
             continue
@@ -287,7 +310,7 @@ def test_the_index_is_measured_against_exact_search(
     galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
 ) -> None:
     benchmark, gallery = galleries["circo"]
-    ranker = Ranker(benchmark, tiny_composer, gallery, ("sum",), (EXACT, INDEX))
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",), searches=(EXACT, INDEX))
     rank_all(ranker, tmp_path)
     metrics = conclude(ranker, tmp_path, [], "x").metrics
     assert metrics.search == "index"
@@ -304,10 +327,16 @@ def test_a_query_without_its_reference_is_missed_or_refused(
         lost = benchmark.queries[0].reference
         Path(str(benchmark.picture(lost))).unlink()
         with pytest.raises(BadImage, match=f"reference '{lost}' of cirr has no picture"):
-            rank_all(Ranker(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "a")
-        ranker = Ranker(benchmark, tiny_composer, gallery, ("sum",), (EXACT,), True)
+            rank_all(ranker_of(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "a")
+        ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",), allow_missing=True)
         rank_all(ranker, tmp_path / "b")
-        rows = conclude(ranker, tmp_path / "b", ["lost"], "x").per_query.to_pylist()
+        ended = conclude(ranker, tmp_path / "b", [], "x")
+        lost_queries = sum(query.reference == lost for query in benchmark.queries)
+        told = f"{lost_queries} queries have no readable reference, and count as missed"
+        assert ended.metrics.notes == [told]
+        assert not ended.metrics.comparable
+        rows = ended.per_query.to_pylist()
+        assert parquet.read_schema(tmp_path / "b" / "per_query.parquet").metadata[b"notes"]
         for row, query in zip(rows, benchmark.queries):
             assert bool(row["ids"]) == (query.reference != lost)
         assert (tmp_path / "b" / "submission-not-comparable" / "sum").is_dir()
@@ -321,10 +350,10 @@ def test_a_gallery_is_complete_or_says_what_it_lacks(
     assert not is_complete(place, benchmark, fingerprint)
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
-        assert not absent_from(gallery, benchmark)
+        assert not survey(gallery, benchmark).absent
         lost = benchmark.queries[0].subset[0]
         gallery.delete([point_id(lost)])
-        absent = absent_from(gallery, benchmark)
+        absent = survey(gallery, benchmark).absent
         assert (absent.count, absent.names) == (1, (lost,))
         assert benchmark.queries[0].id in str(refusal(absent, benchmark))
         assert lost in str(refusal(absent, benchmark))
@@ -340,7 +369,7 @@ def test_another_models_gallery_and_another_benchmarks_are_refused(
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
         with pytest.raises(BadBenchmark, match="images that are not of circo val"):
-            absent_from(gallery, other)
+            survey(gallery, other)
         twice = [
             GalleryPoint(
                 point_id("elsewhere"),
@@ -349,7 +378,95 @@ def test_another_models_gallery_and_another_benchmarks_are_refused(
             )
         ]
         gallery.upsert(twice)
-        with pytest.raises(BadBenchmark, match="holds 1 images of cirr twice"):
-            absent_from(gallery, benchmark)
+        with pytest.raises(BadBenchmark, match="holds 1 images of cirr twice, ingested"):
+            survey(gallery, benchmark)
     with pytest.raises(ModelMismatch, match="weights ffff"):
         is_complete(place, benchmark, Fingerprint("x", "ffff", "GELU", "p", 64))
+
+
+def test_a_users_own_gallery_is_refused_without_advice_to_delete_it(
+    tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "cirr"))
+    with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
+        ones = np.ones(64, np.float32)
+        gallery.upsert([GalleryPoint(point_id(f"{n}"), ones, {"brand": "Acme"}) for n in range(5)])
+        with pytest.raises(BadBenchmark, match="was not filled by fti-eval") as raised:
+            survey(gallery, benchmark)
+    assert "delete" not in str(raised.value)
+
+
+def test_an_image_of_another_part_is_not_the_same(tiny_composer: Composer, tmp_path: Path) -> None:
+    root = standins.fashioniq(tmp_path / "data")
+    with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
+        before = open_benchmark("fashioniq", root)
+        fill(gallery, before, tiny_composer)
+        lists = root / "image_splits"
+        shirts = json.loads((lists / "split.shirt.val.json").read_text())
+        dresses = json.loads((lists / "split.dress.val.json").read_text())
+        standins.write_json(lists / "split.dress.val.json", [*dresses, *shirts[:-1]])
+        after = open_benchmark("fashioniq", root)
+        assert after.digest != before.digest
+        with pytest.raises(BadBenchmark, match="or of another part of it"):
+            survey(gallery, after)
+
+
+def test_changed_pictures_make_another_run_and_changed_references_are_refused(
+    tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "data"))
+    with EdgeGallery.create(tmp_path / "one", spec(tiny_composer)) as gallery:
+        fill(gallery, benchmark, tiny_composer)
+        rank_all(ranker_of(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "out")
+        path = Path(str(benchmark.picture(benchmark.queries[0].reference)))
+        open_image(path).image.rotate(90).save(path)
+        with pytest.raises(BadImage, match="has changed since it was ingested"):
+            rank_all(ranker_of(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "new")
+    with EdgeGallery.create(tmp_path / "two", spec(tiny_composer)) as gallery:
+        fill(gallery, benchmark, tiny_composer)
+        with pytest.raises(OutputUnavailable, match="a run with another gallery"):
+            rank_all(ranker_of(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "out")
+
+
+def test_another_precision_is_another_run(
+    galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark, gallery = galleries["cirr"]
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",))
+    rank_all(ranker, tmp_path)
+    identity = json.loads((tmp_path / "run.json").read_text())
+    assert identity["precision"] == "fp32"
+    (tmp_path / "run.json").write_text(json.dumps({**identity, "precision": "bf16"}))
+    with pytest.raises(OutputUnavailable, match="a run with another precision"):
+        rank_all(ranker, tmp_path)
+
+
+def test_equal_pictures_are_ranked_by_name_wherever_they_lie(
+    tiny_composer: Composer, tmp_path: Path
+) -> None:
+    found = []
+    for place in ("here", "somewhere/else", "third"):
+        root = standins.circo(tmp_path / place)
+        folder = root / "COCO2017_unlabeled" / "unlabeled2017"
+        pictures = sorted(folder.glob("*.jpg"))
+        for path in pictures[1::2]:  # every second picture equals the first
+            path.write_bytes(pictures[0].read_bytes())
+        benchmark = open_benchmark("circo", root)
+        with EdgeGallery.create(root / "gallery", spec(tiny_composer)) as gallery:
+            fill(gallery, benchmark, tiny_composer, key=lambda image: str(image.path))
+            ranker = ranker_of(benchmark, tiny_composer, gallery, ("image",))
+            rows = ranker.rank(benchmark.queries, ranker.runs)["image", EXACT]
+        found.append([row["ids"] for row in rows])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_part_that_the_disk_has_lost_is_ranked_again(
+    galleries: dict[str, Any], tiny_composer: Composer, tmp_path: Path
+) -> None:
+    benchmark, gallery = galleries["cirr"]
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",))
+    rank_all(ranker, tmp_path)
+    before = conclude(ranker, tmp_path, [], "x").metrics.figures
+    next((tmp_path / "rankings").glob("*.parquet")).write_bytes(b"")
+    rank_all(ranker, tmp_path)
+    assert conclude(ranker, tmp_path, [], "x").metrics.figures == before

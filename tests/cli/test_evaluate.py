@@ -157,7 +157,7 @@ def emoji(
     tmp_path_factory: pytest.TempPathFactory, ray_cluster: dict[str, str]
 ) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("emoji")
-    done = evaluate("run", "emoji", "--out", out, env=ray_cluster)
+    done = evaluate("run", "emoji", "--root", out / "pictures", "--out", out, env=ray_cluster)
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -208,6 +208,32 @@ def test_compare_tells_composers_apart(emoji: tuple[Path, str]) -> None:
     assert one["significant"]
 
 
+def test_compare_refuses_figures_that_are_not_of_these_rankings(
+    emoji: tuple[Path, str], tmp_path: Path
+) -> None:
+    out, _ = emoji
+    metrics = json.loads((out / "metrics.json").read_text())
+    (tmp_path / "per_query.parquet").write_bytes((out / "per_query.parquet").read_bytes())
+    for change in ({"queries": 7}, {"figures": {"fti": {"all": {"mAP@10": 0.5}}}}):
+        (tmp_path / "metrics.json").write_text(json.dumps({**metrics, **change}))
+        done = invoke("compare", tmp_path, tmp_path)
+        assert done.exit_code == 2, done.output
+        assert "is not of the same run" in " ".join(done.stderr.split())
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "per_query.parquet").unlink()
+    done = invoke("compare", tmp_path, tmp_path)
+    assert "per_query.parquet', which belongs beside metrics.json, cannot be read" in done.stderr
+
+
+def test_the_servers_key_is_not_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fti_qdrant.cli.evaluate.run import _command
+
+    monkeypatch.setattr(sys, "argv", ["x", "run", "--api-key", "SECRET", "--root", "my data"])
+    assert _command() == "fti-eval run --api-key ... --root 'my data'"
+    monkeypatch.setattr(sys, "argv", ["x", "run", "--api-key=SECRET"])
+    assert "SECRET" not in _command()
+
+
 def test_another_models_gallery_is_refused_before_any_work(
     emoji: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -234,19 +260,34 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "split": (["run", "circo", "--root", "{folder}", "--split", "train"], 2, "it has val, test"),
     "name": (["run", "shoes", "--root", "{folder}"], 2, "'shoes' is not one of"),
     "composer": (
-        ["run", "circo", "--root", "{folder}", "--composer", "magic"],
+        ["run", "circo", "--root", "{circo}", "--composer", "magic"],
         2,
         "unknown composer 'magic'",
     ),
     "no inverter": (
-        ["run", "circo", "--root", "{folder}", "--model", "local-dir:{tiny}", "--composer", "fti"],
+        ["run", "circo", "--root", "{circo}", "--model", "local-dir:{tiny}", "--composer", "fti"],
         2,
         "composer 'fti' needs --inverter",
     ),
     "two places": (
-        ["run", "circo", "--root", "{folder}", "--gallery", "g", "--url", "http://x"],
+        ["run", "circo", "--root", "{circo}", "--gallery", "g", "--url", "http://x"],
         2,
         "either --gallery DIR or --url URL",
+    ),
+    "collection alone": (
+        ["run", "circo", "--root", "{circo}", "--collection", "x"],
+        2,
+        "--collection needs --url",
+    ),
+    "device": (
+        ["run", "circo", "--root", "{circo}", "--device", "bogus", "--out", "{folder}/o"],
+        2,
+        "device 'bogus' cannot be used",
+    ),
+    "out is a file": (
+        ["run", "circo", "--root", "{circo}", "--out", "{folder}/text.json"],
+        1,
+        "text.json' cannot be written",
     ),
     "no server": (
         ["run", "circo", "--root", "{circo}", "--url", "http://127.0.0.1:9", "--out", "{folder}/o"],

@@ -41,17 +41,20 @@ def compare(
     differences = differences_of(one, other, resamples)
     if as_json:
         told = [{**asdict(one), "significant": one.significant} for one in differences]
-        click.echo(json.dumps({"resamples": resamples, "differences": told}))
+        notes = {str(side.path): side.metrics.notes for side in (one, other)}
+        click.echo(json.dumps({"resamples": resamples, "notes": notes, "differences": told}))
         return
     _print(one, other, differences)
 
 
 def _print(a: Side, b: Side, differences: list[Difference]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from fti_qdrant.cli.evaluate.tables import percent, show
 
     title = f"A = {a.composer} of {a.path}, B = {b.composer} of {b.path}; in percent"
+    title = escape(title)
     table = Table("queries", "measure", "A", "B", "B - A", "95 % interval", "", title=title)
     for one in differences:
         table.add_row(

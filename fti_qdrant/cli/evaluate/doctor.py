@@ -45,7 +45,7 @@ def doctor(name: str, root: Path | None, split: str | None, quick: bool, as_json
     from fti_qdrant.benchmarks.registry import open_benchmark
     from fti_qdrant.cli.progress import step_progress
 
-    benchmark = open_benchmark(name, root_of(name, root, Path("eval/emoji-pictures")), split)
+    benchmark = open_benchmark(name, root_of(name, root), split)
     total = sum(1 for _ in benchmark.gallery())
     with step_progress() as progress:
         task = progress.add_task("pictures", total=total)
@@ -83,8 +83,10 @@ def _as_dict(benchmark: Benchmark, diagnosis: Diagnosis) -> dict[str, object]:
 
 
 def _print(benchmark: Benchmark, diagnosis: Diagnosis) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from fti_qdrant.cli.evaluate.tables import show
 
     click.echo(
         f"{benchmark.name} {benchmark.split} in {benchmark.root}: {len(benchmark.queries):,} "
@@ -93,11 +95,14 @@ def _print(benchmark: Benchmark, diagnosis: Diagnosis) -> None:
     for deviation in diagnosis.deviations:
         click.echo(f"not the official annotations: {deviation}")
     if diagnosis.findings:
-        table = Table("file", "what is wrong", "queries affected")
+        table = Table("what is wrong", "queries affected")
+        table.add_column("image", overflow="fold")
+        table.add_column("file", overflow="fold")
         worst = sorted(diagnosis.findings, key=lambda one: -len(one.queries))
         for one in worst[:SHOWN]:
-            table.add_row(one.file, one.reason, str(len(one.queries)))
-        Console().print(table)
+            cells = (one.reason, str(len(one.queries)), one.image, one.file)
+            table.add_row(*map(escape, cells))
+        show([table])
         if len(worst) > SHOWN:
             click.echo(f"and {len(worst) - SHOWN:,} more; --json lists all")
     if diagnosis.healthy:

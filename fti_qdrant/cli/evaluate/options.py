@@ -13,8 +13,12 @@ split_option = click.option("--split", help="Default: the benchmark's first, val
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def root_of(name: str, root: Path | None, drawn: Path) -> Path:
-    """The benchmark's folder; the emoji pictures are drawn, in ``drawn`` unless told otherwise."""
+EMOJI_PICTURES = Path("eval/emoji-pictures")
+"""Where the emoji benchmark draws its pictures unless told otherwise."""
+
+
+def root_of(name: str, root: Path | None) -> Path:
+    """The benchmark's folder. Raises UsageError where it must be named."""
     if root is None and name != "emoji":
         raise click.UsageError(f"{name} needs --root DIR, the folder it was downloaded to")
-    return root or drawn
+    return root or EMOJI_PICTURES

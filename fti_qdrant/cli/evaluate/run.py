@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from fti_qdrant.cli.ingest_process import run_ingest
 from fti_qdrant.cli.place import place_of
 
 if TYPE_CHECKING:
+    from fti_qdrant.benchmarks.gallery import Contents
     from fti_qdrant.benchmarks.protocol import Benchmark
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.run import Measured
@@ -81,14 +83,18 @@ def run(
     workers: int,
 ) -> None:
     """Measure composers on benchmark NAME, its gallery in Qdrant, by the official protocol."""
-    from fti_qdrant.benchmarks.rank import EXACT, INDEX, Ranker
+    from fti_qdrant.benchmarks.rank import Ranker
+    from fti_qdrant.benchmarks.rankings import EXACT, INDEX
     from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
     from fti_qdrant.composer import Composer
 
-    if gallery is not None and url is not None:
+    if url is not None and gallery is not None:
         raise click.UsageError("pass either --gallery DIR or --url URL")
+    if url is None and collection is not None:
+        raise click.UsageError("--collection needs --url URL")
     out = out or Path("eval") / f"{name}-{split or BENCHMARKS[name].splits[0]}"
-    benchmark = open_benchmark(name, root_of(name, root, out / "pictures"), split)
+    benchmark = open_benchmark(name, root_of(name, root), split)
+    click.echo(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
     composer = Composer.load(model, inverter, device=device, precision=precision)
     methods = _methods(composers, composer)
     place = place_of(
@@ -99,10 +105,10 @@ def run(
     )
     options = ["--model", model, "--workers", str(workers)]
     options += ["--precision", precision] if precision else []
-    notes = _fill(benchmark, place, composer, out, options, allow_missing, api_key)
+    notes, contents = _fill(benchmark, place, composer, out, options, allow_missing, api_key)
     with closing(place.open()) as opened:
         searches = (EXACT, INDEX) if index else (EXACT,)
-        ranker = Ranker(benchmark, composer, opened, methods, searches, allow_missing)
+        ranker = Ranker(benchmark, composer, opened, contents, methods, searches, allow_missing)
         measured = _rank(ranker, out, notes)
     _tell(benchmark, measured)
     _report(ranker, measured, out)
@@ -137,7 +143,7 @@ def _fill(
     options: list[str],
     allow_missing: bool,
     api_key: str | None,
-) -> list[str]:
+) -> tuple[list[str], Contents]:
     """Ingests what the gallery lacks; returns why figures will not be comparable.
 
     Raises BadBenchmark where images are missing and that is not allowed.
@@ -146,16 +152,17 @@ def _fill(
 
     from fti_qdrant.benchmarks.gallery import (
         MANIFEST,
-        absent_from,
         is_complete,
         refusal,
+        survey,
         write_manifest,
     )
+    from fti_qdrant.benchmarks.run import writing
 
-    with Progress(transient=True) as progress:
+    with writing(out), Progress(transient=True) as progress:
         task = progress.add_task("pictures")
         benchmark.prepare(lambda done, total: progress.update(task, completed=done, total=total))
-    missing = write_manifest(benchmark, out / MANIFEST)
+        missing = write_manifest(benchmark, out / MANIFEST)
     if missing and not allow_missing:
         raise refusal(missing, benchmark)
     rejects = out / "rejects.jsonl"
@@ -164,15 +171,20 @@ def _fill(
         run_ingest([*source, *options], api_key)
     with closing(place.open()) as gallery:
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
-        absent = absent_from(gallery, benchmark)
+        contents = survey(gallery, benchmark)
+    absent = contents.absent
     if absent and not allow_missing:
         raise refusal(absent, benchmark, f"; the unreadable ones stand in {rejects}")
     notes = benchmark.deviations()
-    return [*notes, f"{absent.count:,} gallery images are missing: {absent}"] if absent else notes
+    if missing:
+        notes.append(f"{missing.count:,} pictures are missing: {missing}")
+    if absent:
+        notes.append(f"{absent.count:,} gallery images are missing: {absent}")
+    return notes, contents
 
 
 def _rank(ranker: Ranker, out: Path, notes: list[str]) -> Measured:
-    from fti_qdrant.benchmarks.rank import INDEX
+    from fti_qdrant.benchmarks.rankings import INDEX
     from fti_qdrant.benchmarks.run import conclude, rank_all
     from fti_qdrant.cli.progress import step_progress
 
@@ -182,7 +194,18 @@ def _rank(ranker: Ranker, out: Path, notes: list[str]) -> Measured:
     with step_progress() as progress:
         task = progress.add_task("queries", total=len(ranker.benchmark.queries))
         rank_all(ranker, out, lambda count: progress.update(task, advance=count))
-    return conclude(ranker, out, notes, " ".join(["fti-eval", *sys.argv[1:]]))
+    return conclude(ranker, out, notes, _command())
+
+
+def _command() -> str:
+    """As it was typed, to be typed again; without the server's key."""
+    words = list(sys.argv[1:])
+    for place, word in enumerate(words):
+        if word == "--api-key" and place + 1 < len(words):
+            words[place + 1] = "..."
+        elif word.startswith("--api-key="):
+            words[place] = "--api-key=..."
+    return shlex.join(["fti-eval", *words])
 
 
 def _tell(benchmark: Benchmark, measured: Measured) -> None:
@@ -195,7 +218,10 @@ def _tell(benchmark: Benchmark, measured: Measured) -> None:
         show(
             [
                 figures_table(metrics.benchmark, metrics.split, whole, figures, metrics.comparable),
-                *(aspects_table(one, whole, figures, counts) for one in benchmark.headlines),
+                *(
+                    aspects_table(one, whole, figures, counts, metrics.comparable)
+                    for one in benchmark.headlines
+                ),
                 loss_table(metrics),
             ]
         )

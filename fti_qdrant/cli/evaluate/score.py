@@ -45,23 +45,25 @@ def score(
 ) -> None:
     """Score ranked lists by the official protocol; needs annotations, no images and no model."""
     from fti_qdrant.benchmarks.annotations import read_predictions_file
+    from fti_qdrant.benchmarks.predictions import short_lists
     from fti_qdrant.benchmarks.protocol import summarise
     from fti_qdrant.benchmarks.registry import open_benchmark
     from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, show
 
-    benchmark = open_benchmark(name, root_of(name, annotations, Path()), split)
+    benchmark = open_benchmark(name, root_of(name, annotations), split)
     benchmark.require_truth()
     ranked = benchmark.read_predictions(read_predictions_file(predictions))
     groups = benchmark.groups()
     figures = summarise(benchmark.measure(ranked), groups)
     notes = benchmark.annotation_deviations()
+    told = [*ranked.notes, *short_lists(ranked)]
     if as_json:
         content = {
             "benchmark": benchmark.name,
             "split": benchmark.split,
             "protocol": benchmark.protocol,
             "comparable": not notes,
-            "notes": [*notes, *ranked.notes],
+            "notes": [*notes, *told],
             "queries": len(benchmark.queries),
             "figures": figures,
         }
@@ -73,8 +75,11 @@ def score(
     show(
         [
             figures_table(name, benchmark.split, whole, by_file, comparable=not notes),
-            *(aspects_table(one, whole, by_file, counts) for one in benchmark.headlines),
+            *(
+                aspects_table(one, whole, by_file, counts, comparable=not notes)
+                for one in benchmark.headlines
+            ),
         ]
     )
-    for note in (*notes, *ranked.notes):
+    for note in (*notes, *told):
         click.echo(f"note: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fti_qdrant.benchmarks.published import published_for
@@ -29,7 +30,7 @@ def figures_table(
         column.justify = "right"
     for composer, groups in figures.items():
         values = groups[whole]
-        table.add_row(f"{composer}{mark}", *(percent(values[one]) for one in measures))
+        table.add_row(escape(f"{composer}{mark}"), *(percent(values[one]) for one in measures))
     if published := published_for(benchmark):
         table.add_section()
         for row in published:
@@ -40,13 +41,19 @@ def figures_table(
 
 
 def aspects_table(
-    measure: str, whole: str, figures: Mapping[str, Figures], counts: Mapping[str, int]
+    measure: str,
+    whole: str,
+    figures: Mapping[str, Figures],
+    counts: Mapping[str, int],
+    comparable: bool,
 ) -> Table | None:
     """A row for each group of queries, a column for each composer; None without groups."""
     groups = [group for group in next(iter(figures.values())) if group != whole]
     if not groups or measure not in next(iter(figures.values()))[whole]:
         return None
-    table = Table(measure, "queries", *figures, title=f"{measure} by kind of query, in percent")
+    mark = "" if comparable else MARK
+    title = f"{measure} by kind of query, in percent{mark}"
+    table = Table(measure, "queries", *map(escape, figures), title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for group in groups:
@@ -60,7 +67,9 @@ def loss_table(metrics: Metrics) -> Table | None:
     if not metrics.index_loss:
         return None
     measures = list(next(iter(metrics.index_loss.values())))
-    table = Table("", *measures, "neighbours found", title="exact minus index, in percent")
+    mark = "" if metrics.comparable else MARK
+    title = f"exact minus index, in percent{mark}"
+    table = Table("", *measures, "neighbours found", title=title)
     for composer, losses in metrics.index_loss.items():
         found = percent(metrics.neighbours_found[composer])
         table.add_row(composer, *(percent(losses[one]) for one in measures), found)
