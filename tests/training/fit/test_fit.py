@@ -71,11 +71,15 @@ def test_it_learns_and_leaves_an_inverter_that_loads(undisturbed: Path) -> None:
 def test_two_workers_have_the_loss_curve_of_one(
     captions: Path, ray_cluster: Cluster, tmp_path: Path
 ) -> None:
-    """Without dropout, whose masks each worker draws for itself."""
+    """Without dropout, whose masks each worker draws for itself.
+
+    Sums in another order differ in their last digits, and a high learning rate makes more of that
+    with each step; gradients are compared in ``test_world.py``.
+    """
     curves = []
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        line = command("--captions", captions, "--out", out, dropout=0, workers=workers)
+        line = command("--captions", captions, "--out", out, dropout=0, lr=2e-4, workers=workers)
         done = run(line, ray_cluster)
         assert done.returncode == 0, done.stderr
         curves.append(rows_of(out / "log.csv"))
