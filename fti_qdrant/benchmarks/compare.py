@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fti_qdrant.benchmarks.protocol import grouped
+from fti_qdrant.benchmarks.protocol import grouped, stratified_mean
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Metrics
 from fti_qdrant.errors import BadBenchmark, CheckpointError
 
@@ -129,11 +129,8 @@ def _differences(
             before, after = rows_a[measure].to_numpy(), rows_b[measure].to_numpy()
             strata = groups[group]
             low, high = interval([(after - before)[rows] for rows in strata], resamples)
-            yield Difference(group, measure, _mean(before, strata), _mean(after, strata), low, high)
-
-
-def _mean(column: np.ndarray, strata: list[np.ndarray]) -> float:
-    return float(np.mean([column[rows].mean() for rows in strata]))
+            means = stratified_mean(before, strata), stratified_mean(after, strata)
+            yield Difference(group, measure, *means, low, high)
 
 
 def interval(changes: list[np.ndarray], resamples: int) -> tuple[float, float]:

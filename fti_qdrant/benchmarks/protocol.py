@@ -259,12 +259,14 @@ def summarise(
 ) -> dict[str, dict[str, float]]:
     """Group -> measure -> mean over the group's strata of the mean over their queries."""
     return {
-        group: {
-            measure: float(np.mean([column[rows].mean() for rows in strata]))
-            for measure, column in values.items()
-        }
+        group: {measure: stratified_mean(column, strata) for measure, column in values.items()}
         for group, strata in groups.items()
     }
+
+
+def stratified_mean(column: Floats, strata: Strata) -> float:
+    """Mean over strata of the mean over a stratum's queries."""
+    return float(np.mean([column[rows].mean() for rows in strata]))
 
 
 def first_existing(candidates: Sequence[Path]) -> Path | None:

@@ -120,8 +120,7 @@ def _preview(
         target = None
     try:
         if target is not None:
-            target.spec.check_model(spec.fingerprint, target.name)
-            target.spec.check_words(spec.words, target.name)
+            _check_fits(target, spec)
         with quiet_ray(ray_address), step_progress() as progress:
             task = progress.add_task("images", total=len(listed))
             told = preview(
@@ -173,11 +172,16 @@ def _open(place: GalleryPlace, spec: GallerySpec) -> Iterator[Gallery]:
     except GalleryNotFound:
         opened = place.create(spec)
     try:
-        opened.spec.check_model(spec.fingerprint, opened.name)
-        opened.spec.check_words(spec.words, opened.name)
+        _check_fits(opened, spec)
         yield opened
     finally:
         opened.close()
+
+
+def _check_fits(gallery: Gallery, spec: GallerySpec) -> None:
+    """Raises ModelMismatch where it holds another model's vectors, or other pseudo-words."""
+    gallery.spec.check_model(spec.fingerprint, gallery.name)
+    gallery.spec.check_words(spec.words, gallery.name)
 
 
 def _beside(place: GalleryPlace) -> Path:
