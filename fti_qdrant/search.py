@@ -72,6 +72,7 @@ class ComposedSearch:
         collection: str,
         *,
         api_key: str | None = None,
+        grpc: bool = False,
         model: str | None = None,
         inverter: str | None = None,
         device: str | None = None,
@@ -82,7 +83,7 @@ class ComposedSearch:
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
-        gallery = ServerGallery.open(connect(url, api_key), collection)
+        gallery = ServerGallery.open(connect(url, api_key, grpc=grpc), collection)
         options = {"device": device, "precision": precision}
         return _search(gallery, model, inverter, options, allow_urls)
 

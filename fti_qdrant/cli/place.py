@@ -21,11 +21,12 @@ OPTIONS = (
     click.option("--url", help="Qdrant server, such as http://localhost:6333."),
     click.option("--collection", help="Collection on the server."),
     click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]"),
+    click.option("--grpc", is_flag=True, help="Send data by gRPC. [env: QDRANT_GRPC_PORT, 6334]"),
 )
 
 
 def gallery_options(command: F) -> F:
-    """Adds --gallery, --url, --collection, --api-key; the command gets one ``place``."""
+    """Adds --gallery, --url, --collection, --api-key, --grpc; the command gets one ``place``."""
 
     @functools.wraps(command)
     def wrapped(
@@ -34,9 +35,10 @@ def gallery_options(command: F) -> F:
         url: str | None,
         collection: str | None,
         api_key: str | None,
+        grpc: bool,
         **options: Any,
     ) -> Any:
-        place = place_of(gallery, url, collection, api_key)
+        place = place_of(gallery, url, collection, api_key, grpc)
         return command(*args, place=place, **options)
 
     for option in reversed(OPTIONS):
@@ -45,7 +47,11 @@ def gallery_options(command: F) -> F:
 
 
 def place_of(
-    gallery: Path | None, url: str | None, collection: str | None, api_key: str | None
+    gallery: Path | None,
+    url: str | None,
+    collection: str | None,
+    api_key: str | None,
+    grpc: bool = False,
 ) -> GalleryPlace:
     """Raises UsageError unless it is one place."""
     if (gallery is None) == (url is None) or (url is None) != (collection is None):
@@ -54,4 +60,4 @@ def place_of(
 
     if gallery is not None:
         return EmbeddedPlace(gallery)
-    return ServerPlace(str(url), str(collection), api_key)
+    return ServerPlace(str(url), str(collection), api_key, grpc)

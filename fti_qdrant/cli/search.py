@@ -114,7 +114,8 @@ def _open(place: GalleryPlace, options: dict[str, Any]) -> ComposedSearch:
 
     if isinstance(place, EmbeddedPlace):
         return ComposedSearch.open(place.path, **options)
-    return ComposedSearch.connect(place.url, place.collection, api_key=place.api_key, **options)
+    options = {"api_key": place.api_key, "grpc": place.grpc, **options}
+    return ComposedSearch.connect(place.url, place.collection, **options)
 
 
 def _picture(search: ComposedSearch, image: str) -> str | None:

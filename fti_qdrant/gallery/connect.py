@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 from qdrant_client import QdrantClient
 
@@ -13,13 +14,21 @@ from fti_qdrant.gallery.server_errors import translated
 TIMEOUT = 30
 """Seconds that one request may take."""
 
+GRPC_PORT = 6334
 
-def connect(url: str, api_key: str | None = None, timeout: int = TIMEOUT) -> QdrantClient:
+
+def connect(
+    url: str, api_key: str | None = None, timeout: int = TIMEOUT, grpc: bool = False
+) -> QdrantClient:
     """A client whose server has answered.
 
     Args:
         url: such as ``http://localhost:6333``; ``:memory:`` is qdrant-client's local mode.
         api_key: by default the environment's ``QDRANT_API_KEY``.
+        grpc: data travels by gRPC where it can, at the environment's ``QDRANT_GRPC_PORT`` (6334).
+
+    Of an ``https`` server with a certificate of your own, name its authority in the environment:
+    ``SSL_CERT_FILE``, and ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` for gRPC.
 
     Raises GalleryUnavailable: malformed URL, no server, or access refused.
     """
@@ -32,6 +41,12 @@ def connect(url: str, api_key: str | None = None, timeout: int = TIMEOUT) -> Qdr
     key = api_key or os.environ.get("QDRANT_API_KEY") or None
     with translated(f"server {url}"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        client = QdrantClient(url=url, api_key=key, timeout=timeout, check_compatibility=False)
+        client = QdrantClient(url=url, api_key=key, timeout=timeout, **client_options(grpc))
         client.get_collections()
     return client
+
+
+def client_options(grpc: bool) -> dict[str, Any]:
+    """What every client of ours is made with, beside its address."""
+    port = int(os.environ.get("QDRANT_GRPC_PORT", GRPC_PORT))
+    return {"check_compatibility": False, "prefer_grpc": grpc, "grpc_port": port}

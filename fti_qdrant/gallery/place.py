@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qdrant_client import QdrantClient
+
 from fti_qdrant.gallery.connect import connect
 from fti_qdrant.gallery.edge import EdgeGallery
 from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.server import ServerGallery
+from fti_qdrant.gallery.storage import CollectionStorage
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,35 @@ class ServerPlace:
 
     Attributes:
         api_key: by default the environment's ``QDRANT_API_KEY``.
+        grpc: data travels by gRPC.
+        patience: seconds to wait for a server that is away, once it has answered.
     """
 
     url: str
     collection: str
     api_key: str | None = field(default=None, repr=False)
+    grpc: bool = False
+    patience: float | None = None
 
     def open(self) -> ServerGallery:
         """Raises GalleryNotFound, GalleryUnavailable."""
-        return ServerGallery.open(connect(self.url, self.api_key), self.collection)
+        gallery = ServerGallery.open(self._connect(), self.collection)
+        gallery.patience = self.patience
+        return gallery
 
-    def create(self, spec: GallerySpec) -> ServerGallery:
+    def create(self, spec: GallerySpec, storage: CollectionStorage | None = None) -> ServerGallery:
         """Raises GalleryUnavailable."""
-        return ServerGallery.create(connect(self.url, self.api_key), self.collection, spec)
+        gallery = ServerGallery.create(self._connect(), self.collection, spec, storage)
+        gallery.patience = self.patience
+        return gallery
 
     def options(self) -> list[str]:
         """As the commands take it; the key travels in the environment."""
-        return ["--url", self.url, "--collection", self.collection]
+        grpc = ["--grpc"] if self.grpc else []
+        return ["--url", self.url, "--collection", self.collection, *grpc]
+
+    def _connect(self) -> QdrantClient:
+        return connect(self.url, self.api_key, grpc=self.grpc)
 
 
 GalleryPlace = EmbeddedPlace | ServerPlace

@@ -48,12 +48,14 @@ class GalleryState:
         indexed: vectors in the approximate index; the others are scanned.
         segments: parts that the store keeps them in.
         optimiser: what it is doing about them, in its own words.
+        bulk: a bulk load has begun and not ended: no index is built, searches scan.
     """
 
     points: int
     indexed: int
     segments: int
     optimiser: str
+    bulk: bool = False
 
 
 class Gallery(Protocol):
@@ -94,7 +96,10 @@ class Gallery(Protocol):
         ...
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
-        """Every id with its payload, in order of id, read a page at a time."""
+        """Every id with its payload, in order of id, read a page at a time.
+
+        What it has yielded may be deleted meanwhile.
+        """
         ...
 
     def has_field(self, key: str) -> bool:

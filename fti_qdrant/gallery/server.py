@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from fti_qdrant.gallery.points import (
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.server_errors import retrying, translated
+from fti_qdrant.gallery.storage import SEARCH_LINKS, CollectionStorage, search_params
 
 SPEC_KEY = "fti_qdrant"
 """Our key in the collection's own metadata."""
@@ -54,23 +56,32 @@ class ServerGallery:
         self.collection = collection
         self.spec = spec
         self.name = name
+        self.patience: float | None = None
+        """Seconds to wait for a server that is away; None tries uploads a few times."""
         self._closed = False
         self._fields: set[str] = set()
 
     @staticmethod
-    def create(client: QdrantClient, collection: str, spec: GallerySpec) -> ServerGallery:
+    def create(
+        client: QdrantClient,
+        collection: str,
+        spec: GallerySpec,
+        storage: CollectionStorage | None = None,
+    ) -> ServerGallery:
         """Makes a collection with its payload indexes, which must stand before the data goes in.
 
         Raises GalleryUnavailable: it exists already, or the server does not do it.
         """
         name = gallery_name(client, collection)
+        storage = storage or CollectionStorage()
         with translated(name):
             if client.collection_exists(collection):
                 raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
             client.create_collection(
                 collection,
-                vectors_config=_vectors_config(spec),
+                vectors_config=_vectors_config(spec, storage),
                 metadata={SPEC_KEY: spec.model_dump(mode="json")},
+                **storage.collection(),
             )
             for field, kind in {**spec.indexes, SHA256_KEY: "keyword"}.items():
                 schema = models.PayloadSchemaType(kind)
@@ -99,8 +110,6 @@ class ServerGallery:
                 f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
                 "model is unknown; ingest into a new collection"
             )
-        import json
-
         spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
         return ServerGallery(client, collection, spec, name)
 
@@ -109,7 +118,8 @@ class ServerGallery:
         check_points(points, self.spec)
         for start in range(0, len(points), REQUEST_POINTS):
             structs = [_struct(point) for point in points[start : start + REQUEST_POINTS]]
-            self._call(retrying(self.client.upsert), self.collection, points=structs, wait=True)
+            upsert = retrying(self.client.upsert) if self.patience is None else self.client.upsert
+            self._call(upsert, self.collection, points=structs, wait=True)
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
         return self.search_many([query])[0]
@@ -166,6 +176,23 @@ class ServerGallery:
             selector = models.PointIdsList(points=doomed)
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
 
+    def begin_bulk(self) -> None:
+        """No index is built while much is loaded: less memory, and no index built many times."""
+        self._set_links(0)
+
+    def end_bulk(self) -> None:
+        """From now on the server builds its index, as after ``create``."""
+        self._set_links(SEARCH_LINKS)
+
+    def in_bulk(self) -> bool:
+        """Whether a bulk load has begun and not ended: searches scan every vector."""
+        info = self._call(self.client.get_collection, self.collection)
+        return info.config.hnsw_config.m == 0
+
+    def _set_links(self, links: int) -> None:
+        config = models.HnswConfigDiff(m=links)
+        self._call(self.client.update_collection, self.collection, hnsw_config=config)
+
     def build_index(self) -> int:
         """A server builds it by itself; grey means that it waits to be told to."""
         settled = Retrying(
@@ -182,6 +209,7 @@ class ServerGallery:
             indexed=int(info.indexed_vectors_count or 0),
             segments=int(info.segments_count or 0),
             optimiser=f"failed: {problem}" if problem else STATES[info.status],
+            bulk=info.config.hnsw_config.m == 0,
         )
 
     def flush(self) -> None:
@@ -202,6 +230,8 @@ class ServerGallery:
         if self._closed:
             raise GalleryUnavailable(f"{self.name} is closed; connect again")
         with translated(self.name):
+            if self.patience is not None:  # all that a gallery does may be done twice
+                function = retrying(function, self.patience)
             return function(*args, **options)
 
     def _request(self, query: VectorQuery) -> models.QueryRequest:
@@ -216,7 +246,7 @@ class ServerGallery:
             score_threshold=query.score_threshold,
             with_payload=True,
             with_vector=[IMAGE_VECTOR] if query.with_vectors else False,
-            params=models.SearchParams(exact=bool(query.exact)),
+            params=search_params(bool(query.exact)),
         )
 
 
@@ -226,9 +256,10 @@ def gallery_name(client: QdrantClient, collection: str) -> str:
     return f"collection {collection!r} at {url}"
 
 
-def _vectors_config(spec: GallerySpec) -> dict[str, models.VectorParams]:
-    size = spec.fingerprint.dim
-    config = {IMAGE_VECTOR: models.VectorParams(size=size, distance=models.Distance.COSINE)}
+def _vectors_config(
+    spec: GallerySpec, storage: CollectionStorage
+) -> dict[str, models.VectorParams]:
+    config = {IMAGE_VECTOR: storage.vector(spec.fingerprint.dim)}
     if spec.words:
         config[WORDS_VECTOR] = models.VectorParams(
             size=spec.words.token_dim,

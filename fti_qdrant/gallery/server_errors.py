@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,7 +12,14 @@ import grpc
 import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    before_sleep_log,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+)
 from tenacity.wait import wait_exponential_jitter
 
 from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable
@@ -21,6 +29,15 @@ LONGEST_PAUSE = 60
 """Seconds; a server that asks for more is taken as unavailable."""
 
 BUSY = (408, 429, 500, 502, 503, 504)
+PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.INTERNAL,
+)
+REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -45,7 +62,9 @@ def translated(name: str) -> Iterator[None]:
         ) from None
     except QdrantException as error:  # a Retry-After that is a date, as proxies may send
         raise GalleryUnavailable(f"{name}: the server asks to slow down ({error})") from None
-    except (grpc.RpcError, httpx.HTTPError) as error:
+    except grpc.RpcError as error:
+        raise _of_code(name, error) from None
+    except httpx.HTTPError as error:
         raise GalleryUnavailable(f"{name}: the connection failed ({error})") from None
     except (json.JSONDecodeError, AssertionError) as error:  # it asserts that there is a result
         raise _not_qdrants(name) from error
@@ -55,12 +74,17 @@ def translated(name: str) -> Iterator[None]:
         raise GalleryUnavailable(f"{name}: {error}") from None
 
 
-def retrying(call: Callable[..., T]) -> Callable[..., T]:
-    """The same call, tried again with growing pauses where the server was busy or away."""
+def retrying(call: Callable[..., T], patience: float | None = None) -> Callable[..., T]:
+    """The same call, tried again with growing pauses where the server was busy or away.
+
+    Args:
+        patience: seconds after which it is given up; None gives up after a few attempts.
+    """
     policy = Retrying(
         retry=retry_if_exception(_is_passing),
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(ATTEMPTS) if patience is None else stop_after_delay(patience),
         wait=pause,
+        before_sleep=before_sleep_log(logger, logging.WARNING),
         reraise=True,
     )
     return policy.wraps(call)
@@ -70,13 +94,12 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code in BUSY
     if isinstance(error, ResourceExhaustedResponse):
-        return told_to_wait(error)
-    return isinstance(error, (ResponseHandlingException, QdrantException))
-
-
-def told_to_wait(error: BaseException) -> bool:
-    """Whether the server asks for a pause that is worth waiting for."""
-    return isinstance(error, ResourceExhaustedResponse) and error.retry_after_s <= LONGEST_PAUSE
+        return error.retry_after_s <= LONGEST_PAUSE
+    if isinstance(error, grpc.RpcError):
+        return error.code() in PASSING
+    if isinstance(error, ResponseHandlingException):  # an answer that is not Qdrant's stays so
+        return not isinstance(error.source, ValueError)
+    return isinstance(error, (QdrantException, httpx.HTTPError))
 
 
 def pause(state: RetryCallState) -> float:
@@ -89,6 +112,16 @@ def pause(state: RetryCallState) -> float:
 
 def _not_qdrants(name: str) -> GalleryUnavailable:
     return GalleryUnavailable(f"{name}: the answer is not one of Qdrant's; is the address right?")
+
+
+def _of_code(name: str, error: grpc.RpcError) -> FtiError:
+    """The same for gRPC, whose calls that fail are their own errors."""
+    code, reason = error.code(), str(error.details())[:300]
+    if code in REFUSED:
+        return GalleryUnavailable(f"{name}: the server refused access; check the API key")
+    if code == grpc.StatusCode.NOT_FOUND:
+        return GalleryNotFound(f"{name} does not exist")
+    return GalleryUnavailable(f"{name}: the server answered {code.name}: {reason}")
 
 
 def _of_status(name: str, error: UnexpectedResponse) -> FtiError:

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from importlib.metadata import version
+from typing import get_args
 
 import click
 
-from fti_ingest.listing import Source
-from fti_ingest.pipeline import ModelChoice, Outcome, preview, run
+from fti_ingest.duplicates import Dedupe
+from fti_ingest.index_option import chosen, index_option
+from fti_ingest.listing import Reject, Source
+from fti_ingest.outcome import Outcome, stage_uses
+from fti_ingest.outputs import Outputs, outputs_options
+from fti_ingest.pipeline import ModelChoice, Told, capacity, preview, run
 from fti_ingest.prune import check_prunable
 from fti_ingest.prune import prune as remove_departed
 from fti_ingest.ray_session import quiet_ray
-from fti_ingest.rejects import RejectsFile
+from fti_ingest.rejects import DuplicatesFile, RejectsFile
+from fti_ingest.report import (
+    RunReport,
+    counts_and_times,
+    json_log,
+    logger,
+    now,
+    print_profile,
+)
+from fti_ingest.server_options import ServerChoice, server_options
 from fti_ingest.source import read_source
 from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.place import gallery_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import BadManifest, GalleryNotFound
-from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, WordsSpec
-from fti_qdrant.gallery.place import EmbeddedPlace, GalleryPlace, ServerPlace
+from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery, WordsSpec
+from fti_qdrant.gallery.place import GalleryPlace, ServerPlace
 from fti_qdrant.images import Preprocess
 
 EPILOG = """\b
@@ -30,11 +44,15 @@ Examples:
   fti-ingest 'photos/**/*.jpg' --gallery shop --pseudo-words
   fti-ingest products.csv --gallery shop --model ViT-L-14-quickgelu/openai
   fti-ingest photos/ --gallery shop --prune --dry-run
+  fti-ingest 's3://bucket/shards/*.tar' --gallery shop --dedupe skip --profile
   fti-ingest products.parquet --url http://localhost:6333 --collection shop
+  fti-ingest s3://bucket/products.parquet --url https://qdrant:6333 --collection shop \\
+      --bulk --quantisation scalar --grpc --index brand:keyword,price:float
 
 \b
-A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URLs;
-all its other columns become the payload, indexed by their type, to filter by.
+A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs;
+all its other columns become the payload, indexed by their type, to filter by. In WebDataset
+shards (.tar) the .json beside an image is its payload. A compressed tar is refused.
 """
 
 
@@ -48,11 +66,20 @@ all its other columns become the payload, indexed by their type, to filter by.
 @click.option(
     "--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture."
 )
+@index_option
 @worker_options
+@server_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
+@click.option(
+    "--dedupe",
+    type=click.Choice(get_args(Dedupe)),
+    help="Look for duplicates, exact and near: keep, mark in the payload, or skip them.",
+)
 @click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
 @click.option("--dry-run", is_flag=True, help="Read everything, store nothing, say what would be.")
-@click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
+@click.option("--profile", is_flag=True, help="Print where the time went, and what to change.")
+@outputs_options
+@click.option("--metrics-port", type=int, help="Serve Prometheus metrics of our own Ray here.")
 @one_line_errors
 def ingest(
     source: str,
@@ -60,48 +87,100 @@ def ingest(
     model: str,
     inverter: str | None,
     pseudo_words: bool,
+    indexes: tuple[dict[str, IndexType], ...],
     precision: str | None,
     workers: int,
     gpus_per_worker: float,
     ray_address: str | None,
+    server: ServerChoice,
     allow_urls: bool,
+    dedupe: Dedupe | None,
     prune: bool,
     dry_run: bool,
-    rejects: Path | None,
+    profile: bool,
+    outputs: Outputs,
+    metrics_port: int | None,
 ) -> None:
-    """Embed the images of SOURCE (folder, glob or manifest) into a Qdrant gallery.
+    """Embed the images of SOURCE into a Qdrant gallery.
 
-    Bad files are listed in rejects.jsonl and never stop the run. Running twice changes nothing:
-    images that the gallery holds as they are, are skipped. A run that was killed is finished by
-    running it again.
+    SOURCE is a folder, a glob, a manifest, or .tar and .zip archives, here or at a URI such as
+    s3://bucket/photos. Bad files are listed in rejects.jsonl and never stop the run. Running twice
+    changes nothing: images that the gallery holds as they are, are skipped. A run that was killed
+    is finished by running it again.
     """
-    listed = read_source(source)
-    if prune:
-        check_prunable(listed, source)
-    spec, preprocess = _describe(model, inverter, precision, pseudo_words, listed.indexes)
-    choice = ModelChoice(model, inverter, precision, preprocess, workers, gpus_per_worker)
-    server = place if isinstance(place, ServerPlace) else None
-    if dry_run:
-        click.echo(_preview(listed, place, spec, preprocess, allow_urls, ray_address))
+    place = server.place(place)
+    began = now()
+    with json_log(outputs.log):
+        logger.info("started", extra={"source": source, "gallery": " ".join(place.options())})
+        listed = read_source(source)
+        if prune:
+            check_prunable(listed, source)
+        fields = chosen(indexes) or listed.indexes
+        spec, preprocess = _describe(model, inverter, precision, pseudo_words, fields)
+        choice = ModelChoice(model, inverter, precision, preprocess, workers, gpus_per_worker)
+        if dry_run:
+            _preview(listed, place, spec, preprocess, allow_urls, ray_address)
+            return
+        with (
+            _open(place, spec, server) as target,
+            RejectsFile(outputs.rejects_at(place)) as rejected,
+            DuplicatesFile(outputs.duplicates_at(place)) as doubled,
+            quiet_ray(ray_address, metrics_port),
+            _loading(target, server.bulk),
+        ):
+            for one in listed.rejects():
+                rejected.add(one)
+            with step_progress() as progress:
+                task = progress.add_task("images", total=len(listed))
+                outcome = run(
+                    listed,
+                    target,
+                    choice,
+                    server=place if isinstance(place, ServerPlace) else None,
+                    allow_urls=allow_urls,
+                    dedupe=dedupe,
+                    told=Told(
+                        reject=rejected.add,
+                        duplicate=doubled.add,
+                        advance=lambda count: progress.update(task, advance=count),
+                    ),
+                )
+                uses = stage_uses(outcome, capacity(choice))
+            outcome.images += listed.reject_count
+            outcome.rejected += listed.reject_count
+            outcome.pruned = remove_departed(target, listed) if prune else 0
+        report = RunReport(
+            version=version("fti-qdrant"),
+            source=source,
+            gallery=target.name,
+            model=str(spec.fingerprint),
+            began=began,
+            ended=now(),
+            duplicates=outcome.duplicates if dedupe else None,
+            rejects_file=str(rejected.path) if rejected.count else None,
+            duplicates_file=str(doubled.path) if doubled.count else None,
+            **counts_and_times(outcome, uses),
+        )
+        report.write(outputs.report_at(place))
+        logger.info("finished", extra=report.model_dump(mode="json"))
+    _conclude(outcome, rejected, doubled)
+    if profile:
+        print_profile(report)
+
+
+@contextmanager
+def _loading(gallery: Gallery, bulk: bool) -> Iterator[None]:
+    """A bulk load that fails stays one: the next run goes on with it, and ends it."""
+    if not isinstance(gallery, ServerGallery):
+        yield
         return
-    with _open(place, spec) as target, RejectsFile(rejects or _beside(place)) as rejected:
-        for one in listed.rejects:
-            rejected.add(one)
-        with quiet_ray(ray_address), step_progress() as progress:
-            task = progress.add_task("images", total=len(listed))
-            outcome = run(
-                listed,
-                target,
-                choice,
-                server=server,
-                allow_urls=allow_urls,
-                reject=rejected.add,
-                advance=lambda count: progress.update(task, advance=count),
-            )
-        outcome.images += len(listed.rejects)
-        outcome.rejected += len(listed.rejects)
-        outcome.pruned = remove_departed(target, listed) if prune else 0
-    _conclude(outcome, rejected)
+    if bulk:
+        gallery.begin_bulk()
+    yield
+    if bulk or gallery.state().bulk:
+        gallery.end_bulk()
+        click.echo("building the index ...", err=True)
+        gallery.build_index()
 
 
 def _preview(
@@ -111,32 +190,30 @@ def _preview(
     preprocess: Preprocess,
     allow_urls: bool,
     ray_address: str | None,
-) -> str:
-    """What a run would do, a line for each bad file first; neither gallery nor list is made."""
-    rejects = list(listed.rejects)
+) -> None:
+    """Tells what a run would do, each bad file by a line; neither gallery nor list is made."""
     try:
         target = place.open()
     except GalleryNotFound:
         target = None
+
+    def tell(one: Reject) -> None:
+        click.echo(f"would be rejected: {one.uri}: {one.reason}")
+
     try:
         if target is not None:
             _check_fits(target, spec)
+        for one in listed.rejects():
+            tell(one)
         with quiet_ray(ray_address), step_progress() as progress:
             task = progress.add_task("images", total=len(listed))
-            told = preview(
-                listed,
-                target,
-                preprocess,
-                allow_urls=allow_urls,
-                reject=rejects.append,
-                advance=lambda count: progress.update(task, advance=count),
-            )
+            told = Told(tell, advance=lambda count: progress.update(task, advance=count))
+            seen = preview(listed, target, preprocess, allow_urls=allow_urls, told=told)
     finally:
         if target is not None:
             target.close()
-    told.rejected += len(listed.rejects)
-    lines = [f"would be rejected: {one.uri}: {one.reason}" for one in rejects]
-    return "\n".join([*lines, told.line()])
+    seen.rejected += listed.reject_count
+    click.echo(seen.line())
 
 
 def _describe(
@@ -165,12 +242,16 @@ def _describe(
 
 
 @contextmanager
-def _open(place: GalleryPlace, spec: GallerySpec) -> Iterator[Gallery]:
+def _open(place: GalleryPlace, spec: GallerySpec, server: ServerChoice) -> Iterator[Gallery]:
     """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
+    opened: Gallery
     try:
         opened = place.open()
     except GalleryNotFound:
-        opened = place.create(spec)
+        if isinstance(place, ServerPlace):
+            opened = place.create(spec, server.storage)
+        else:
+            opened = place.create(spec)
     try:
         _check_fits(opened, spec)
         yield opened
@@ -184,14 +265,14 @@ def _check_fits(gallery: Gallery, spec: GallerySpec) -> None:
     gallery.spec.check_words(spec.words, gallery.name)
 
 
-def _beside(place: GalleryPlace) -> Path:
-    """Where bad files are listed unless told otherwise."""
-    folder = place.path if isinstance(place, EmbeddedPlace) else Path()
-    return folder / "rejects.jsonl"
-
-
-def _conclude(outcome: Outcome, rejected: RejectsFile) -> None:
+def _conclude(outcome: Outcome, rejected: RejectsFile, doubled: DuplicatesFile) -> None:
     click.echo(outcome.line())
+    if doubled.count:
+        found = outcome.duplicates
+        click.echo(
+            f"{found['exact']:,} exact and {found['near']:,} near duplicates are listed in "
+            f"{doubled.path}"
+        )
     if rejected.first is None:
         return
     click.echo(f"rejected files are listed in {rejected.path}")

@@ -1,22 +1,37 @@
-"""What is to be ingested, as it is collected: compact, and with each row's flaw beside it."""
+"""What is to be ingested, written to a temporary file as it is listed: no source fills memory."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fti_ingest.payloads import IndexTypes, plain
+from fti_ingest.seen import SeenIds, short_id
 from fti_qdrant.gallery import IndexType, point_id
 from fti_qdrant.gallery.points import Payload
 
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".avif", ".webp", ".tif", ".tiff"),
+    *(".png", ".gif", ".bmp", ".ico", ".ppm", ".pgm", ".pbm"),
+)
+
 ITEM_SCHEMA = pa.schema([("id", pa.string()), ("uri", pa.string()), ("payload", pa.string())])
 CHUNK = 4096
-"""Rows that wait as Python objects; the others lie in Arrow tables, some 250 bytes each."""
+"""Rows that wait as Python objects; the others lie in a file, some 250 bytes each."""
+
+ITEMS_FILE, REJECTS_FILE = "items.arrow", "rejects.jsonl"
+
+
+def is_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,7 @@ class Item:
 
     Attributes:
         key: path or URI relative to the source; its uuid5 is the point id.
-        uri: where the bytes are: an absolute path, or a URL.
+        uri: where the bytes are, for ``reading.read_batch``: an absolute path, or a URI.
     """
 
     key: str
@@ -47,19 +62,33 @@ class Reject:
 
 @dataclass(frozen=True)
 class Source:
-    """A listed source.
+    """A listed source, in a temporary folder (``TMPDIR``) that goes when the source does.
 
     Attributes:
-        table: a row for each image, of ``ITEM_SCHEMA``; the payload as JSON.
-        rejects: what names no image: bad rows of a manifest, duplicates.
         indexes: payload fields whose values are all of one type that Qdrant can index.
         complete: whether all of it could be listed; duplicates do no harm here.
     """
 
-    table: pa.Table
-    rejects: list[Reject]
+    folder: TemporaryDirectory[str]
     indexes: dict[str, IndexType]
+    reject_count: int
     complete: bool = True
+
+    @property
+    def path(self) -> Path:
+        """The file with the images."""
+        return Path(self.folder.name) / ITEMS_FILE
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """A row for each image, of ``ITEM_SCHEMA``, the payload as JSON; mapped, not read."""
+        return mapped(self.path)
+
+    def rejects(self) -> Iterator[Reject]:
+        """What names no image: bad rows of a manifest, duplicates."""
+        with (Path(self.folder.name) / REJECTS_FILE).open(encoding="utf-8") as file:
+            for line in file:
+                yield Reject(*json.loads(line))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -70,14 +99,23 @@ class Source:
             yield {**row, "payload": json.loads(row["payload"])}
 
 
+def mapped(path: Path) -> pa.Table:
+    """The table of a listing's file, whose pages are memory that the system may take back."""
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
 class Listing:
     """Collects a ``Source``; an item that cannot be stored becomes a reject."""
 
     def __init__(self) -> None:
-        self._chunks: list[pa.RecordBatch] = []
-        self._waiting: list[tuple[str, str, str]] = []
-        self._rejects: list[Reject] = []
-        self._seen: set[bytes] = set()
+        self._folder = TemporaryDirectory(prefix="fti-listing-")
+        root = Path(self._folder.name)
+        self._items = pa.ipc.new_file(str(root / ITEMS_FILE), ITEM_SCHEMA)
+        self._rejects = (root / REJECTS_FILE).open("w", encoding="utf-8")
+        self._reject_count = 0
+        self._waiting: list[tuple[str, str, str, Payload, str]] = []
+        self._seen = SeenIds()
         self._types = IndexTypes()
         self._complete = True
 
@@ -97,12 +135,7 @@ class Listing:
         except RecursionError:
             self.reject(item.uri, f"{prefix}the payload is nested too deeply")
             return
-        if (short := uuid.UUID(identity).bytes) in self._seen:
-            self._note(item.uri, f"{prefix}the image is listed twice; the first one counts")
-            return
-        self._seen.add(short)
-        self._types.see(item.payload)
-        self._waiting.append((identity, item.uri, text))
+        self._waiting.append((identity, item.uri, text, item.payload, prefix))
         if len(self._waiting) == CHUNK:
             self._pack()
 
@@ -112,15 +145,29 @@ class Listing:
         self._note(uri, reason)
 
     def _note(self, uri: str, reason: str) -> None:
-        self._rejects.append(Reject(uri.encode(errors="backslashreplace").decode(), reason))
+        self._reject_count += 1
+        known = uri.encode(errors="backslashreplace").decode()
+        self._rejects.write(json.dumps([known, reason]) + "\n")
 
     def source(self) -> Source:
         self._pack()
-        table = pa.Table.from_batches(self._chunks, schema=ITEM_SCHEMA)
-        return Source(table, self._rejects, self._types.found(), self._complete)
+        self._items.close()
+        self._rejects.close()
+        return Source(self._folder, self._types.found(), self._reject_count, self._complete)
 
     def _pack(self) -> None:
-        if self._waiting:
-            columns = [pa.array(column, pa.string()) for column in zip(*self._waiting)]
-            self._chunks.append(pa.RecordBatch.from_arrays(columns, schema=ITEM_SCHEMA))
-            self._waiting = []
+        """Writes what waits; an image that was listed before is noted, and does not count."""
+        if not self._waiting:
+            return
+        short = np.array([short_id(row[0]) for row in self._waiting], dtype=np.uint64)
+        kept = []
+        for row, new in zip(self._waiting, self._seen.add(short)):
+            if not new:
+                self._note(row[1], f"{row[4]}the image is listed twice; the first one counts")
+                continue
+            self._types.see(row[3])
+            kept.append(row[:3])
+        self._waiting = []
+        if kept:
+            columns = [pa.array(column, pa.string()) for column in zip(*kept)]
+            self._items.write_batch(pa.RecordBatch.from_arrays(columns, schema=ITEM_SCHEMA))

@@ -5,33 +5,40 @@ from __future__ import annotations
 import csv
 import json
 import os
+import posixpath
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fti_ingest.listing import Item, Listing, Source
+from fti_ingest.listing import Item, Listing
+from fti_ingest.storage import is_remote, location
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery.points import OURS
-from fti_qdrant.images.source import is_url
 
 IMAGE_COLUMN = "image"
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 LARGEST_FIELD = 2**24
+INSIDE = ("zip://", "tar://")
 
 Row = dict[str, Any] | str
 """A row, or what is wrong with it."""
 
 
-def read_manifest(path: Path) -> Source:
-    """Lists a manifest: ``image`` names a path relative to it or a URL, the rest is payload.
+def add_manifest(listing: Listing, place: str) -> None:
+    """Adds a manifest's rows: ``image`` is a path relative to it, or a URI; the rest is payload.
 
     Raises BadManifest: not readable, no ``image`` column, or a column that we reserve.
     """
+    path: Path = location(place) if is_remote(place) else Path(place)  # type: ignore[assignment]
     readers = {".csv": csv_rows, ".parquet": parquet_rows}
     rows = readers.get(path.suffix.lower(), json_rows)(path)
-    root = path.parent.resolve()
-    listing = Listing()
+    item = (
+        partial(_remote_item, root=str(path.parent))
+        if is_remote(place)
+        else partial(_item, root=path.parent.resolve())
+    )
     try:
         for number, row in rows:
             where = f"{path}:{number}"
@@ -44,20 +51,34 @@ def read_manifest(path: Path) -> Source:
             if not isinstance(image, str) or not image.strip():
                 listing.reject(where, f"no {IMAGE_COLUMN!r} value")
                 continue
-            listing.add(_item(image.strip(), root, row), where)
+            if image.strip().startswith(INSIDE):
+                listing.reject(where, f"{image.strip()!r}: ingest the archive itself, as SOURCE")
+                continue
+            listing.add(item(image.strip(), payload=row), where)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadManifest(f"manifest {str(path)!r} cannot be read: {reason}") from error
-    return listing.source()
 
 
 def _item(image: str, root: Path, payload: dict[str, Any]) -> Item:
     """The key is relative to the manifest where the file is: ``./a.jpg`` is ``a.jpg``."""
-    if is_url(image):
+    if is_remote(image):
         return Item(image, image, payload)
     file = Path(os.path.normpath(root / image))
     key = file.relative_to(root) if file.is_relative_to(root) else file
     return Item(key.as_posix(), str(file), payload)
+
+
+def _remote_item(image: str, root: str, payload: dict[str, Any]) -> Item:
+    """The same for a manifest that is elsewhere; a path without a scheme is there too."""
+    if is_remote(image):
+        uri = image
+    elif image.startswith("/"):
+        scheme, _, rest = root.partition("://")
+        uri = f"{scheme}://{rest.split('/')[0]}{posixpath.normpath(image)}"
+    else:
+        uri = f"{root.rstrip('/')}/{posixpath.normpath(image)}"
+    return Item(uri.removeprefix(root.rstrip("/") + "/"), uri, payload)
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -90,7 +111,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """(row number, row) pairs, read piece by piece."""
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
         _check_columns(path, file.schema_arrow.names)
         number = 0
         for batch in file.iter_batches(batch_size=1024):

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
+from fti_ingest.blocks import beside_driver, listed
+from fti_ingest.duplicates import Dedupe, Deduplicator, Duplicate, Originals
 from fti_ingest.known import Known
 from fti_ingest.listing import Reject, Source
+from fti_ingest.outcome import Capacity, Outcome
 from fti_ingest.prune import departed
+from fti_ingest.reasons import UNCHANGED
 from fti_ingest.sinks import ServerWriter, points
-from fti_ingest.stages import UNCHANGED, Decoder, Embedder
+from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
-from fti_qdrant.gallery import Gallery, GallerySpec
+from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.place import ServerPlace
 from fti_qdrant.images import Preprocess
 
@@ -28,9 +34,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 DECODE_BATCH = 32
-EMBED_BATCH = 64
-MOST_BLOCKS = 2000
-"""Tasks that Ray's scheduler has to look after; larger sources get larger blocks."""
+EMBED_BATCH, GPU_BATCH = 64, 256
 
 BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
@@ -54,26 +58,6 @@ class ModelChoice:
 
 
 @dataclass
-class Outcome:
-    """What became of the images."""
-
-    images: int = 0
-    stored: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    pruned: int = 0
-    seconds: float = 0.0
-
-    def line(self) -> str:
-        rate = self.images / self.seconds if self.seconds else 0.0
-        pruned = f", {self.pruned:,} pruned" if self.pruned else ""
-        return (
-            f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{self.rejected:,} rejected{pruned}; {rate:,.1f} images/s"
-        )
-
-
-@dataclass
 class Preview:
     """What would become of the images."""
 
@@ -92,6 +76,15 @@ class Preview:
         )
 
 
+@dataclass(frozen=True)
+class Told:
+    """Who is told what, while a run goes on."""
+
+    reject: Callable[[Reject], None] = lambda one: None
+    duplicate: Callable[[Duplicate], None] = lambda one: None
+    advance: Callable[[int], None] = lambda count: None
+
+
 def run(
     source: Source,
     gallery: Gallery,
@@ -99,35 +92,45 @@ def run(
     *,
     server: ServerPlace | None = None,
     allow_urls: bool = False,
-    reject: Callable[[Reject], None] = lambda one: None,
-    advance: Callable[[int], None] = lambda count: None,
+    dedupe: Dedupe | None = None,
+    told: Told = Told(),
 ) -> Outcome:
     """Embeds the images that the gallery does not hold as they are, and stores them.
 
     Args:
         server: set where the gallery is a server's; then the workers write, else the driver.
-        reject: told of each bad file.
-        advance: told how many more images are done.
+        dedupe: what becomes of duplicates; None does not look for them.
 
     Raises GalleryUnavailable where the gallery stops answering; what was stored stays.
     """
+    from fti_ingest.metrics import RunMetrics
+
     outcome = Outcome()
+    metrics = RunMetrics(gallery.name, len(source))
     began = time.monotonic()
-    blocks = _blocks(source, Known(gallery))
-    for batch in _stream(blocks, choice, gallery.spec, server, allow_urls):
+    for batch in _stream(source, gallery, choice, server, allow_urls, dedupe):
         if server is None:
-            gallery.upsert(points(batch, gallery.spec))
-        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        for row in np.flatnonzero((reasons != "") & (reasons != UNCHANGED)):
-            reject(Reject(batch["uri"][int(row)].as_py(), reasons[row]))
-            outcome.rejected += 1
-        outcome.images += len(reasons)
-        outcome.stored += int((reasons == "").sum())
-        outcome.unchanged += int((reasons == UNCHANGED).sum())
-        advance(len(reasons))
+            batch = _stored(batch, gallery)
+        for bad in outcome.add(batch):
+            told.reject(bad)
+        if not outcome.first:
+            outcome.first, outcome.before = time.monotonic() - began, dict(outcome.stages)
+        if dedupe is not None:
+            for one in filter(None, batch["duplicate"].to_pylist()):
+                found = Duplicate(**json.loads(one))
+                outcome.duplicates[found.kind] += 1
+                told.duplicate(found)
+        metrics.follow(outcome)
+        told.advance(batch.num_rows)
     gallery.flush()
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _stored(batch: pa.Table, gallery: Gallery) -> pa.Table:
+    began = time.perf_counter()
+    gallery.upsert(points(batch, gallery.spec))
+    return batch.append_column("write_s", spread(time.perf_counter() - began, batch.num_rows))
 
 
 def preview(
@@ -136,78 +139,85 @@ def preview(
     preprocess: Preprocess,
     *,
     allow_urls: bool = False,
-    reject: Callable[[Reject], None] = lambda one: None,
-    advance: Callable[[int], None] = lambda count: None,
+    told: Told = Told(),
 ) -> Preview:
     """Reads and decodes the images as a run would, and stores nothing; see ``run``."""
-    told = Preview(departed=sum(1 for _ in departed(gallery, source)) if gallery else 0)
-    blocks = _blocks(source, Known(gallery))
-    if not blocks:
-        return told
-    for batch in _answers(_decoded(blocks, preprocess, allow_urls).drop_columns(["pixels"])):
+    seen = Preview(departed=sum(1 for _ in departed(gallery, source)) if gallery else 0)
+    if not len(source):
+        return seen
+    decoded = _decoded(source, gallery, Decoder(preprocess, allow_urls))
+    for batch in _answers(decoded.drop_columns(["pixels"])):
         for uri, reason, known in zip(*(batch[name].to_pylist() for name in PREVIEWED)):
-            told.unchanged += reason == UNCHANGED
-            told.new += not reason and not known
-            told.changed += not reason and bool(known)
+            seen.unchanged += reason == UNCHANGED
+            seen.new += not reason and not known
+            seen.changed += not reason and bool(known)
             if reason not in ("", UNCHANGED):
-                told.rejected += 1
-                reject(Reject(uri, reason))
-        advance(batch.num_rows)
-    return told
-
-
-def _blocks(source: Source, known: Known) -> list[pa.Table]:
-    """The source cut into what one task decodes, with the revisions that the gallery holds."""
-    rows = max(DECODE_BATCH, math.ceil(len(source) / MOST_BLOCKS))
-    blocks = [source.table.slice(start, rows) for start in range(0, len(source), rows)]
-    return [
-        block.append_column(
-            "known", pa.array(known.revisions(block["id"].to_pylist()), pa.string())
-        )
-        for block in blocks
-    ]
+                seen.rejected += 1
+                told.reject(Reject(uri, reason))
+        told.advance(batch.num_rows)
+    return seen
 
 
 def _stream(
-    blocks: list[pa.Table],
+    source: Source,
+    gallery: Gallery,
     choice: ModelChoice,
-    spec: GallerySpec,
     server: ServerPlace | None,
     allow_urls: bool,
+    dedupe: Dedupe | None,
 ) -> Iterator[pa.Table]:
-    if not blocks:
+    if not len(source):
         return
-    from ray.data import ActorPoolStrategy
+    from ray.data import ActorPoolStrategy, DataContext
 
-    bound_backlog(3 * choice.preprocess.size**2, choice.workers, EMBED_BATCH)
+    DataContext.get_current().execution_options.preserve_order = dedupe is not None
+    batch = GPU_BATCH if choice.gpus_per_worker else EMBED_BATCH
+    bound_backlog(3 * choice.preprocess.size**2, choice.workers, batch)
     threads = threads_per_worker(choice.workers)
-    words = spec.words is not None
+    words = gallery.spec.words is not None
     pool: dict[str, Any] = {
-        "batch_size": EMBED_BATCH,
+        "batch_size": batch,
         "batch_format": "pyarrow",
         "compute": ActorPoolStrategy(size=choice.workers),
         "num_cpus": 0,
     }
-    dataset = _decoded(blocks, choice.preprocess, allow_urls).map_batches(
+    decoder = Decoder(choice.preprocess, allow_urls, hashes=dedupe is not None)
+    dataset = _decoded(source, gallery, decoder)
+    if dedupe is not None:
+        dataset = _deduplicated(dataset, source, gallery, dedupe)
+    dataset = dataset.map_batches(
         Embedder,
         fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
         num_gpus=choice.gpus_per_worker or None,
         **pool,
     )
     if server is not None:
-        dataset = dataset.map_batches(ServerWriter, fn_constructor_args=(server, spec), **pool)
+        writer = (server, gallery.spec)
+        dataset = dataset.map_batches(ServerWriter, fn_constructor_args=writer, **pool)
     yield from _answers(dataset)
 
 
-def _decoded(blocks: list[pa.Table], preprocess: Preprocess, allow_urls: bool) -> Dataset:
+def _decoded(source: Source, gallery: Gallery | None, decoder: Decoder) -> Dataset:
     """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait."""
-    import ray
+    return listed(source, Known(gallery)).map_batches(
+        decoder, batch_size=DECODE_BATCH, batch_format="pyarrow", num_cpus=1
+    )
 
-    return ray.data.from_arrow(blocks).map_batches(
-        Decoder(preprocess, allow_urls),
-        batch_size=DECODE_BATCH,
+
+def _deduplicated(dataset: Dataset, source: Source, gallery: Gallery, dedupe: Dedupe) -> Dataset:
+    """Of two that are alike the first in the source counts, so that a second run decides alike."""
+    from ray.data import ActorPoolStrategy
+
+    path = str(Path(source.folder.name) / "originals.sqlite")
+    with closing(Originals(path)) as originals:
+        originals.add_held(gallery)
+    return dataset.map_batches(
+        Deduplicator,
+        fn_constructor_args=(beside_driver(Originals, path), dedupe),
+        batch_size=None,
         batch_format="pyarrow",
-        num_cpus=1,
+        compute=ActorPoolStrategy(size=1),
+        num_cpus=0,
     )
 
 
@@ -243,6 +253,14 @@ def threads_per_worker(workers: int) -> int:
 
     nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
     return max(1, cpus() // math.ceil(workers / nodes))
+
+
+def capacity(choice: ModelChoice) -> Capacity:
+    """What the running cluster gives a run."""
+    import ray
+
+    decoders = int(ray.cluster_resources().get("CPU", 1))
+    return Capacity(decoders, choice.workers, choice.workers)
 
 
 def cpus() -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
-from fti_ingest.known import short_id
 from fti_ingest.listing import Source
+from fti_ingest.seen import short_id
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import Gallery
 
@@ -18,7 +19,7 @@ def check_prunable(source: Source, name: str) -> None:
     """Raises BadManifest where a part of the source could not be listed: it would be deleted."""
     if source.complete:
         return
-    first = source.rejects[0]
+    first = next(source.rejects())
     raise BadManifest(
         f"--prune would delete what {name!r} lists and cannot be read now ({first.uri}: "
         f"{first.reason}); mend that, or leave out --prune"
@@ -39,8 +40,10 @@ def departed(gallery: Gallery, source: Source) -> Iterator[str]:
 
 def prune(gallery: Gallery, source: Source) -> int:
     """Deletes them; how many there were."""
-    doomed = list(departed(gallery, source))
-    for start in range(0, len(doomed), DELETE_BATCH):
-        gallery.delete(doomed[start : start + DELETE_BATCH])
+    count = 0
+    doomed = departed(gallery, source)  # scrolls on behind what is deleted
+    while batch := list(islice(doomed, DELETE_BATCH)):
+        gallery.delete(batch)
+        count += len(batch)
     gallery.flush()
-    return len(doomed)
+    return count

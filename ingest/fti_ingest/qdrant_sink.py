@@ -7,19 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 from ray_qdrant.datasink import QdrantDatasink
-from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from fti_qdrant.gallery.connect import TIMEOUT
+from fti_qdrant.gallery.connect import TIMEOUT, client_options
+from fti_qdrant.gallery.place import ServerPlace
 from fti_qdrant.gallery.points import IMAGE_VECTOR
-from fti_qdrant.gallery.server_errors import ATTEMPTS, pause, told_to_wait, translated
-
-TOLD_TO_WAIT = Retrying(
-    retry=retry_if_exception(told_to_wait),
-    stop=stop_after_attempt(ATTEMPTS),
-    wait=pause,
-    reraise=True,
-)
-"""The sink itself retries all but this."""
+from fti_qdrant.gallery.server_errors import retrying, translated
 
 
 class PayloadSink(QdrantDatasink):
@@ -30,19 +22,23 @@ class PayloadSink(QdrantDatasink):
     also make a missing collection, without our metadata.
     """
 
-    def __init__(self, url: str, collection: str, api_key: str | None):
+    def __init__(self, place: ServerPlace):
         super().__init__(
-            collection,
-            url=url,
-            api_key=api_key,
+            place.collection,
+            url=place.url,
+            api_key=place.api_key,
             vector_name=IMAGE_VECTOR,
-            client_kwargs={"check_compatibility": False, "timeout": TIMEOUT},
+            client_kwargs={"timeout": TIMEOUT, **client_options(place.grpc)},
         )
+        self.place = place
 
     def write_rows(self, table: pa.Table) -> None:
-        """Raises GalleryUnavailable where the server does not take them."""
+        """Raises GalleryUnavailable where the server does not take them.
+
+        The sink itself tries again a few times, not where it is told to wait, and not for long.
+        """
         with translated(f"collection {self.collection!r} at {self.url}"):
-            TOLD_TO_WAIT(self.write, [table], ctx=None)
+            retrying(self.write, self.place.patience)([table], ctx=None)
 
     def _to_payloads(self, table: pa.Table) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in table["payload"].to_pylist()]

@@ -25,19 +25,22 @@ CONNECT_SECONDS = 10
 
 
 @contextmanager
-def quiet_ray(address: str | None = None) -> Iterator[None]:
+def quiet_ray(address: str | None = None, metrics_port: int | None = None) -> Iterator[None]:
     """Starts Ray here, or joins the cluster at ``address``.
+
+    Args:
+        metrics_port: where a Ray that is started here serves Prometheus metrics.
 
     Raises FtiError where Ray is not installed, GalleryUnavailable where no cluster answers.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    with _quiet_core(), _session(address):
+    with _quiet_core(), _session(address, metrics_port):
         yield
 
 
 @contextmanager
-def _session(address: str | None) -> Iterator[None]:
+def _session(address: str | None, metrics_port: int | None) -> Iterator[None]:
     try:
         import ray
         from ray.data import DataContext
@@ -53,6 +56,7 @@ def _session(address: str | None) -> Iterator[None]:
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _metrics_export_port=metrics_port,
             )
         except Exception as error:  # ConnectionError, RuntimeError, ValueError, TimeoutError, ...
             reason = str(error.__cause__ or error)[:400]

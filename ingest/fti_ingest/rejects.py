@@ -1,37 +1,50 @@
-"""The list of bad files, written as they are found, so that a run that dies leaves it behind."""
+"""Lists of bad files and of duplicates, written as they are found: a run that dies leaves them."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 from fti_ingest.listing import Reject
-from fti_qdrant.errors import FtiError
+from fti_qdrant.errors import OutputUnavailable
+
+L = TypeVar("L", bound="LinesFile")
 
 
-class RejectsFile:
-    """``rejects.jsonl``: a line ``{"uri": ..., "reason": ...}`` for each; of this run only.
+class LinesFile:
+    """A dataclass as a line of JSON each, of this run only; without any there is no file."""
 
-    Without rejects there is no file.
-    """
+    what = "lines"
 
     def __init__(self, path: Path):
-        """Raises FtiError where the file cannot be written: at the start, not after hours."""
+        """Raises OutputUnavailable where the file cannot be written: at the start, not at the end.
+
+        The remedy that the message names is the option ``--<what>``.
+        """
         self.path = path
-        self.first: Reject | None = None
+        self.first: Any = None
         self.count = 0
         try:
             self._file = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
-            raise FtiError(f"rejects cannot be written: {error}; choose --rejects FILE") from error
+            raise OutputUnavailable(
+                f"{self.what} cannot be written: {error}; choose --{self.what} FILE"
+            ) from error
 
-    def add(self, reject: Reject) -> None:
-        self.first = self.first or reject
+    def add(self, one: Any) -> None:
+        """Raises OutputUnavailable where the disk is full."""
+        self.first = self.first or one
         self.count += 1
-        self._file.write(json.dumps({"uri": reject.uri, "reason": reject.reason}) + "\n")
+        try:
+            self._file.write(json.dumps(asdict(one)) + "\n")
+        except OSError as error:
+            raise OutputUnavailable(f"{self.path}: {error}") from error
 
-    def __enter__(self) -> RejectsFile:
+    def __enter__(self: L) -> L:
         return self
 
     def __exit__(
@@ -40,9 +53,22 @@ class RejectsFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been told
+            self._file.close()
         if self.first is None:
             self.path.unlink(missing_ok=True)
+
+
+class RejectsFile(LinesFile):
+    """``rejects.jsonl``: a line ``{"uri": ..., "reason": ...}`` for each bad file."""
+
+    what = "rejects"
+
+
+class DuplicatesFile(LinesFile):
+    """``duplicates.jsonl``: a line ``{"id", "uri", "of", "of_uri", "kind"}`` for each."""
+
+    what = "duplicates"
 
 
 def read_rejects(path: Path) -> list[Reject]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
 
+from fti_ingest.stages import spread
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
 from fti_qdrant.gallery.place import ServerPlace
+
+HEAVY = ("payload", "vector", "words")
+"""Columns that nobody needs once they are stored."""
 
 
 def good_rows(batch: pa.Table) -> pa.Table:
@@ -54,11 +59,13 @@ class ServerWriter:
             from fti_ingest.qdrant_sink import PayloadSink
 
             self.gallery = None
-            self.sink = PayloadSink(address.url, address.collection, address.api_key)
+            self.sink = PayloadSink(address)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        began = time.perf_counter()
         if self.gallery is not None:
             self.gallery.upsert(points(batch, self.spec))
         elif (good := good_rows(batch)).num_rows:
             self.sink.write_rows(good.select(["id", "vector", "payload"]))
-        return batch.select(["id", "uri", "reason"])
+        told = batch.drop_columns([name for name in HEAVY if name in batch.column_names])
+        return told.append_column("write_s", spread(time.perf_counter() - began, len(batch)))

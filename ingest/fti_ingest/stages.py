@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from fti_ingest.duplicates import perceptual_hash
 from fti_ingest.known import revision_of
 from fti_ingest.lanes import Lanes
+from fti_ingest.reading import Read, read_batch, shown
+from fti_ingest.reasons import UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery.points import OURS
-from fti_qdrant.images import DEFAULT_LIMITS, Preprocess, decode_image
-from fti_qdrant.images.source import is_url, read_bytes
+from fti_qdrant.images import Preprocess, decode_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNCHANGED = "unchanged"
-"""The ``reason`` of a row that the gallery holds already, as it is."""
+PASSED_ON = ("duplicate", "read_s", "decode_s")
+"""Columns of earlier stages that the last one still tells."""
 
 
 @dataclass(frozen=True)
@@ -35,56 +38,62 @@ class Decoder:
     """Stage 1: uri -> uint8 pixels through the one preprocessing, and what we store beside.
 
     Takes columns id, uri, payload, and known: the revision that the gallery holds, which it
-    hands on.
+    hands on. Adds ``read_s`` and ``decode_s``, seconds.
     """
 
     preprocess: Preprocess
     allow_urls: bool = False
+    hashes: bool = False
+    """Whether a perceptual hash is wanted."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.select(["uri", "payload", "known"]).to_pydict()
-        done = [self._decode(*row) for row in zip(*rows.values())]
+        began = time.perf_counter()
+        data = read_batch(rows["uri"], self.allow_urls)
+        read = time.perf_counter()
+        done = [self._decode(*row) for row in zip(data, *rows.values())]
+        decoded = time.perf_counter()
         pixels, payloads, reasons = zip(*done) if done else ((), (), ())
         return pa.table(
             {
                 "id": batch["id"],
-                "uri": batch["uri"],
+                "uri": pa.array(map(shown, rows["uri"]), pa.string()),
                 "known": batch["known"],
                 "payload": pa.array(payloads, pa.string()),
                 "reason": pa.array(reasons, pa.string()),
                 "pixels": pa.array(pixels, pa.large_binary()),
+                "read_s": spread(read - began, len(batch)),
+                "decode_s": spread(decoded - read, len(batch)),
             }
         )
 
-    def _decode(self, uri: str, payload: str, known: str) -> tuple[bytes, str, str]:
+    def _decode(self, data: Read, uri: str, payload: str, known: str) -> tuple[bytes, str, str]:
         """Pixels (none for a row that is done with), payload, reason."""
+        uri = shown(uri)
         try:
-            data = read_encoded(uri, self.allow_urls)
+            if isinstance(data, BadImage):
+                raise data
             sha256 = hashlib.sha256(data).hexdigest()
             revision = revision_of(sha256, uri, payload)
             if revision == known:
                 return b"", payload, UNCHANGED
             loaded = decode_image(data, uri=uri)
-            width, height = loaded.image.size
+            width, height = loaded.size
             pixels = self.preprocess.pixels(loaded.image).numpy().tobytes()
         except BadImage as error:
             return b"", payload, str(error)
         except Exception as error:  # one image must never stop the others
             return b"", payload, f"{uri!r}: {type(error).__name__}: {error}"
         ours = {"uri": uri, "sha256": sha256, "width": width, "height": height}
+        if self.hashes:
+            ours["phash"] = perceptual_hash(loaded.image)
         full = {**json.loads(payload), OURS: {**ours, "revision": revision}}
         return pixels, json.dumps(full), ""
 
 
-def read_encoded(uri: str, allow_urls: bool) -> bytes:
-    """The bytes of a listed image, as they are encoded. Raises BadImage."""
-    fetched = is_url(uri)
-    if fetched and not allow_urls:
-        raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
-    path = Path(uri)
-    if not fetched and path.exists() and not (path.is_file() or path.is_dir()):
-        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
-    return read_bytes(uri, allow_urls=allow_urls, limits=DEFAULT_LIMITS)[0]
+def spread(seconds: float, rows: int) -> pa.Array:
+    """What a stage spent on a batch, a row's share in each row: they may be batched anew."""
+    return pa.array(np.full(rows, seconds / max(1, rows), dtype=np.float32))
 
 
 def to_decode(ids: Iterable[int], uris: pa.Array, payloads: list[str]) -> pa.Table:
@@ -121,6 +130,7 @@ class Embedder:
         self.words = words
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        began = time.perf_counter()
         reasons = np.array(batch["reason"].to_pylist(), dtype=object)
         payloads = batch["payload"].to_pylist()
         good = np.flatnonzero(reasons == "")
@@ -131,7 +141,7 @@ class Embedder:
             size = (1 + inverter.topk) * backbone.token_dim
         words = np.zeros((len(reasons), size), dtype=np.float16)
         if len(good):
-            vectors[good], words[good], counts = self._embed(batch["pixels"].take(good))
+            vectors[good], words[good], counts = self._embed(batch["pixels"])
             for row, count in zip(good, counts):
                 payloads[row] = _with_count(payloads[row], count)
         finite = np.isfinite(vectors).all(axis=1) & np.isfinite(words).all(axis=1)
@@ -144,7 +154,13 @@ class Embedder:
             "reason": pa.array(reasons, pa.string()),
             "vector": _rows(vectors),
         }
-        return pa.table({**columns, "words": _rows(words)} if size else columns)
+        if size:
+            columns["words"] = _rows(words)
+        for name in PASSED_ON:
+            if name in batch.column_names:
+                columns[name] = batch[name]
+        columns["embed_s"] = spread(time.perf_counter() - began, len(batch))
+        return pa.table(columns)
 
     def _embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Vectors, flat pseudo-words, and how many of these count, for each picture."""
@@ -160,12 +176,29 @@ class Embedder:
         return vectors, stacked(found).reshape(len(vectors), -1), found.counts.tolist()
 
 
-def stacked_pixels(column: Any, side: int) -> Tensor:
-    """The decoder's column ``pixels`` -> uint8 ``[B, 3, side, side]``."""
+def stacked_pixels(column: pa.ChunkedArray | pa.Array, side: int) -> Tensor:
+    """The decoder's column ``pixels`` -> uint8 ``[B, 3, side, side]``, of the rows that have some.
+
+    These lie side by side in Ray's shared memory; nothing is copied but to join chunks.
+    """
     import torch
 
-    joined = np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8).copy()
-    return torch.from_numpy(joined).view(-1, 3, side, side)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [_pixels_of(chunk) for chunk in chunks if len(chunk)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given (NumPy|buffer)")  # read-only: we read
+        tensors = [torch.from_numpy(part).view(-1, 3, side, side) for part in parts if len(part)]
+    if not tensors:
+        return torch.empty(0, 3, side, side, dtype=torch.uint8)
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _pixels_of(chunk: pa.LargeBinaryArray) -> np.ndarray:
+    _, offsets, data = chunk.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int64)[[chunk.offset, chunk.offset + len(chunk)]]
+    if data is None:
+        return np.zeros(0, dtype=np.uint8)
+    return np.frombuffer(data, dtype=np.uint8)[ends[0] : ends[1]]
 
 
 def _with_count(payload: str, count: int) -> str:

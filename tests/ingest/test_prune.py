@@ -86,7 +86,7 @@ def test_duplicates_do_not_stop_pruning(tmp_path: Path) -> None:
     manifest = tmp_path / "rows.jsonl"
     manifest.write_text('{"image": "picture-000.jpg"}\n{"image": "./picture-000.jpg"}\n')
     source = read_source(str(manifest))
-    assert len(source.rejects) == 1
+    assert source.reject_count == 1
     check_prunable(source, str(manifest))
 
 

@@ -13,16 +13,20 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayError, RayTaskError
 
+from fti_ingest.blocks import BLOCKS, ListedBlocks, block_rows, revisions
 from fti_ingest.known import Known, revision_of
 from fti_ingest.listing import Item, Listing, Reject
-from fti_ingest.pipeline import MOST_BLOCKS, Outcome, _blocks, worker_error
+from fti_ingest.outcome import Outcome
+from fti_ingest.pipeline import worker_error
 from fti_ingest.qdrant_sink import PayloadSink
+from fti_ingest.reasons import UNCHANGED
 from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import points
-from fti_ingest.stages import UNCHANGED, Decoder, Embedder
+from fti_ingest.stages import Decoder, Embedder
 from fti_qdrant.composer import Composer
 from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable
 from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
+from fti_qdrant.gallery.place import ServerPlace
 from fti_qdrant.images import Preprocess, open_image
 from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd_pictures
 
@@ -182,10 +186,10 @@ class TestKnown:
         known = Known(Scrolled(held))  # type: ignore[arg-type]
         asked = [point_id("3"), point_id("499"), point_id("new"), foreign, point_id("0")]
         expected = [held[asked[0]], held[asked[1]], "", "", held[asked[4]]]
-        assert known.revisions(asked) == expected
+        assert revisions(known.pairs, asked) == expected
 
     def test_an_empty_gallery_knows_nothing(self) -> None:
-        assert Known(Scrolled({})).revisions([point_id("a")]) == [""]  # type: ignore[arg-type]
+        assert revisions(Known(Scrolled({})).pairs, [point_id("a")]) == [""]  # type: ignore[arg-type]
 
     def test_the_revision_changes_with_each_part(self) -> None:
         parts = [("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")]
@@ -194,13 +198,17 @@ class TestKnown:
         assert revisions[0] == revision_of(*parts[0])
 
 
-def test_blocks_hold_every_row_once_and_stay_few() -> None:
+def test_blocks_hold_every_row_once_and_stay_few(tmp_path: Path) -> None:
     listing = Listing()
-    for number in range(MOST_BLOCKS * 32 + 100):
+    for number in range(BLOCKS * 32 + 100):
         listing.add(Item(f"{number}.jpg", f"/photos/{number}.jpg"))
     source = listing.source()
-    blocks = _blocks(source, Known(Scrolled({point_id("7.jpg"): "ab" * 8})))  # type: ignore[arg-type]
-    assert len(blocks) <= MOST_BLOCKS
+    known = Known(Scrolled({point_id("7.jpg"): "ab" * 8}))  # type: ignore[arg-type]
+    np.save(tmp_path / "known.npy", known.pairs)
+    rows = block_rows(len(source))
+    assert BLOCKS / 2 < len(source) / rows <= BLOCKS
+    held = ListedBlocks(str(source.path), str(tmp_path / "known.npy"), rows)
+    blocks = [held.block(number) for number in range(-(-len(source) // rows))]
     joined = pa.concat_tables(blocks)
     assert joined.select(["id", "uri", "payload"]).equals(source.table)
     assert joined["known"].to_pylist()[6:9] == ["", "ab" * 8, ""]
@@ -210,7 +218,7 @@ def test_ray_qdrants_sink_gets_payloads_whole() -> None:
     """Fields by the names of the sink's own columns, of mixed types, missing in some rows."""
     payloads = [{"id": 7, "vector": "x", "size": 1}, {"size": "L"}, {"_fti": {"r": 1}}]
     table = pa.table({"payload": [json.dumps(payload) for payload in payloads]})
-    sink = PayloadSink("http://127.0.0.1:9", "c", None)
+    sink = PayloadSink(ServerPlace("http://127.0.0.1:9", "c"))
     assert sink._to_payloads(table) == payloads
 
 

@@ -135,7 +135,7 @@ def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, l
     assert images is not None
     source = read_source(images)
     uris = source.table.select(["uri"])
-    return uris.append_column("caption", pa.nulls(len(uris), pa.string())), source.rejects
+    return uris.append_column("caption", pa.nulls(len(uris), pa.string())), list(source.rejects())
 
 
 def _model_choice(

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fti_ingest.blocks import BLOCKS
 from fti_ingest.listing import Reject
-from fti_ingest.pipeline import MOST_BLOCKS, bound_backlog, threads_per_worker, worker_error
-from fti_ingest.stages import UNCHANGED
+from fti_ingest.pipeline import bound_backlog, threads_per_worker, worker_error
+from fti_ingest.reasons import UNCHANGED
 from fti_training.captions.captioner import Pixels
 from fti_training.captions.split import Splitter, cut_tail
 from fti_training.captions.stages import Reader, Writer
@@ -128,7 +129,7 @@ def _blocks(images: pa.Table, table: CaptionsTable, batch: int) -> list[pa.Table
     same = pc.or_kleene(pc.is_null(images["caption"]), pc.equal(images["caption"], held))
     wanted = pc.if_else(pc.fill_null(same, False), known, pa.scalar(None, pa.string()))
     images = images.append_column("known", wanted).combine_chunks()
-    rows = max(batch, math.ceil(len(images) / MOST_BLOCKS))
+    rows = max(batch, math.ceil(len(images) / BLOCKS))
     return [images.slice(start, rows) for start in range(0, len(images), rows)]
 
 

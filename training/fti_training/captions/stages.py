@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.stages import UNCHANGED, read_encoded
+from fti_ingest.reading import read_encoded
+from fti_ingest.reasons import UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
 from fti_training.captions.captioner import Captioner, Pixels

@@ -1,0 +1,69 @@
+"""How a server's collection keeps its vectors, and the two states of a bulk load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qdrant_client import models
+
+Quantisation = Literal["none", "scalar", "binary"]
+
+SEARCH_LINKS = 16
+"""Links of a point in the index (HNSW's m), Qdrant's default: what a bulk load leaves behind."""
+
+OVERSAMPLING = 2.0
+"""So many times the wanted hits are found by quantised vectors, then rescored by the whole ones."""
+
+
+@dataclass(frozen=True)
+class CollectionStorage:
+    """What may be chosen when a collection is made; None leaves it to the server.
+
+    Attributes:
+        quantisation: ``scalar`` keeps a byte a dimension in memory (a quarter), ``binary`` a bit
+            (a 32nd, for 1,024 dimensions and more); searches rescore by the whole vectors.
+        on_disk: whole vectors and payloads are read from disk, and cached as memory allows.
+        shards: parts that the nodes of a cluster share.
+        replicas: copies of each.
+    """
+
+    quantisation: Quantisation = "none"
+    on_disk: bool = False
+    shards: int | None = None
+    replicas: int | None = None
+
+    def vector(self, size: int) -> models.VectorParams:
+        """The image vectors; stored pseudo-words are always whole, on disk and without index."""
+        return models.VectorParams(
+            size=size,
+            distance=models.Distance.COSINE,
+            on_disk=self.on_disk or None,
+            quantization_config=_quantisation(self.quantisation),
+        )
+
+    def collection(self) -> dict[str, Any]:
+        """The rest, as ``QdrantClient.create_collection`` takes it."""
+        return {
+            "on_disk_payload": self.on_disk or None,
+            "shard_number": self.shards,
+            "replication_factor": self.replicas,
+        }
+
+
+def _quantisation(kind: Quantisation) -> models.QuantizationConfig | None:
+    if kind == "scalar":
+        return models.ScalarQuantization(
+            scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+        )
+    if kind == "binary":
+        return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+    return None
+
+
+def search_params(exact: bool) -> models.SearchParams:
+    """Without quantisation the server ignores what is said of it."""
+    if exact:
+        return models.SearchParams(exact=True)
+    rescored = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+    return models.SearchParams(exact=False, quantization=rescored)

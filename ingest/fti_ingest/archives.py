@@ -1,0 +1,137 @@
+"""Images inside WebDataset tar shards and zip archives, listed without unpacking anything."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import IO, Any
+
+from fti_ingest.listing import Item, Listing, is_image_name
+from fti_ingest.storage import CHAIN, filesystem
+
+TAR, ZIP = ".tar", ".zip"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+LARGEST_NOTE = 1_000_000
+"""Bytes of a ``.json``, ``.txt`` or ``.cls`` beside an image."""
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside an archive.
+
+    Attributes:
+        name: its path there.
+        uri: fsspec's chained URI; of a tar with the bytes where it lies.
+        read: the whole of it, for the small ones.
+    """
+
+    name: str
+    uri: str
+    size: int
+    read: Callable[[], bytes]
+
+    @property
+    def sample(self) -> str:
+        """WebDataset's key: the path up to the first dot of the file's name."""
+        folder, slash, name = self.name.rpartition("/")
+        return folder + slash + name.split(".")[0]
+
+
+def is_archive(name: str) -> bool:
+    return name.lower().endswith((TAR, ZIP, *COMPRESSED))
+
+
+def add_archive(listing: Listing, place: str, key: str) -> None:
+    """Adds the images of an archive; ``key`` is the archive's own, theirs begin with it.
+
+    Of a WebDataset sample the ``.json`` beside an image is its payload, ``.txt`` and ``.cls``
+    are fields of that name. What of a damaged archive can be listed, is.
+    """
+    if place.lower().endswith(COMPRESSED):
+        listing.reject(place, "a compressed tar cannot be read from the middle; make it a .tar")
+        return
+    members = _tar_members if place.lower().endswith(TAR) else _zip_members
+    fs, path = filesystem(place)
+    try:
+        with fs.open(path, "rb") as file:
+            for _, sample in groupby(members(file, place), key=lambda member: member.sample):
+                _add_sample(listing, list(sample), key)
+    except DAMAGED as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        listing.reject(place, f"the archive cannot be read to its end: {reason}")
+
+
+def _add_sample(listing: Listing, members: list[Member], key: str) -> None:
+    images = [member for member in members if is_image_name(member.name)]
+    if not images:
+        return
+    try:
+        payload = _payload(members)
+    except ValueError as error:
+        for image in images:
+            listing.reject(image.uri, str(error))
+        return
+    for image in images:
+        listing.add(Item(f"{key}/{image.name}", image.uri, payload))
+
+
+def _payload(members: Iterable[Member]) -> dict[str, Any]:
+    """What a sample says of its image. Raises ValueError."""
+    payload: dict[str, Any] = {}
+    for member in members:
+        kind = member.name.rpartition(".")[2].lower()
+        if kind not in ("json", "txt", "cls"):
+            continue
+        if member.size > LARGEST_NOTE:
+            raise ValueError(f"{member.name!r} beside it is over {LARGEST_NOTE:,} bytes")
+        text = member.read().decode(errors="replace").strip()
+        try:
+            value = int(text) if kind == "cls" else json.loads(text) if kind == "json" else text
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{member.name!r} beside it cannot be parsed: {error}") from None
+        if kind != "json":
+            payload[kind] = value
+        elif isinstance(value, dict):
+            payload.update(value)
+        else:
+            raise ValueError(f"{member.name!r} beside it is not a JSON object")
+    return payload
+
+
+def _tar_members(file: IO[bytes], place: str) -> Iterator[Member]:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        for info in archive:
+            archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all of them
+            if not info.isreg() or info.issparse():
+                continue
+            begin, end = info.offset_data, info.offset_data + info.size
+
+            def read(begin: int = begin, size: int = info.size) -> bytes:
+                back = file.tell()
+                file.seek(begin)
+                data = file.read(size)
+                file.seek(back)
+                return data
+
+            uri = f"tar://{info.name}{CHAIN}{place}#bytes={begin}-{end}"
+            yield Member(info.name.removeprefix("./"), uri, info.size, read)
+
+
+def _zip_members(file: IO[bytes], place: str) -> Iterator[Member]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+
+            def read(info: zipfile.ZipInfo = info) -> bytes:
+                return archive.read(info)
+
+            uri = f"zip://{info.filename}{CHAIN}{place}"
+            yield Member(info.filename, uri, info.file_size, read)

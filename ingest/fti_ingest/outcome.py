@@ -1,0 +1,136 @@
+"""What became of the images, where the time went, and what that says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from fti_ingest.listing import Reject
+from fti_ingest.reasons import SKIPPED, UNCHANGED
+
+STAGES = {
+    "read_s": "read",
+    "decode_s": "decode",
+    "embed_s": "embed",
+    "write_s": "write",
+}
+"""Columns of seconds, and what they are called."""
+
+BUSY = 0.85
+"""Share of its time from which a stage holds up the others."""
+
+
+@dataclass
+class Outcome:
+    """What became of the images.
+
+    Attributes:
+        seconds: from the first image listed to the last one stored.
+        first: seconds until the first were done: Ray's start of workers, loading of the model.
+        stages: seconds of work by stage, of all its workers together.
+        before: the same, until the first were done.
+        duplicates: by kind, of the images that were looked at.
+    """
+
+    images: int = 0
+    stored: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    pruned: int = 0
+    seconds: float = 0.0
+    first: float = 0.0
+    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES.values(), 0.0))
+    before: dict[str, float] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=lambda: {"exact": 0, "near": 0})
+
+    @property
+    def rate(self) -> float:
+        """Images a second, the start of workers among it."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def add(self, batch: pa.Table) -> list[Reject]:
+        """Takes note of finished rows; returns the bad ones."""
+        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
+        bad = (reasons != "") & (reasons != UNCHANGED) & (reasons != SKIPPED)
+        self.images += len(reasons)
+        self.stored += int((reasons == "").sum())
+        self.unchanged += int((reasons == UNCHANGED).sum())
+        self.skipped += int((reasons == SKIPPED).sum())
+        self.rejected += int(bad.sum())
+        for column, stage in STAGES.items():
+            if column in batch.column_names:
+                self.stages[stage] += float(pa.compute.sum(batch[column]).as_py() or 0)
+        uris = batch["uri"]
+        return [Reject(uris[int(row)].as_py(), reasons[row]) for row in np.flatnonzero(bad)]
+
+    def line(self) -> str:
+        skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
+        pruned = f", {self.pruned:,} pruned" if self.pruned else ""
+        return (
+            f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
+            f"{self.rejected:,} rejected{skipped}{pruned}; {self.rate:,.1f} images/s"
+        )
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a run had to work with: decoding CPUs, models, and writers side by side."""
+
+    cpus: int
+    models: int
+    writers: int
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """One stage's share of the run's work, and how busy it kept what it had."""
+
+    stage: str
+    seconds: float
+    share: float
+    busy: float
+
+
+def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
+    """How the time was spent, once the workers had started."""
+    running = max(1e-9, outcome.seconds - outcome.first)
+    after = {name: s - outcome.before.get(name, 0.0) for name, s in outcome.stages.items()}
+    total = sum(outcome.stages.values()) or 1.0
+    lanes = {"read": capacity.cpus, "decode": capacity.cpus, "embed": capacity.models}
+    return [
+        StageUse(
+            stage,
+            seconds,
+            seconds / total,
+            min(1.0, after[stage] / (running * lanes.get(stage, capacity.writers))),
+        )
+        for stage, seconds in outcome.stages.items()
+    ]
+
+
+def advice(uses: list[StageUse]) -> str:
+    """What to change, by the stage that the others wait for."""
+    busy = {use.stage: use.busy for use in uses}
+    if busy["embed"] >= BUSY:
+        return (
+            "the model is the bottleneck, as it should be; for more speed: more --workers (with "
+            "--gpus-per-worker), --precision bf16 or fp16 on GPUs, or a smaller model"
+        )
+    if busy["read"] + busy["decode"] >= BUSY:
+        slower = "reading" if busy["read"] > busy["decode"] else "decoding"
+        return (
+            f"{slower} is the bottleneck, and the model waits; for more speed: more CPUs in the "
+            "Ray cluster" + (", or the source nearer to them" if slower == "reading" else "")
+        )
+    if busy["write"] >= BUSY:
+        return (
+            "writing is the bottleneck; for more speed: --bulk and --grpc, more --shards, or a "
+            "server with faster disks"
+        )
+    return (
+        "no stage is busy all the time: the run is short beside its start, or the machine does "
+        "other work"
+    )

@@ -1,0 +1,7 @@
+"""Why a row is done with before its end, where that is not a fault of its image."""
+
+UNCHANGED = "unchanged"
+"""The gallery holds it already, as it is."""
+
+SKIPPED = "duplicate"
+"""It is there already under another name, and duplicates are not wanted."""

@@ -1,0 +1,131 @@
+"""What a run leaves behind to read: report.json, the profile, and a log of JSON lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pythonjsonlogger.json import JsonFormatter
+from rich.console import Console
+from rich.table import Table
+
+from fti_ingest.outcome import Outcome, StageUse, advice
+from fti_qdrant.errors import OutputUnavailable
+
+LOGGED = ("fti_ingest", "fti_qdrant")
+"""Loggers whose records a log takes."""
+
+logger = logging.getLogger("fti_ingest")
+
+
+class StageReport(BaseModel):
+    """One stage: seconds of all its workers, its share of all work, how busy its workers were."""
+
+    stage: str
+    seconds: float
+    share: float
+    busy: float
+
+
+class RunReport(BaseModel):
+    """``report.json``; times are UTC, durations seconds."""
+
+    format: Literal[1] = 1
+    version: str
+    source: str
+    gallery: str
+    model: str
+    began: datetime
+    ended: datetime
+    images: int
+    stored: int
+    unchanged: int
+    rejected: int
+    skipped: int
+    pruned: int
+    duplicates: dict[str, int] | None
+    seconds: float
+    seconds_to_first: float
+    images_per_second: float
+    stages: list[StageReport]
+    advice: str
+    rejects_file: str | None
+    duplicates_file: str | None
+
+    def write(self, path: Path) -> None:
+        """Raises OutputUnavailable."""
+        try:
+            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputUnavailable(f"the report cannot be written: {error}") from error
+
+
+def counts_and_times(outcome: Outcome, uses: list[StageUse]) -> dict[str, Any]:
+    """The part of a report that says what became of the images, and where the time went."""
+    names = ("images", "stored", "unchanged", "rejected", "skipped", "pruned")
+    return {
+        **{name: getattr(outcome, name) for name in names},
+        "seconds": round(outcome.seconds, 3),
+        "seconds_to_first": round(outcome.first, 3),
+        "images_per_second": round(outcome.rate, 3),
+        "stages": [StageReport(**_rounded(use)) for use in uses],
+        "advice": advice(uses),
+    }
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _rounded(use: StageUse) -> dict[str, Any]:
+    numbers = {"seconds": use.seconds, "share": use.share, "busy": use.busy}
+    return {"stage": use.stage, **{name: round(value, 4) for name, value in numbers.items()}}
+
+
+def print_profile(report: RunReport) -> None:
+    """The stages as a table, and what to change."""
+    table = Table("stage", "seconds", "share of the work", "busy", title="Where the time went")
+    for use in report.stages:
+        table.add_row(use.stage, f"{use.seconds:,.1f}", f"{use.share:.0%}", f"{use.busy:.0%}")
+    table.caption = (
+        f"seconds of all workers together; {report.seconds_to_first:.1f} s of "
+        f"{report.seconds:.1f} s passed before the first images were done"
+    )
+    console = Console()
+    console.print(table)
+    console.print(report.advice, soft_wrap=True)
+
+
+@contextmanager
+def json_log(path: Path | None) -> Iterator[None]:
+    """Records of ours, also those of retries, as JSON lines in a file. Raises OutputUnavailable."""
+    if path is None:
+        yield
+        return
+    try:
+        handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    except OSError as error:
+        raise OutputUnavailable(f"the log cannot be written: {error}; choose --log FILE") from error
+    handler.setFormatter(
+        JsonFormatter(
+            "{levelname}{name}{message}", style="{", timestamp=True, json_ensure_ascii=False
+        )
+    )
+    before = [(one, one.level) for one in map(logging.getLogger, LOGGED)]
+    for one, _ in before:
+        one.addHandler(handler)
+        one.setLevel(logging.INFO)
+        one.propagate = False
+    try:
+        yield
+    finally:
+        for one, level in before:
+            one.removeHandler(handler)
+            one.setLevel(level)
+            one.propagate = True
+        handler.close()

@@ -1,0 +1,129 @@
+"""Duplicates: exact and near, in source order, decided alike whatever was decided before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fti_ingest.duplicates import NEAR_BITS, Duplicate, Originals, perceptual_hash
+from fti_qdrant.gallery import EdgeGallery, point_id
+from tests.ingest.sources_and_runs import ingest, picture
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> Originals:
+    return Originals(str(tmp_path / "originals.sqlite"))
+
+
+def flipped(value: int, bits: set[int]) -> str:
+    for bit in bits:
+        value ^= 1 << bit
+    return f"{value:016x}"
+
+
+@given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=12))
+def test_all_within_the_distance_are_near_and_no_others(value: int, bits: set[int]) -> None:
+    originals = Originals(":memory:")
+    assert originals.decide("a", "a.jpg", "1", f"{value:016x}") is None
+    found = originals.decide("b", "b.jpg", "2", flipped(value, bits))
+    assert (found is not None) == (len(bits) <= NEAR_BITS)
+    if found:
+        assert found == Duplicate("b", "b.jpg", "a", "a.jpg", "near")
+
+
+def test_as_a_slow_search_over_all_originals(originals: Originals) -> None:
+    rng = np.random.default_rng(0)
+    centres = [int(one) for one in rng.integers(0, 2**63, 20)]
+    so_far: list[tuple[int, str]] = []
+    for number in range(400):
+        bits = {int(bit) for bit in rng.integers(0, 64, int(rng.integers(0, 12)))}
+        value = int(flipped(centres[number % 20], bits), 16)
+        near = [((value ^ held).bit_count(), id) for held, id in so_far]
+        best = min([one for one in near if one[0] <= NEAR_BITS], default=None)
+        found = originals.decide(str(number), "", str(number), f"{value:016x}")
+        assert (found and found.of) == (best and best[1])
+        if best is None:
+            so_far.append((value, str(number)))
+
+
+def test_the_same_bytes_are_exact_and_nobody_is_a_duplicate_of_a_duplicate(
+    originals: Originals,
+) -> None:
+    assert originals.decide("a", "a", "same", flipped(0, set())) is None
+    near = originals.decide("b", "b", "other", flipped(0, {1, 20, 40}))
+    assert near is not None
+    assert near.kind == "near"
+    exact = originals.decide("c", "c", "same", flipped(0, set()))
+    assert exact == Duplicate("c", "c", "a", "a", "exact")
+    beyond = flipped(0, {1, 20, 40, 2, 21, 41, 3, 22, 42})  # near to b only
+    assert originals.decide("d", "d", "third", beyond) is None
+
+
+def test_asked_again_it_says_the_same(originals: Originals) -> None:
+    images = [(str(n), f"{n}.jpg", str(n // 2), flipped(n << 50, set())) for n in range(40)]
+    first = originals.decide_all(images)
+    assert any(first)
+    assert originals.decide_all(images) == first
+    assert originals.decide_all(images[::-1]) == first[::-1]
+
+
+def test_an_image_that_changed_is_looked_at_anew(originals: Originals) -> None:
+    assert originals.decide("a", "a", "1", flipped(0, set())) is None
+    assert originals.decide("a", "a", "2", flipped(2**64 - 1, set())) is None
+    assert originals.decide("b", "b", "1", flipped(0, set())) is None
+
+
+def test_pictures_saved_anew_are_near_and_others_are_not() -> None:
+    gradient = np.add.outer(np.arange(300), np.arange(400)) / 700 * 255
+    photo = Image.fromarray((gradient * np.random.default_rng(0).random((300, 400))).astype("u1"))
+    small = photo.resize((200, 150))
+    distance = int(perceptual_hash(photo), 16) ^ int(perceptual_hash(small), 16)
+    assert distance.bit_count() <= NEAR_BITS
+    hashes = [int(perceptual_hash(picture(seed, (120, 120))), 16) for seed in range(30)]
+    apart = [(a ^ b).bit_count() for n, a in enumerate(hashes) for b in hashes[:n]]
+    assert min(apart) > NEAR_BITS
+
+
+def write_doubles(folder: Path) -> None:
+    """Six pictures, c a copy of a, d of b with other bytes."""
+    folder.mkdir()
+    for number, name in enumerate("abef"):
+        picture(number, (200, 160)).save(folder / f"{name}.png")
+    shutil.copy(folder / "a.png", folder / "c.png")
+    picture(1, (200, 160)).save(folder / "d.png", compress_level=1)
+
+
+def payloads(gallery: Path) -> dict[str, dict[str, Any]]:
+    with EdgeGallery.open(gallery) as opened:
+        return {id: payload["_fti"] for id, payload in opened.scroll()}
+
+
+def test_duplicates_are_skipped_marked_or_kept(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
+    write_doubles(tmp_path / "photos")
+    first = {"c": "a", "d": "b"}
+    for dedupe, stored in (("skip", "abef"), ("mark", "abcdef"), ("keep", "abcdef")):
+        run = ingest("photos", "--gallery", dedupe, "--dedupe", dedupe, cwd=tmp_path, **ray_cluster)
+        assert run.code == 0, run.err
+        assert "1 exact and 1 near duplicates are listed in" in run.out
+        lines = (tmp_path / dedupe / "duplicates.jsonl").read_text().splitlines()
+        told = {Path(one["uri"]).stem: one for one in map(json.loads, lines)}
+        assert {name: Path(one["of_uri"]).stem for name, one in told.items()} == first
+        assert [told[name]["kind"] for name in "cd"] == ["exact", "near"]
+        held = payloads(tmp_path / dedupe)
+        assert set(held) == {point_id(f"{name}.png") for name in stored}
+        marks = {id: ours["duplicate_of"] for id, ours in held.items() if "duplicate_of" in ours}
+        expected = {point_id(f"{a}.png"): point_id(f"{b}.png") for a, b in first.items()}
+        assert marks == (expected if dedupe == "mark" else {})
+        again = ingest(
+            "photos", "--gallery", dedupe, "--dedupe", dedupe, cwd=tmp_path, **ray_cluster
+        )
+        assert payloads(tmp_path / dedupe) == held
+        assert again.line.startswith(f"6 images in: 0 stored, {len(stored)} unchanged, 0 rejected")
