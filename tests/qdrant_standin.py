@@ -1,6 +1,7 @@
 """A stand-in for a Qdrant server: its HTTP interface over qdrant-client's local mode.
 
     python tests/qdrant_standin.py --data DIR [--port N] [--api-key KEY] [--busy N] [--die-after N]
+        [--certificate PEM]
 
 Only the endpoints that a gallery and ray-qdrant use. It prints its URL once it listens. What it
 acknowledged is on disk, so a stand-in on the same folder after a crash has it still.
@@ -12,9 +13,11 @@ import argparse
 import json
 import os
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -42,6 +45,7 @@ class Standin:
     """
 
     def __init__(self, data: str, api_key: str | None = None, busy: int = 0, die_after: int = -1):
+        self.data = Path(data)
         self.client = QdrantClient(path=data, force_disable_check_same_thread=True)
         self.api_key = api_key
         self.busy = busy
@@ -53,6 +57,7 @@ class Standin:
             ("GET", r"/collections/([^/]+)/exists", self.exists),
             ("GET", r"/collections/([^/]+)", self.describe),
             ("PUT", r"/collections/([^/]+)", self.create),
+            ("PATCH", r"/collections/([^/]+)", self.change),
             ("DELETE", r"/collections/([^/]+)", self.drop),
             ("PUT", r"/collections/([^/]+)/index", self.index),
             ("PUT", points, self.upsert),
@@ -83,15 +88,30 @@ class Standin:
         return {"exists": self.client.collection_exists(name)}
 
     def describe(self, name: str, body: Body) -> Any:
-        return self.client.get_collection(name)
+        """Local mode forgets how a collection is to be kept and indexed; the file does not."""
+        info = _plain(self.client.get_collection(name))
+        kept = self._settings(name)
+        info["config"]["params"].update(kept["params"])
+        info["config"]["hnsw_config"].update(kept["hnsw"])
+        return info
 
     def create(self, name: str, body: Body) -> Any:
         if self.client.collection_exists(name):
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         asked = models.CreateCollection.model_validate(body)
+        names = ("vectors", "shard_number", "replication_factor", "on_disk_payload")
+        params = {key: body[key] for key in names if body.get(key) is not None}
+        self._keep(name, {"params": params, "hnsw": {}})
         return self.client.create_collection(
             name, vectors_config=asked.vectors, metadata=asked.metadata
         )
+
+    def change(self, name: str, body: Body) -> Any:
+        models.UpdateCollection.model_validate(body)
+        kept = self._settings(name)
+        kept["hnsw"].update(body.get("hnsw_config") or {})
+        self._keep(name, kept)
+        return True
 
     def drop(self, name: str, body: Body) -> Any:
         return self.client.delete_collection(name)
@@ -147,6 +167,13 @@ class Standin:
         selector: Any = TypeAdapter(models.PointsSelector).validate_python(body)
         return self.client.delete(name, selector)
 
+    def _settings(self, name: str) -> dict[str, Body]:
+        kept: dict[str, Body] = json.loads((self.data / f"{name}.json").read_text())
+        return kept
+
+    def _keep(self, name: str, settings: dict[str, Body]) -> None:
+        (self.data / f"{name}.json").write_text(json.dumps(settings))
+
     def _check_exists(self, name: str) -> None:
         if not self.client.collection_exists(name):
             raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
@@ -178,7 +205,7 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
             else:
                 self._send(200, {"result": result, "status": "ok", "time": 0.001}, {})
 
-        do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
+        do_GET = do_PATCH = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
 
         def _send(self, status: int, answer: Body, headers: dict[str, str]) -> None:
             data = json.dumps(answer).encode()
@@ -203,10 +230,16 @@ def main() -> None:
     parser.add_argument("--api-key")
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--die-after", type=int, default=-1)
+    parser.add_argument("--certificate", help="PEM with key and certificate; then it speaks TLS.")
     chosen = parser.parse_args()
     standin = Standin(chosen.data, chosen.api_key, chosen.busy, chosen.die_after)
     server = ThreadingHTTPServer(("127.0.0.1", chosen.port), handler_of(standin))
-    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    if chosen.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chosen.certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "https" if chosen.certificate else "http"
+    print(f"{scheme}://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()
 
 

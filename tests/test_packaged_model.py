@@ -19,12 +19,12 @@ def figures() -> Figures:
 
 
 def test_held_out_pictures_are_found_by_name(figures: Figures) -> None:
-    assert figures["text to image"]["text"]["R@1"] >= 0.94
+    assert figures["text to image"]["text"]["R@1"] >= 0.95
 
 
 def test_composed_search_meets_its_bars(figures: Figures) -> None:
     known = figures["known wordings"]
-    assert known["fti"]["R@1"] >= 0.8
+    assert known["fti"]["R@1"] >= 0.83
     assert known["fti"]["R@10"] >= 0.99
     assert known["fti"]["R@1"] > known["subject"]["R@1"]
     best = max(known[method]["R@1"] for method in TRAINING_FREE_METHODS)
@@ -34,7 +34,7 @@ def test_composed_search_meets_its_bars(figures: Figures) -> None:
 def test_wordings_that_training_never_used_work_too(figures: Figures) -> None:
     unseen = figures["unseen wordings"]
     best = max(unseen[method]["R@1"] for method in TRAINING_FREE_METHODS)
-    assert unseen["fti"]["R@1"] >= 0.6
+    assert unseen["fti"]["R@1"] >= 0.65
     assert unseen["fti"]["R@1"] >= 1.8 * best
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from qdrant_client import QdrantClient
 
 from fti_qdrant.errors import GalleryUnavailable
-from fti_qdrant.gallery.server_errors import translated
+from fti_qdrant.gallery.server_errors import retrying, translated
 
 TIMEOUT = 30
 """Seconds that one request may take."""
@@ -18,7 +18,11 @@ GRPC_PORT = 6334
 
 
 def connect(
-    url: str, api_key: str | None = None, timeout: int = TIMEOUT, grpc: bool = False
+    url: str,
+    api_key: str | None = None,
+    timeout: int = TIMEOUT,
+    grpc: bool = False,
+    patience: float = 0,
 ) -> QdrantClient:
     """A client whose server has answered.
 
@@ -26,6 +30,7 @@ def connect(
         url: such as ``http://localhost:6333``; ``:memory:`` is qdrant-client's local mode.
         api_key: by default the environment's ``QDRANT_API_KEY``.
         grpc: data travels by gRPC where it can, at the environment's ``QDRANT_GRPC_PORT`` (6334).
+        patience: seconds to wait for a server that is away.
 
     Of an ``https`` server with a certificate of your own, name its authority in the environment:
     ``SSL_CERT_FILE``, and ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` for gRPC.
@@ -42,7 +47,7 @@ def connect(
     with translated(f"server {url}"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
         client = QdrantClient(url=url, api_key=key, timeout=timeout, **client_options(grpc))
-        client.get_collections()
+        retrying(client.get_collections, patience)()
     return client
 
 

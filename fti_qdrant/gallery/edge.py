@@ -34,6 +34,10 @@ from fti_qdrant.gallery.points import (
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 
+LEAST_FREE = 256_000_000
+"""Bytes of the disk that stay free. The engine writes through mapped files: where a page of them
+cannot be had, the system kills the process."""
+
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 INDEX_TYPES = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -118,6 +122,7 @@ class EdgeGallery:
         if not points:
             return
         check_points(points, self.spec)
+        self._check_space()
         with self._write_lock, _translated(self.path):
             converted = [edge.Point(point.id, _vectors(point), point.payload) for point in points]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
@@ -205,6 +210,14 @@ class EdgeGallery:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self.path).free
+        if free < LEAST_FREE:
+            raise GalleryUnavailable(
+                f"gallery {self.name}: its disk has {free / 1e6:,.0f} MB left, and "
+                f"{LEAST_FREE / 1e6:,.0f} MB are kept free; make room and go on"
+            )
 
     def _open_shard(self) -> edge.EdgeShard:
         if os.getpid() != self._pid:

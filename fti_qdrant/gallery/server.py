@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
@@ -27,6 +26,7 @@ from fti_qdrant.gallery.points import (
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.server_errors import retrying, translated
+from fti_qdrant.gallery.server_points import scored, stored, struct, vectors_config
 from fti_qdrant.gallery.storage import SEARCH_LINKS, CollectionStorage, search_params
 
 SPEC_KEY = "fti_qdrant"
@@ -79,18 +79,17 @@ class ServerGallery:
                 raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
             client.create_collection(
                 collection,
-                vectors_config=_vectors_config(spec, storage),
+                vectors_config=vectors_config(spec, storage),
                 metadata={SPEC_KEY: spec.model_dump(mode="json")},
                 **storage.collection(),
             )
-            for field, kind in {**spec.indexes, SHA256_KEY: "keyword"}.items():
-                schema = models.PayloadSchemaType(kind)
-                client.create_payload_index(collection, field, schema, wait=True)
-        return ServerGallery(client, collection, spec, name)
+        made = ServerGallery(client, collection, spec, name)
+        made.index_fields()
+        return made
 
     @staticmethod
-    def open(client: QdrantClient, collection: str) -> ServerGallery:
-        """Opens an existing collection.
+    def open(client: QdrantClient, collection: str, patience: float | None = None) -> ServerGallery:
+        """Opens an existing collection; ``patience`` as the attribute.
 
         Raises:
             GalleryNotFound: the server has no such collection.
@@ -98,26 +97,40 @@ class ServerGallery:
         """
         name = gallery_name(client, collection)
         with translated(name):
-            if not client.collection_exists(collection):
+            if not retrying(client.collection_exists, patience)(collection):
                 known = ", ".join(one.name for one in client.get_collections().collections)
                 raise GalleryNotFound(
                     f"no {name}; the server has: {known or 'no collections'}. Make one with: "
                     f"fti-ingest IMAGES --url URL --collection {collection}"
                 )
-            metadata = client.get_collection(collection).config.metadata or {}
+            info = retrying(client.get_collection, patience)(collection)
+            metadata = info.config.metadata or {}
         if SPEC_KEY not in metadata:
             raise GalleryUnavailable(
                 f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
                 "model is unknown; ingest into a new collection"
             )
         spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
-        return ServerGallery(client, collection, spec, name)
+        opened = ServerGallery(client, collection, spec, name)
+        opened.patience = patience
+        return opened
+
+    def index_fields(self) -> None:
+        """Makes the payload indexes that are not there: a creation may have been cut short."""
+        for field, kind in {**self.spec.indexes, SHA256_KEY: "keyword"}.items():
+            schema = models.PayloadSchemaType(kind)
+            self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
+
+    def storage(self) -> CollectionStorage:
+        """How the collection keeps its vectors."""
+        info = self._call(self.client.get_collection, self.collection)
+        return CollectionStorage.of(info.config.params)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
         for start in range(0, len(points), REQUEST_POINTS):
-            structs = [_struct(point) for point in points[start : start + REQUEST_POINTS]]
+            structs = [struct(point) for point in points[start : start + REQUEST_POINTS]]
             upsert = retrying(self.client.upsert) if self.patience is None else self.client.upsert
             self._call(upsert, self.collection, points=structs, wait=True)
 
@@ -128,7 +141,7 @@ class ServerGallery:
         requests = [self._request(query) for query in queries]
         answers = self._call(self.client.query_batch_points, self.collection, requests=requests)
         return [
-            sorted(map(_scored, answer.points), key=lambda hit: (-hit.score, hit.id))
+            sorted(map(scored, answer.points), key=lambda hit: (-hit.score, hit.id))
             for answer in answers
         ]
 
@@ -138,7 +151,7 @@ class ServerGallery:
         records = self._call(
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
-        found = {str(record.id): _stored(record) for record in records}
+        found = {str(record.id): stored(record) for record in records}
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
@@ -183,11 +196,6 @@ class ServerGallery:
     def end_bulk(self) -> None:
         """From now on the server builds its index, as after ``create``."""
         self._set_links(SEARCH_LINKS)
-
-    def in_bulk(self) -> bool:
-        """Whether a bulk load has begun and not ended: searches scan every vector."""
-        info = self._call(self.client.get_collection, self.collection)
-        return info.config.hnsw_config.m == 0
 
     def _set_links(self, links: int) -> None:
         config = models.HnswConfigDiff(m=links)
@@ -254,49 +262,3 @@ def gallery_name(client: QdrantClient, collection: str) -> str:
     """``collection 'name' at http://...``, for messages."""
     url = client.init_options.get("url") or client.init_options.get("location") or "local"
     return f"collection {collection!r} at {url}"
-
-
-def _vectors_config(
-    spec: GallerySpec, storage: CollectionStorage
-) -> dict[str, models.VectorParams]:
-    config = {IMAGE_VECTOR: storage.vector(spec.fingerprint.dim)}
-    if spec.words:
-        config[WORDS_VECTOR] = models.VectorParams(
-            size=spec.words.token_dim,
-            distance=models.Distance.DOT,
-            on_disk=True,
-            datatype=models.Datatype.FLOAT16,
-            multivector_config=models.MultiVectorConfig(
-                comparator=models.MultiVectorComparator.MAX_SIM
-            ),
-            hnsw_config=models.HnswConfigDiff(m=0),
-        )
-    return config
-
-
-def _struct(point: GalleryPoint) -> models.PointStruct:
-    vectors: dict[str, Any] = {IMAGE_VECTOR: point.vector.tolist()}
-    if point.words is not None:
-        vectors[WORDS_VECTOR] = point.words.tolist()
-    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
-
-
-def _scored(point: models.ScoredPoint) -> ScoredPoint:
-    vector = point.vector[IMAGE_VECTOR] if isinstance(point.vector, dict) else None
-    return ScoredPoint(
-        str(point.id),
-        float(point.score),
-        point.payload or {},
-        None if vector is None else np.asarray(vector, dtype=np.float32),
-    )
-
-
-def _stored(record: models.Record) -> StoredImage:
-    vectors = record.vector if isinstance(record.vector, dict) else {}
-    words = vectors.get(WORDS_VECTOR)
-    return StoredImage(
-        str(record.id),
-        record.payload or {},
-        np.asarray(vectors[IMAGE_VECTOR], dtype=np.float32),
-        None if words is None else np.asarray(words, dtype=np.float32),
-    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from qdrant_client import models
+
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery.points import IMAGE_VECTOR
 
 Quantisation = Literal["none", "scalar", "binary"]
 
@@ -32,6 +35,32 @@ class CollectionStorage:
     on_disk: bool = False
     shards: int | None = None
     replicas: int | None = None
+
+    @staticmethod
+    def of(params: models.CollectionParams) -> CollectionStorage:
+        """As a collection of ours was made."""
+        vectors = params.vectors
+        image = vectors[IMAGE_VECTOR]  # type: ignore[index]
+        kinds: dict[type, Quantisation] = {
+            models.ScalarQuantization: "scalar",
+            models.BinaryQuantization: "binary",
+        }
+        return CollectionStorage(
+            kinds.get(type(image.quantization_config), "none"),
+            bool(image.on_disk),
+            params.shard_number,
+            params.replication_factor,
+        )
+
+    def check(self, wanted: CollectionStorage, where: str) -> None:
+        """Raises BadManifest where something else is asked for than a collection was made with."""
+        for field in fields(self):
+            asked, there = getattr(wanted, field.name), getattr(self, field.name)
+            if asked != field.default and asked != there:
+                raise BadManifest(
+                    f"{where} was made with {field.name} {there}, not {asked}; leave the option "
+                    "out, or ingest into a new collection"
+                )
 
     def vector(self, size: int) -> models.VectorParams:
         """The image vectors; stored pseudo-words are always whole, on disk and without index."""

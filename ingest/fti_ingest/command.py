@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import get_args
@@ -10,7 +10,7 @@ from typing import get_args
 import click
 
 from fti_ingest.duplicates import Dedupe
-from fti_ingest.index_option import chosen, index_option
+from fti_ingest.index_option import check_indexes, chosen, index_option
 from fti_ingest.listing import Reject, Source
 from fti_ingest.outcome import Outcome, stage_uses
 from fti_ingest.outputs import Outputs, outputs_options
@@ -113,6 +113,7 @@ def ingest(
     with json_log(outputs.log):
         logger.info("started", extra={"source": source, "gallery": " ".join(place.options())})
         listed = read_source(source)
+        logger.info("listed", extra={"images": len(listed), "rejected": listed.reject_count})
         if prune:
             check_prunable(listed, source)
         fields = chosen(indexes) or listed.indexes
@@ -122,7 +123,7 @@ def ingest(
             _preview(listed, place, spec, preprocess, allow_urls, ray_address)
             return
         with (
-            _open(place, spec, server) as target,
+            _open(place, spec, server, chosen(indexes)) as target,
             RejectsFile(outputs.rejects_at(place)) as rejected,
             DuplicatesFile(outputs.duplicates_at(place)) as doubled,
             quiet_ray(ray_address, metrics_port),
@@ -242,11 +243,19 @@ def _describe(
 
 
 @contextmanager
-def _open(place: GalleryPlace, spec: GallerySpec, server: ServerChoice) -> Iterator[Gallery]:
+def _open(
+    place: GalleryPlace,
+    spec: GallerySpec,
+    server: ServerChoice,
+    indexes: Mapping[str, IndexType],
+) -> Iterator[Gallery]:
     """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
     opened: Gallery
     try:
         opened = place.open()
+        if isinstance(opened, ServerGallery):
+            opened.storage().check(server.storage, opened.name)
+            opened.index_fields()
     except GalleryNotFound:
         if isinstance(place, ServerPlace):
             opened = place.create(spec, server.storage)
@@ -254,6 +263,7 @@ def _open(place: GalleryPlace, spec: GallerySpec, server: ServerChoice) -> Itera
             opened = place.create(spec)
     try:
         _check_fits(opened, spec)
+        check_indexes(indexes, opened)
         yield opened
     finally:
         opened.close()

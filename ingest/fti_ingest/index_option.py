@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 import click
 
-from fti_qdrant.gallery import IndexType
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery import Gallery, IndexType
 
 KINDS: tuple[str, ...] = get_args(IndexType)
 
@@ -38,3 +40,14 @@ index_option = click.option(
 def chosen(indexes: tuple[dict[str, IndexType], ...]) -> dict[str, IndexType]:
     """All that were given; none leaves the choice to the values."""
     return {field: kind for one in indexes for field, kind in one.items()}
+
+
+def check_indexes(wanted: Mapping[str, IndexType], gallery: Gallery) -> None:
+    """Raises BadManifest where a gallery was made without an index that is asked for."""
+    there = gallery.spec.indexes
+    for field, kind in wanted.items():
+        if there.get(field) != kind:
+            raise BadManifest(
+                f"gallery {gallery.name} has {there.get(field, 'no')} index on {field!r}, not "
+                f"{kind}: indexes are made before the data goes in; ingest into a new gallery"
+            )

@@ -54,7 +54,7 @@ class ServerWriter:
     def __init__(self, address: ServerPlace, spec: GallerySpec):
         self.spec = spec
         if spec.words:
-            self.gallery: Gallery | None = address.open()
+            self.gallery: Gallery | None = address.open_patiently()
         else:
             from fti_ingest.qdrant_sink import PayloadSink
 

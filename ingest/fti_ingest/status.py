@@ -38,6 +38,7 @@ def status(place: GalleryPlace, as_json: bool) -> None:
         ("indexed vectors", f"{state.indexed:,}"),
         ("segments", f"{state.segments:,}"),
         ("optimiser", state.optimiser),
+        *([("bulk load", "begun; a run that ends makes the index")] if state.bulk else []),
         ("model", str(spec.fingerprint)),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
         ("payload indexes", indexes or "none"),

@@ -145,15 +145,16 @@ def ingest(*arguments: object, cwd: Path, **environment: str) -> Run:
     return Run(process.returncode, out, err, mark)
 
 
-def marked_processes(mark: str) -> list[str]:
-    """Command lines of the processes that run with this mark."""
-    found = []
+def marked_processes(mark: str) -> dict[int, str]:
+    """Process ids and command lines of those that run with this mark."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
                 command = (entry / "cmdline").read_bytes()
                 if command:  # a zombie has none
-                    found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+                    text = command.replace(b"\0", b" ").decode(errors="replace")
+                    found[int(entry.name)] = text
         except OSError:
             continue
     return found
@@ -163,7 +164,7 @@ def wait_until_gone(mark: str, but: tuple[str, ...] = (), seconds: float = 60) -
     """What is left of a run's processes, but those of these names, after waiting for them."""
     deadline = time.monotonic() + seconds
     while True:
-        left = [one for one in marked_processes(mark) if not one.startswith(but or "\0")]
+        left = [one for one in marked_processes(mark).values() if not one.startswith(but or "\0")]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.2)

@@ -29,7 +29,7 @@ class MiniConfig(BaseModel):
     backbone_average: float = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
 
-    finish_steps: PositiveInt = 800
+    finish_steps: PositiveInt = 1200
     finish_lr: PositiveFloat = 3e-4
     finish_warmup: PositiveInt = 50
     finish_average: float = 0.995

@@ -1,0 +1,257 @@
+"""Everything that may be killed, go away or fill up: after it the gallery is as if nothing had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fti_qdrant.gallery import EdgeGallery, point_id
+from tests.ingest.sources_and_runs import (
+    MARK,
+    ingest,
+    marked_processes,
+    picture,
+    read_rejects,
+    start_ingest,
+)
+
+GOOD, BAD = 400, 40
+KILLS = 10
+
+Held = dict[str, tuple[dict[str, Any], np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Different pictures that take some time to decode, and bad ones all among them."""
+    folder = tmp_path_factory.mktemp("faults") / "photos"
+    folder.mkdir()
+    for number in range(GOOD):
+        if number < 20:
+            picture(number, (1200, 900)).save(folder / f"{number:03d}.png", compress_level=1)
+        else:
+            os.link(folder / f"{number % 20:03d}.png", folder / f"{number:03d}.png")
+    for number in range(BAD):
+        (folder / f"{number * 10:03d}-bad.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def held(gallery: Path) -> Held:
+    with EdgeGallery.open(gallery) as opened:
+        stored = opened.retrieve([id for id, _ in opened.scroll()])
+    assert len({one.id for one in stored}) == len(stored)
+    return {one.id: (one.payload, one.vector) for one in stored}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos: Path, ray_cluster: dict[str, str]) -> tuple[Held, float]:
+    """What a run without faults leaves, and how long it took."""
+    began = time.monotonic()
+    run = ingest("photos", "--gallery", "calm", cwd=photos.parent, **ray_cluster)
+    assert run.code == 0, run.err
+    assert run.line == f"{GOOD + BAD} images in: {GOOD} stored, 0 unchanged, {BAD} rejected"
+    return held(photos.parent / "calm"), time.monotonic() - began
+
+
+def assert_same(gallery: Path, expected: Held) -> None:
+    """The same ids, payloads and vectors, and every bad file listed once."""
+    found = held(gallery)
+    assert set(found) == set(expected)
+    for id, (payload, vector) in expected.items():
+        assert found[id][0] == payload
+        np.testing.assert_allclose(found[id][1], vector, atol=1e-5)
+    assert len(read_rejects(gallery / "rejects.jsonl")) == BAD
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def begun(gallery: Path) -> Callable[[], bool]:
+    """Whether the first batch is stored: its bad files are listed then."""
+    rejects = gallery / "rejects.jsonl"
+    return lambda: rejects.exists() and rejects.stat().st_size > 0
+
+
+def test_the_driver_killed_at_random_moments(
+    photos: Path, undisturbed: tuple[Held, float], ray_cluster: dict[str, str]
+) -> None:
+    """Each run goes on where the one before was killed, as soon as the model was loaded."""
+    root, rng = photos.parent, np.random.default_rng(7)
+    expected, seconds = undisturbed
+    stored = []
+    for moment in rng.uniform(0, 0.9 * seconds, KILLS):
+        process = start_ingest("photos", "--gallery", "killed", cwd=root, **ray_cluster)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (root / "killed" / "gallery.json").exists():
+            found = held(root / "killed")
+            assert set(found) <= set(expected)
+            stored.append(len(found))
+    assert stored == sorted(stored)
+    run = ingest("photos", "--gallery", "killed", cwd=root, **ray_cluster)
+    assert run.code == 0, run.err
+    last = stored[-1] if stored else 0
+    assert run.line == (
+        f"{GOOD + BAD} images in: {GOOD - last} stored, {last} unchanged, {BAD} rejected"
+    )
+    assert_same(root / "killed", expected)
+
+
+@pytest.mark.parametrize("name", ["Embedder", "ListedBlocks"])
+def test_an_actor_killed(photos: Path, undisturbed: tuple[Held, float], name: str) -> None:
+    """Ray begins it anew; the run itself goes on to its end."""
+    root, mark = photos.parent, uuid.uuid4().hex
+    gallery = root / f"without-{name}"
+    process = start_ingest("photos", "--gallery", gallery, cwd=root, **{MARK: mark})
+    wait_for(begun(gallery), process)
+    doomed = [pid for pid, command in marked_processes(mark).items() if name in command]
+    assert doomed, marked_processes(mark)
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.startswith(f"{GOOD + BAD} images in: {GOOD} stored, 0 unchanged, {BAD} rejected")
+    assert_same(gallery, undisturbed[0])
+
+
+NODES = """
+import sys, ray
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+node = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+print(cluster.address, flush=True)
+sys.stdin.readline()
+cluster.remove_node(node, allow_graceful=False)
+print("removed", flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+def test_a_ray_node_removed(
+    photos: Path, undisturbed: tuple[Held, float], ray_cluster: dict[str, str]
+) -> None:
+    root, gallery = photos.parent, photos.parent / "node-removed"
+    access = {name: value for name, value in ray_cluster.items() if name != "RAY_ADDRESS"}
+    nodes = subprocess.Popen(
+        [sys.executable, "-c", NODES],
+        env={**os.environ, **access},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert nodes.stdin is not None
+    assert nodes.stdout is not None
+    try:
+        address = nodes.stdout.readline().strip()
+        process = start_ingest(
+            "photos", "--gallery", gallery, cwd=root, RAY_ADDRESS=address, **access
+        )
+        wait_for(begun(gallery), process)
+        nodes.stdin.write("now\n")
+        nodes.stdin.flush()
+        assert nodes.stdout.readline() == "removed\n"
+        out, err = process.communicate(timeout=300)
+    finally:
+        nodes.stdin.close()
+        nodes.wait(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith(f"{GOOD + BAD} images in: {GOOD} stored, 0 unchanged, {BAD} rejected")
+    assert_same(gallery, undisturbed[0])
+
+
+def test_a_file_gone_between_listing_and_reading(
+    photos: Path, undisturbed: tuple[Held, float], ray_cluster: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos", copy_function=os.link)
+    process = start_ingest(
+        "photos", "--gallery", "g", "--log", "log.jsonl", cwd=tmp_path, **ray_cluster
+    )
+    log = tmp_path / "log.jsonl"
+    wait_for(lambda: log.exists() and '"listed"' in log.read_text(), process)
+    gone = [f"{number:03d}.png" for number in (0, 200, 399)]
+    for name in gone:
+        (tmp_path / "photos" / name).unlink()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.startswith(
+        f"{GOOD + BAD} images in: {GOOD - 3} stored, 0 unchanged, {BAD + 3} rejected"
+    )
+    rejects = read_rejects(tmp_path / "g" / "rejects.jsonl")
+    for name in gone:
+        assert "no such file" in rejects[str(tmp_path / "photos" / name)]
+    expected = set(undisturbed[0]) - {point_id(name) for name in gone}
+    assert set(held(tmp_path / "g")) == expected
+
+
+@contextmanager
+def small_disk(path: Path, megabytes: int) -> Iterator[None]:
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def test_a_disk_that_fills_up(
+    photos: Path, undisturbed: tuple[Held, float], ray_cluster: dict[str, str]
+) -> None:
+    root = photos.parent
+    with small_disk(root / "disk", 600):
+        gallery, ballast = root / "disk" / "gallery", root / "disk" / "ballast"
+        process = start_ingest("photos", "--gallery", gallery, cwd=root, **ray_cluster)
+        wait_for(begun(gallery), process)
+        ballast.write_bytes(b"\0" * (shutil.disk_usage(root / "disk").free - 100_000_000))
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 1
+        [line] = [one for one in err.splitlines() if one.startswith("Error: ")]
+        assert "MB are kept free; make room" in line
+        assert 0 < len(held(gallery)) < GOOD
+        full = ingest("photos", "--gallery", gallery, cwd=root, **ray_cluster)
+        assert full.code == 1
+        ballast.unlink()
+        run = ingest("photos", "--gallery", gallery, cwd=root, **ray_cluster)
+        assert run.code == 0, run.err
+        assert_same(gallery, undisturbed[0])
+
+
+def test_the_report_says_what_became_of_the_images(
+    photos: Path, undisturbed: tuple[Held, float]
+) -> None:
+    report = json.loads((photos.parent / "calm" / "report.json").read_text())
+    assert report["images"] == GOOD + BAD
+    assert report["stored"] == GOOD
+    assert report["rejected"] == BAD
+    assert report["rejects_file"] == "calm/rejects.jsonl"
+    assert report["duplicates"] is None
+    shares = {stage["stage"]: stage["share"] for stage in report["stages"]}
+    assert set(shares) == {"read", "decode", "embed", "write"}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert all(stage["seconds"] > 0 for stage in report["stages"])
