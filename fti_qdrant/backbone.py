@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fti_qdrant.backbone_loading import load_open_clip
+from fti_qdrant.backbone_loading import absolute_name, load_open_clip
 from fti_qdrant.backbone_parts import TextTower, check_visual
 from fti_qdrant.errors import UnsupportedModel
 from fti_qdrant.fingerprint import Fingerprint, weights_hash
@@ -103,6 +103,7 @@ class Backbone(nn.Module):
         """
         chosen = device or best_device()
         check_device(chosen)
+        name = absolute_name(name)
         model, tokenizer = load_open_clip(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
         return Backbone(model, tokenizer, name, precision or default).to(chosen)

@@ -59,10 +59,8 @@ class ServerPlace:
 
     def create(self, spec: GallerySpec, storage: CollectionStorage | None = None) -> ServerGallery:
         """Raises GalleryUnavailable."""
-        client = connect(self.url, self.api_key, grpc=self.grpc)
-        made = ServerGallery.create(client, self.collection, spec, storage)
-        made.patience = self.patience
-        return made
+        client = connect(self.url, self.api_key, grpc=self.grpc, patience=self.patience or 0)
+        return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
     def options(self) -> list[str]:
         """As the commands take it; the key travels in the environment."""

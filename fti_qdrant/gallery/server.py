@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient, models
@@ -67,23 +68,35 @@ class ServerGallery:
         collection: str,
         spec: GallerySpec,
         storage: CollectionStorage | None = None,
+        patience: float | None = None,
     ) -> ServerGallery:
         """Makes a collection with its payload indexes, which must stand before the data goes in.
+
+        ``patience`` as the attribute.
 
         Raises GalleryUnavailable: it exists already, or the server does not do it.
         """
         name = gallery_name(client, collection)
         storage = storage or CollectionStorage()
-        with translated(name):
-            if client.collection_exists(collection):
-                raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
+
+        tries = count(1)
+
+        def make() -> None:
+            if next(tries) > 1 and client.collection_exists(collection):
+                return  # made before, and the answer was lost
             client.create_collection(
                 collection,
                 vectors_config=vectors_config(spec, storage),
                 metadata={SPEC_KEY: spec.model_dump(mode="json")},
                 **storage.collection(),
             )
+
+        with translated(name):
+            if retrying(client.collection_exists, patience)(collection):
+                raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
+            retrying(make, patience)()
         made = ServerGallery(client, collection, spec, name)
+        made.patience = patience
         made.index_fields()
         return made
 
@@ -98,7 +111,8 @@ class ServerGallery:
         name = gallery_name(client, collection)
         with translated(name):
             if not retrying(client.collection_exists, patience)(collection):
-                known = ", ".join(one.name for one in client.get_collections().collections)
+                there = retrying(client.get_collections, patience)().collections
+                known = ", ".join(one.name for one in there)
                 raise GalleryNotFound(
                     f"no {name}; the server has: {known or 'no collections'}. Make one with: "
                     f"fti-ingest IMAGES --url URL --collection {collection}"

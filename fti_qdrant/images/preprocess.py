@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
 
 TARGET_RATIO = 1.25
 """Aspect ratios beyond this are padded (the official code's ``target_ratio``)."""
@@ -41,9 +39,7 @@ class Preprocess:
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """An RGB picture -> uint8 ``[3, size, size]``."""
-        padded = target_pad(image)
-        resized = transforms.resize(padded, self.size, InterpolationMode.BICUBIC)
-        cropped = transforms.center_crop(resized, [self.size, self.size])
+        cropped = centre_crop(shorter_side(target_pad(image), self.size), self.size)
         return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -51,6 +47,26 @@ class Preprocess:
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
         return (pixels.float() / 255 - mean) / std
+
+
+def shorter_side(image: Image.Image, size: int) -> Image.Image:
+    """Scales by bicubic interpolation until the shorter side is ``size``.
+
+    This and the crop round as torchvision's transforms do, whose import takes longer than all else
+    that a decoding worker needs.
+    """
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    other = int(size * long / short)
+    wanted = (size, other) if width <= height else (other, size)
+    return image if wanted == image.size else image.resize(wanted, Image.Resampling.BICUBIC)
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """The middle ``size`` x ``size`` of a picture that is at least so large."""
+    width, height = image.size
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
 
 
 def target_pad(image: Image.Image, ratio: float = TARGET_RATIO) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,16 +56,27 @@ def revisions(pairs: np.ndarray, ids: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Fetch:
-    """Stage 0: numbers of blocks -> their rows."""
+class EachBlock:
+    """Numbers of blocks -> their rows, given to a stage some at a time.
+
+    A stage of Ray's own would wait until it has as many numbers as the stage wants rows.
+
+    Attributes:
+        blocks: a ``ListedBlocks`` actor.
+        rows: that the stage takes at once.
+    """
 
     blocks: Any
+    stage: Callable[[pa.Table], pa.Table]
+    rows: int
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         import ray
 
-        numbers = batch["id"].to_pylist()
-        return pa.concat_tables(ray.get([self.blocks.block.remote(one) for one in numbers]))
+        for number in batch["id"].to_pylist():
+            block = ray.get(self.blocks.block.remote(number))
+            for start in range(0, block.num_rows, self.rows):
+                yield self.stage(block.slice(start, self.rows))
 
 
 def block_rows(images: int) -> int:
@@ -72,17 +84,19 @@ def block_rows(images: int) -> int:
     return min(MOST_ROWS, max(LEAST_ROWS, math.ceil(images / BLOCKS)))
 
 
-def listed(source: Source, known: Known) -> Dataset:
-    """The rows of a source, of ``ITEM_SCHEMA`` and ``known``, in blocks."""
+def staged(
+    source: Source, known: Known, stage: Callable[[pa.Table], pa.Table], rows: int
+) -> Dataset:
+    """A source's rows, of ``ITEM_SCHEMA`` and ``known``, through a first stage, on one CPU each."""
     import ray
 
-    rows = block_rows(len(source))
-    count = math.ceil(len(source) / rows)
+    size = block_rows(len(source))
+    count = math.ceil(len(source) / size)
     pairs = Path(source.folder.name) / "known.npy"
     np.save(pairs, known.pairs)
-    blocks = beside_driver(ListedBlocks, str(source.path), str(pairs), rows)
+    blocks = beside_driver(ListedBlocks, str(source.path), str(pairs), size)
     return ray.data.range(count, override_num_blocks=count).map_batches(
-        Fetch(blocks), batch_size=None, batch_format="pyarrow", num_cpus=1
+        EachBlock(blocks, stage, rows), batch_size=None, batch_format="pyarrow", num_cpus=1
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import get_args
 
 import click
@@ -109,6 +110,8 @@ def ingest(
     is finished by running it again.
     """
     place = server.place(place)
+    if inverter is not None and Path(inverter).is_dir():
+        inverter = str(Path(inverter).resolve())
     began = now()
     with json_log(outputs.log):
         logger.info("started", extra={"source": source, "gallery": " ".join(place.options())})
@@ -118,7 +121,8 @@ def ingest(
             check_prunable(listed, source)
         fields = chosen(indexes) or listed.indexes
         spec, preprocess = _describe(model, inverter, precision, pseudo_words, fields)
-        choice = ModelChoice(model, inverter, precision, preprocess, workers, gpus_per_worker)
+        absolute = spec.fingerprint.model  # of a folder: workers have another working directory
+        choice = ModelChoice(absolute, inverter, precision, preprocess, workers, gpus_per_worker)
         if dry_run:
             _preview(listed, place, spec, preprocess, allow_urls, ray_address)
             return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from fti_ingest.blocks import beside_driver, listed
+from fti_ingest.blocks import beside_driver, staged
 from fti_ingest.duplicates import Dedupe, Deduplicator, Duplicate, Originals
 from fti_ingest.known import Known
 from fti_ingest.listing import Reject, Source
@@ -199,9 +199,7 @@ def _stream(
 
 def _decoded(source: Source, gallery: Gallery | None, decoder: Decoder) -> Dataset:
     """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait."""
-    return listed(source, Known(gallery)).map_batches(
-        decoder, batch_size=DECODE_BATCH, batch_format="pyarrow", num_cpus=1
-    )
+    return staged(source, Known(gallery), decoder, DECODE_BATCH)
 
 
 def _deduplicated(dataset: Dataset, source: Source, gallery: Gallery, dedupe: Dedupe) -> Dataset:

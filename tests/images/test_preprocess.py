@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from fti_qdrant.images import Preprocess, preprocess, target_pad
+from fti_qdrant.images.preprocess import centre_crop, shorter_side
 
 MEAN, STD = (0.48, 0.45, 0.40), (0.27, 0.26, 0.28)
 SIDES = st.integers(1, 60)
@@ -102,3 +103,19 @@ def test_scaling_before_padding_looks_the_same(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(preprocess, "MOST_PADDED", 600 * 480 // 4)
     scaled = Preprocess(32, MEAN, STD).pixels(smooth).float()
     assert (plain - scaled).abs().mean() < 3
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 230))
+@settings(deadline=None)
+def test_scaling_and_cropping_are_torchvisions(width: int, height: int, size: int) -> None:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as transforms
+
+    assume(max(width, height) <= 8 * min(width, height))
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(values)
+    theirs = transforms.resize(image, size, InterpolationMode.BICUBIC)
+    ours = shorter_side(image, size)
+    np.testing.assert_array_equal(np.array(ours), np.array(theirs))
+    cropped = transforms.center_crop(theirs, [size, size])
+    np.testing.assert_array_equal(np.array(centre_crop(ours, size)), np.array(cropped))

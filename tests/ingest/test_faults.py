@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import (
@@ -28,8 +31,22 @@ from tests.ingest.sources_and_runs import (
     start_ingest,
 )
 
-GOOD, BAD = 400, 40
+GOOD, BAD = 320, 32
 KILLS = 10
+MODEL = ("--model", "local-dir:slow")
+
+SLOW = {
+    "embed_dim": 32,
+    "vision_cfg": {
+        "image_size": 64,
+        "patch_size": 4,
+        "width": 256,
+        "head_width": 64,
+        "layers": 6,
+    },
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1},
+}
+"""A model that takes some seconds for so many pictures, so that a fault finds it at work."""
 
 Held = dict[str, tuple[dict[str, Any], np.ndarray]]
 
@@ -41,9 +58,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for number in range(GOOD):
         if number < 20:
-            picture(number, (1200, 900)).save(folder / f"{number:03d}.png", compress_level=1)
+            picture(number, (400, 300)).save(folder / f"{number:03d}.png", compress_level=1)
         else:
             os.link(folder / f"{number % 20:03d}.png", folder / f"{number:03d}.png")
+    torch.manual_seed(0)
+    weights = open_clip.CLIP(**SLOW)
+    (folder.parent / "slow").mkdir()
+    save_file(weights.state_dict(), folder.parent / "slow" / "open_clip_model.safetensors")
+    cfg = {"model_cfg": SLOW, "preprocess_cfg": {"size": 64, "mean": [0.5] * 3, "std": [0.3] * 3}}
+    (folder.parent / "slow" / "open_clip_config.json").write_text(json.dumps(cfg))
     for number in range(BAD):
         (folder / f"{number * 10:03d}-bad.jpg").write_bytes(b"no picture")
     return folder
@@ -60,7 +83,7 @@ def held(gallery: Path) -> Held:
 def undisturbed(photos: Path, ray_cluster: dict[str, str]) -> tuple[Held, float]:
     """What a run without faults leaves, and how long it took."""
     began = time.monotonic()
-    run = ingest("photos", "--gallery", "calm", cwd=photos.parent, **ray_cluster)
+    run = ingest("photos", "--gallery", "calm", *MODEL, cwd=photos.parent, **ray_cluster)
     assert run.code == 0, run.err
     assert run.line == f"{GOOD + BAD} images in: {GOOD} stored, 0 unchanged, {BAD} rejected"
     return held(photos.parent / "calm"), time.monotonic() - began
@@ -98,7 +121,7 @@ def test_the_driver_killed_at_random_moments(
     expected, seconds = undisturbed
     stored = []
     for moment in rng.uniform(0, 0.9 * seconds, KILLS):
-        process = start_ingest("photos", "--gallery", "killed", cwd=root, **ray_cluster)
+        process = start_ingest("photos", "--gallery", "killed", *MODEL, cwd=root, **ray_cluster)
         time.sleep(moment)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -107,7 +130,7 @@ def test_the_driver_killed_at_random_moments(
             assert set(found) <= set(expected)
             stored.append(len(found))
     assert stored == sorted(stored)
-    run = ingest("photos", "--gallery", "killed", cwd=root, **ray_cluster)
+    run = ingest("photos", "--gallery", "killed", *MODEL, cwd=root, **ray_cluster)
     assert run.code == 0, run.err
     last = stored[-1] if stored else 0
     assert run.line == (
@@ -121,10 +144,13 @@ def test_an_actor_killed(photos: Path, undisturbed: tuple[Held, float], name: st
     """Ray begins it anew; the run itself goes on to its end."""
     root, mark = photos.parent, uuid.uuid4().hex
     gallery = root / f"without-{name}"
-    process = start_ingest("photos", "--gallery", gallery, cwd=root, **{MARK: mark})
+    process = start_ingest("photos", "--gallery", gallery, *MODEL, cwd=root, **{MARK: mark})
     wait_for(begun(gallery), process)
-    doomed = [pid for pid, command in marked_processes(mark).items() if name in command]
-    assert doomed, marked_processes(mark)
+    running = marked_processes(mark)
+    doomed = [
+        pid for pid, command in running.items() if command.startswith("ray::") and name in command
+    ]
+    assert doomed, running
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
@@ -165,7 +191,7 @@ def test_a_ray_node_removed(
     try:
         address = nodes.stdout.readline().strip()
         process = start_ingest(
-            "photos", "--gallery", gallery, cwd=root, RAY_ADDRESS=address, **access
+            "photos", "--gallery", gallery, *MODEL, cwd=root, RAY_ADDRESS=address, **access
         )
         wait_for(begun(gallery), process)
         nodes.stdin.write("now\n")
@@ -184,12 +210,13 @@ def test_a_file_gone_between_listing_and_reading(
     photos: Path, undisturbed: tuple[Held, float], ray_cluster: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copytree(photos, tmp_path / "photos", copy_function=os.link)
+    (tmp_path / "slow").symlink_to(photos.parent / "slow")
     process = start_ingest(
-        "photos", "--gallery", "g", "--log", "log.jsonl", cwd=tmp_path, **ray_cluster
+        "photos", "--gallery", "g", *MODEL, "--log", "log.jsonl", cwd=tmp_path, **ray_cluster
     )
     log = tmp_path / "log.jsonl"
     wait_for(lambda: log.exists() and '"listed"' in log.read_text(), process)
-    gone = [f"{number:03d}.png" for number in (0, 200, 399)]
+    gone = [f"{number:03d}.png" for number in (0, 200, 319)]
     for name in gone:
         (tmp_path / "photos" / name).unlink()
     out, err = process.communicate(timeout=300)
@@ -226,18 +253,20 @@ def test_a_disk_that_fills_up(
     root = photos.parent
     with small_disk(root / "disk", 600):
         gallery, ballast = root / "disk" / "gallery", root / "disk" / "ballast"
-        process = start_ingest("photos", "--gallery", gallery, cwd=root, **ray_cluster)
+        process = start_ingest("photos", "--gallery", gallery, *MODEL, cwd=root, **ray_cluster)
         wait_for(begun(gallery), process)
-        ballast.write_bytes(b"\0" * (shutil.disk_usage(root / "disk").free - 100_000_000))
+        with ballast.open("wb") as file:
+            free = shutil.disk_usage(root / "disk").free
+            os.posix_fallocate(file.fileno(), 0, free - 100_000_000)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 1
         [line] = [one for one in err.splitlines() if one.startswith("Error: ")]
         assert "MB are kept free; make room" in line
         assert 0 < len(held(gallery)) < GOOD
-        full = ingest("photos", "--gallery", gallery, cwd=root, **ray_cluster)
+        full = ingest("photos", "--gallery", gallery, *MODEL, cwd=root, **ray_cluster)
         assert full.code == 1
         ballast.unlink()
-        run = ingest("photos", "--gallery", gallery, cwd=root, **ray_cluster)
+        run = ingest("photos", "--gallery", gallery, *MODEL, cwd=root, **ray_cluster)
         assert run.code == 0, run.err
         assert_same(gallery, undisturbed[0])
 

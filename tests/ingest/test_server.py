@@ -2,77 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from fti_qdrant.filters import as_filter
 from fti_qdrant.gallery import ServerGallery, VectorQuery, connect, point_id
+from tests.ingest.servers import KEY, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, write_csv, write_pictures
-
-STANDIN = Path(__file__).parents[1] / "qdrant_standin.py"
-REAL = os.environ.get("QDRANT_URL")
-KEY = os.environ.get("QDRANT_API_KEY") if REAL else "the-key"
-
-only_standin = pytest.mark.skipif(bool(REAL), reason="a real server does not fail to order")
-
-
-@dataclass(frozen=True)
-class Server:
-    url: str
-    collection: str
-    api_key: str | None
-
-    @property
-    def arguments(self) -> list[str]:
-        """Of fti-ingest; the key goes through the environment."""
-        return ["--url", self.url, "--collection", self.collection]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"QDRANT_API_KEY": self.api_key} if self.api_key else {}
-
-    def open(self) -> ServerGallery:
-        return ServerGallery.open(connect(self.url, self.api_key), self.collection)
-
-
-Start = Callable[..., Server]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a stand-in on a folder, or names a fresh collection on the real server.
-
-    Where it starts again, what was stored before is there.
-    """
-    collection = f"fti-test-{uuid.uuid4().hex[:8]}"
-    processes: list[subprocess.Popen[str]] = []
-
-    def start_one(*options: str) -> Server:
-        if REAL:
-            return Server(REAL, collection, KEY)
-        command = [sys.executable, str(STANDIN), "--data", str(tmp_path / "server"), *options]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        stdout = processes[-1].stdout
-        assert stdout is not None
-        return Server(
-            stdout.readline().strip(), collection, KEY if "--api-key" in options else None
-        )
-
-    yield start_one
-    for process in processes:
-        process.kill()
-        process.communicate()
-    if REAL:
-        connect(REAL, KEY).delete_collection(collection)
 
 
 def payload_of(gallery: ServerGallery, key: str) -> dict[str, Any]:
@@ -140,7 +77,7 @@ def test_a_server_that_dies_in_mid_run(
 ) -> None:
     write_pictures(tmp_path / "photos", 300)
     server = start("--die-after", "2")
-    run = ingest("photos", *server.arguments, cwd=tmp_path, **ray_cluster)
+    run = ingest("photos", *server.arguments, "--patience", "2", cwd=tmp_path, **ray_cluster)
     assert run.code == 1
     assert f"collection '{server.collection}' at {server.url}: the server does not answer" in (
         run.error

@@ -1,0 +1,196 @@
+"""Collections made for much: bulk loads, quantisation, TLS, patience, and a road that is bad."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trustme
+
+from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.gallery import connect, point_id
+from fti_qdrant.gallery.storage import CollectionStorage
+from tests.ingest.servers import STANDIN, BadRoad, Start, only_standin
+from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write_pictures
+
+
+def status(*arguments: str, cwd: Path, **environment: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "fti_ingest.cli", "status", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout
+
+
+def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
+    tmp_path: Path, start: Start, ray_cluster: dict[str, str]
+) -> None:
+    names = write_pictures(tmp_path, 5)
+    rows = [{"image": name, "brand": "A", "price": n, "code": n} for n, name in enumerate(names)]
+    write_csv(tmp_path / "shop.csv", rows)
+    server = start()
+    asked = ("--quantisation", "scalar", "--on-disk", "--shards", "2", "--replicas", "1")
+    run = ingest(
+        *("shop.csv", *server.arguments, "--bulk", *asked, "--index", "brand:keyword,price:float"),
+        cwd=tmp_path,
+        **ray_cluster,
+        **server.environment,
+    )
+    assert run.code == 0, run.err
+    assert run.line == "5 images in: 5 stored, 0 unchanged, 0 rejected"
+    with server.open() as gallery:
+        assert gallery.storage() == CollectionStorage("scalar", True, 2, 1)
+        assert gallery.spec.indexes == {"brand": "keyword", "price": "float"}
+        assert not gallery.state().bulk
+        info = gallery.client.get_collection(server.collection)
+        assert info.config.hnsw_config.m == 16
+
+    other = ingest(
+        *("shop.csv", *server.arguments, "--quantisation", "binary"),
+        cwd=tmp_path,
+        **server.environment,
+    )
+    assert other.code == 2
+    assert "was made with quantisation scalar, not binary" in other.error
+    other = ingest(
+        *("shop.csv", *server.arguments, "--index", "code:integer"),
+        cwd=tmp_path,
+        **server.environment,
+    )
+    assert other.code == 2
+    assert "has no index on 'code', not integer" in other.error
+
+
+@only_standin
+def test_a_bulk_load_that_was_cut_short_is_ended_by_the_next_run(
+    tmp_path: Path, start: Start, ray_cluster: dict[str, str]
+) -> None:
+    write_pictures(tmp_path / "photos", 200)
+    server = start("--die-after", "1")
+    cut = ingest(
+        *("photos", *server.arguments, "--bulk", "--patience", "1"), cwd=tmp_path, **ray_cluster
+    )
+    assert cut.code == 1
+    revived = start()
+    with revived.open() as gallery:
+        assert gallery.state().bulk
+        assert 0 < gallery.count() < 200
+    assert "bulk load:" in status(*revived.arguments, cwd=tmp_path)
+    done = ingest("photos", *revived.arguments, cwd=tmp_path, **ray_cluster)
+    assert done.code == 0, done.err
+    with revived.open() as gallery:
+        assert not gallery.state().bulk
+        assert gallery.count() == 200
+    assert "bulk load:" not in status(*revived.arguments, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--bulk", "--on-disk", "--shards=2", "--quantization=scalar"])
+def test_an_embedded_gallery_has_no_such_options(tmp_path: Path, option: str) -> None:
+    write_pictures(tmp_path / "photos", 1)
+    run = ingest("photos", "--gallery", "g", option, cwd=tmp_path)
+    assert run.code == 2
+    assert "need a server (--url)" in run.err
+
+
+@pytest.mark.parametrize("wrong", ["brand", "brand:text", ":keyword"])
+def test_an_index_that_is_none(tmp_path: Path, wrong: str) -> None:
+    write_pictures(tmp_path / "photos", 1)
+    run = ingest("photos", "--gallery", "g", "--index", wrong, cwd=tmp_path)
+    assert run.code == 2
+    assert "is not FIELD:TYPE with a type of keyword, integer" in run.err
+
+
+@only_standin
+def test_the_server_is_away_for_a_while(
+    tmp_path: Path, start: Start, ray_cluster: dict[str, str]
+) -> None:
+    """It dies in the middle of the run and comes back on the same port some seconds later."""
+    write_pictures(tmp_path / "photos", 300)
+    server = start("--die-after", "2")
+    port = server.url.rpartition(":")[2]
+    process = start_ingest(
+        *("photos", *server.arguments, "--patience", "120", "--log", "log.jsonl"),
+        cwd=tmp_path,
+        **ray_cluster,
+    )
+    deadline = time.monotonic() + 120
+    while _answers(server.url):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(3)
+    back = subprocess.Popen(
+        [sys.executable, str(STANDIN), "--data", str(tmp_path / "server"), "--port", port],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        assert out.startswith("300 images in: 300 stored, 0 unchanged, 0 rejected")
+        with server.open() as gallery:
+            assert gallery.count() == 300
+    finally:
+        back.kill()
+        back.communicate()
+
+
+def _answers(url: str) -> bool:
+    try:
+        connect(url).close()
+    except GalleryUnavailable:
+        return False
+    return True
+
+
+@only_standin
+@pytest.mark.parametrize("words", [False, True])
+def test_a_road_that_drops_delays_and_cuts(
+    tmp_path: Path, start: Start, ray_cluster: dict[str, str], words: bool
+) -> None:
+    names = write_pictures(tmp_path / "photos", 300)
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"no picture")
+    server = start()
+    road = BadRoad(server.url, fair=2)
+    arguments = ("--url", road.url, "--collection", server.collection, "--patience", "120")
+    extra = ("--pseudo-words",) if words else ()
+    try:
+        run = ingest("photos", *arguments, *extra, cwd=tmp_path, **ray_cluster)
+    finally:
+        road.close()
+    assert run.code == 0, run.err
+    assert run.line == "301 images in: 300 stored, 0 unchanged, 1 rejected"
+    assert sum(road.harmed.values()) > 0
+    with server.open() as gallery:
+        assert {id for id, _ in gallery.scroll()} == {point_id(name) for name in names}
+    straight = ingest("photos", *server.arguments, *extra, cwd=tmp_path, **ray_cluster)
+    assert straight.line == "301 images in: 0 stored, 300 unchanged, 1 rejected"
+
+
+@only_standin
+def test_tls_by_an_authority_of_ones_own(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        str(tmp_path / "server.pem")
+    )
+    server = start("--certificate", str(tmp_path / "server.pem"))
+    assert server.url.startswith("https://")
+    with pytest.raises(GalleryUnavailable, match=r"(?i)certificate.*verify"):
+        connect(server.url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    connect(server.url).close()
+
+
+def test_grpc_to_nobody_is_one_line() -> None:
+    with pytest.raises(GalleryUnavailable, match="the server answered UNAVAILABLE"):
+        connect("http://127.0.0.1:9", grpc=True)
