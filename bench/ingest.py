@@ -1,12 +1,15 @@
 """How fast fti-ingest is, against a bare open_clip loop; and whether its memory stays flat.
 
-    python -m bench.ingest [--count 1000] [--memory]
+    python -m bench.ingest [--count 1000] [--curve 1,2,4] [--memory]
 
 Throughput: ViT-B/32 with random weights on the CPU. The bare loop is ``model.encode_image`` over
 tensors that are decoded and preprocessed already, with the same threads and batch, timed before
 and after the pipeline. Of the pipeline, ``--count`` images are timed, from the end of the first
 batch, so that neither Ray's start nor the loading of the model counts; as many images as may wait
 between its stages come after, so that decoding goes on all through the timed part.
+
+Shares: what each stage took of all work, and how busy it kept what it had, as ``fti-ingest
+--profile`` tells. ``--curve``: images a second by the number of model processes, on this machine.
 
 Memory: the sum of the proportional set sizes (PSS) of the command and all its processes, the object
 store among them, sampled from start to end: the peak with many tiny images over that with few.
@@ -36,7 +39,8 @@ from safetensors.torch import save_file
 
 from bench.photographs import write_jpeg
 from bench.verdict import verdict
-from fti_ingest.pipeline import BACKLOG, EMBED_BATCH, ModelChoice, run
+from fti_ingest.outcome import StageUse, advice, stage_uses
+from fti_ingest.pipeline import BACKLOG, EMBED_BATCH, ModelChoice, Told, capacity, cpus, run
 from fti_ingest.ray_session import quiet_ray
 from fti_ingest.source import read_source
 from fti_qdrant.backbone import Backbone
@@ -90,7 +94,9 @@ def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:
         return len(batches) / (time.perf_counter() - began)
 
 
-def pipeline_rate(backbone: Backbone, folder: Path, gallery: Path, count: int) -> float:
+def pipeline_rate(
+    backbone: Backbone, folder: Path, gallery: Path, count: int, workers: int = 1
+) -> tuple[float, list[StageUse]]:
     """Images per second of the pipeline over ``count`` images after the first batch."""
     source = read_source(str(folder))
     times, done = [], []
@@ -99,14 +105,15 @@ def pipeline_rate(backbone: Backbone, folder: Path, gallery: Path, count: int) -
         times.append(time.perf_counter())
         done.append(images)
 
-    choice = ModelChoice(backbone.name, None, None, backbone.preprocess)
+    choice = ModelChoice(backbone.name, None, None, backbone.preprocess, workers)
     spec = GallerySpec(fingerprint=backbone.fingerprint)
     with EdgeGallery.create(gallery, spec) as target, quiet_ray():
-        outcome = run(source, target, choice, advance=advance)
+        outcome = run(source, target, choice, told=Told(advance=advance))
+        uses = stage_uses(outcome, capacity(choice))
     assert outcome.stored == len(source), outcome.line()
     after = np.cumsum(done)
     last = int(np.searchsorted(after, after[0] + count))
-    return float((after[last] - after[0]) / (times[last] - times[0]))
+    return float((after[last] - after[0]) / (times[last] - times[0])), uses
 
 
 def command_of(folder: Path, gallery: Path, *options: str) -> list[str]:
@@ -114,7 +121,33 @@ def command_of(folder: Path, gallery: Path, *options: str) -> list[str]:
     return [*command, "--gallery", str(gallery), *options]
 
 
-def throughput(count: int, root: Path) -> Table:
+def shares(uses: list[StageUse]) -> Table:
+    table = Table("stage", "share of the work", "busy", title="stages of that run")
+    for use in uses:
+        table.add_row(use.stage, f"{use.share:.1%}", f"{use.busy:.0%}")
+    table.caption = advice(uses)
+    return table
+
+
+def curve(workers: list[int], count: int, root: Path) -> Table:
+    """Images a second over the number of model processes, in one run."""
+    extra = (BACKLOG * max(workers) + 1) * EMBED_BATCH
+    name = write_model(root / "model")
+    write_jpegs(root / "photos", count + extra, (640, 480), count)
+    backbone = Backbone.load(name, device="cpu")
+    table = Table("workers", "images/s", "against one")
+    table.title = f"fti-ingest, {ARCHITECTURE}, {count:,} JPEGs, {cpus()} cores"
+    first = 0.0
+    for number in workers:
+        rate, _ = pipeline_rate(
+            backbone, root / "photos", root / f"gallery-{number}", count, number
+        )
+        first = first or rate
+        table.add_row(str(number), f"{rate:.1f}", f"{rate / first:.2f}x")
+    return table
+
+
+def throughput(count: int, root: Path) -> list[Table]:
     extra = (BACKLOG + 1) * EMBED_BATCH
     name = write_model(root / "model")
     write_jpegs(root / "photos", count + extra, (640, 480), count)
@@ -122,7 +155,7 @@ def throughput(count: int, root: Path) -> Table:
     backbone = Backbone.load(name, device="cpu")
     batches = prepared(backbone, root / "photos", count)
     before = bare_rate(model, batches)
-    ours = pipeline_rate(backbone, root / "photos", root / "gallery", count)
+    ours, uses = pipeline_rate(backbone, root / "photos", root / "gallery", count)
     bare = (before + bare_rate(model, batches)) / 2
     began = time.perf_counter()
     subprocess.run(
@@ -144,7 +177,7 @@ def throughput(count: int, root: Path) -> Table:
         f"the whole command, Ray's start and the loading of the model among it: {whole:.1f} s for "
         f"{count + extra:,} images"
     )
-    return table
+    return [table, shares(uses)]
 
 
 def processes_below(pid: int) -> list[int]:
@@ -203,18 +236,25 @@ def memory(few: int, many: int, root: Path) -> Table:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--count", default=1000, show_default=True, type=click.IntRange(min=EMBED_BATCH))
+@click.option("--curve", "workers", help="Numbers of workers, 1,2,4: measure these instead.")
 @click.option("--memory", "only_memory", is_flag=True, help="Measure peak memory instead.")
 @click.option("--few", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--many", default=20_000, show_default=True, type=click.IntRange(min=1))
-def main(count: int, only_memory: bool, few: int, many: int) -> None:
+def main(count: int, workers: str | None, only_memory: bool, few: int, many: int) -> None:
     """Prints what fti-ingest reaches, beside its bars."""
     logging.disable(logging.WARNING)  # open_clip warns that these weights are random
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # as the pipeline's model has
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        table = memory(few, many, root) if only_memory else throughput(count, root)
-    Console().print(table)
+        if only_memory:
+            tables = [memory(few, many, root)]
+        elif workers:
+            tables = [curve([int(one) for one in workers.split(",")], count, root)]
+        else:
+            tables = throughput(count, root)
+    for table in tables:
+        Console().print(table)
 
 
 if __name__ == "__main__":

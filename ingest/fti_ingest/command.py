@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -202,8 +203,10 @@ def _preview(
     except GalleryNotFound:
         target = None
 
+    out = sys.stdout  # while Ray runs, what others write there is not for the user
+
     def tell(one: Reject) -> None:
-        click.echo(f"would be rejected: {one.uri}: {one.reason}")
+        click.echo(f"would be rejected: {one.uri}: {one.reason}", file=out)
 
     try:
         if target is not None:

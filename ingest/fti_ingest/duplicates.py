@@ -92,7 +92,10 @@ class Originals:
 
     def decide_all(self, images: Sequence[tuple[str, str, str, str]]) -> list[Duplicate | None]:
         """``decide`` for each, in this order."""
-        return [self.decide(*one) for one in images]
+        self._db.execute("begin")
+        found = [self.decide(*one) for one in images]
+        self._db.execute("commit")
+        return found
 
     def decide(self, id: str, uri: str, sha256: str, phash: str) -> Duplicate | None:
         """Takes note of an image; what it duplicates, if anything."""

@@ -195,7 +195,7 @@ def test_weights_that_a_worker_cannot_load(
         (["photos"], "Missing option '--out'", 2),
         (["--out", "c.parquet"], "either IMAGES or --from-captions", 2),
         (["photos", "--from-captions", "mine.csv", "--out", "c.parquet"], "either IMAGES or", 2),
-        (["nowhere", "--out", "c.parquet"], "no such folder", 2),
+        (["nowhere", "--out", "c.parquet"], "no such file or folder", 2),
         (["empty", "--out", "c.parquet"], "holds no images", 2),
         (["photos", "--out", "c.parquet", "--model", "no/such/model"], "'no/such/model' cannot", 2),
         (["photos", "--out", "mine.csv"], "is not a file of captions that fti-train made", 2),

@@ -1,0 +1,99 @@
+"""The examples of a cluster: well-formed, one version of Ray, and commands that our CLIs accept."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+import fti_ingest.cli
+import fti_training.cli
+
+ROOT = Path(__file__).parents[1]
+JOBS = ["ingest/rayjob.yaml", "training/rayjob-captions.yaml", "training/rayjob-fit.yaml"]
+PROGRAMS: dict[str, click.Group] = {
+    "fti-ingest": fti_ingest.cli.main,
+    "fti-train": fti_training.cli.main,
+}
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def parsed(command: str) -> click.Context:
+    """The command as its program parses it, without running it."""
+    program, *arguments = shlex.split(command)
+    group = PROGRAMS[program]
+    with group.make_context(program, list(arguments), resilient_parsing=False) as context:
+        name, chosen, rest = group.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
+        assert chosen is not None
+        return chosen.make_context(name, rest, parent=context)
+
+
+def compose_commands() -> dict[str, str]:
+    services = read("docker-compose.yml")["services"]
+    found = {name: one.get("command", "") for name, one in services.items()}
+    return {name: command for name, command in found.items() if command.startswith("fti-")}
+
+
+def ray_version() -> str:
+    found = re.search(r"rayproject/ray:([\d.]+)-", (ROOT / "Dockerfile").read_text())
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("service", ["ingest", "captions", "fit"])
+def test_the_services_commands_are_ours(service: str) -> None:
+    command = compose_commands()[service]
+    assert parsed(command).params
+    entrypoint = read("docker-compose.yml")["services"][service]["entrypoint"]
+    assert 'exec "$$@"' in entrypoint[2]
+
+
+def test_the_services_of_a_cluster() -> None:
+    services = read("docker-compose.yml")["services"]
+    assert set(services) == {"qdrant", "ray-head", "ray-worker", "ingest", "captions", "fit"}
+    for name in ("ray-head", "ray-worker"):
+        assert services[name]["command"].startswith("ray start ")
+        assert services[name]["environment"]["RAY_AUTH_MODE"] == "token"
+    for ports in (service.get("ports", []) for service in services.values()):
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert services["ingest"]["profiles"] == ["jobs"]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_rayjob(name: str) -> None:
+    job = read(name)
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]
+    asked = parsed(spec["entrypoint"]).params
+    cluster = spec["rayClusterSpec"]
+    assert cluster["rayVersion"] == ray_version()
+    [group] = cluster["workerGroupSpecs"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    assert int(asked["workers"]) == group["replicas"]  # a model for each GPU
+    [container] = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+
+
+def test_an_option_that_is_none_of_ours_would_be_noticed() -> None:
+    with pytest.raises(click.UsageError):
+        parsed("fti-ingest photos --gallery g --no-such-option")
+
+
+def test_the_image_holds_what_the_distribution_needs() -> None:
+    lines = (ROOT / ".dockerignore").read_text().split()
+    copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    names = {name for line in copied for name in line.split()}
+    assert {line[1:] for line in lines if line.startswith("!")} == names
+    assert all((ROOT / name).exists() for name in names)
