@@ -1,4 +1,4 @@
-"""Large JPEGs are decoded at a part of their size: what is told of them, and what the model sees."""
+"""Large JPEGs are decoded at a part of their size: what is told of them and what a model sees."""
 
 from __future__ import annotations
 
