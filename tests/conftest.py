@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +17,7 @@ from PIL import Image
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.composer import Composer
 from fti_qdrant.inverter import Inverter
+from tests.clusters import started
 
 TINY = {
     "model_cfg": {
@@ -114,15 +112,6 @@ def ray_cluster() -> Iterator[dict[str, str]]:
     It ends with the session, or with this process.
     """
     access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
-        env={**os.environ, **access},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    yield {**access, "RAY_ADDRESS": process.stdout.readline().strip()}
-    process.stdin.close()
-    process.wait(timeout=60)
+    with started(CLUSTER, access) as process:
+        assert process.stdout is not None
+        yield {**access, "RAY_ADDRESS": process.stdout.readline().strip()}

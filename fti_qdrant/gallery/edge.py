@@ -9,9 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import qdrant_edge as edge
 from filelock import FileLock, Timeout
 from qdrant_client import models
@@ -33,6 +31,7 @@ from fti_qdrant.gallery.points import (
     check_vector,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.records import scored, stored, vectors_of
 
 LEAST_FREE = 256_000_000
 """Bytes of the disk that stay free. The engine writes through mapped files: where a page of them
@@ -124,7 +123,7 @@ class EdgeGallery:
         check_points(points, self.spec)
         self._check_space()
         with self._write_lock, _translated(self.path):
-            converted = [edge.Point(point.id, _vectors(point), point.payload) for point in points]
+            converted = [edge.Point(point.id, vectors_of(point), point.payload) for point in points]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
@@ -135,7 +134,7 @@ class EdgeGallery:
             requests = [self._request(query) for query in queries]
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
         return [
-            sorted(map(_scored, answer), key=lambda hit: (-hit.score, hit.id)) for answer in answers
+            sorted(map(scored, answer), key=lambda hit: (-hit.score, hit.id)) for answer in answers
         ]
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
@@ -143,7 +142,7 @@ class EdgeGallery:
         names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
         with _translated(self.path):
             records = self._open_shard().retrieve(list(wanted), True, names)
-        found = {record.id: _stored(record) for record in records}
+        found = {record.id: stored(record) for record in records}
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
@@ -256,39 +255,6 @@ def _config(spec: GallerySpec) -> edge.EdgeConfig:
             hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
         )
     return edge.EdgeConfig(vectors=vectors)
-
-
-def _vectors(point: GalleryPoint) -> dict[str, Any]:
-    vectors: dict[str, Any] = {IMAGE_VECTOR: point.vector.tolist()}
-    if point.words is not None:
-        vectors[WORDS_VECTOR] = point.words.tolist()
-    return vectors
-
-
-def _scored(point: edge.ScoredPoint) -> ScoredPoint:
-    vector = _named(point.vector).get(IMAGE_VECTOR)
-    return ScoredPoint(
-        str(point.id),
-        float(point.score),
-        point.payload or {},
-        None if vector is None else np.asarray(vector, dtype=np.float32),
-    )
-
-
-def _stored(record: edge.Record) -> StoredImage:
-    vectors = _named(record.vector)
-    words = vectors.get(WORDS_VECTOR)
-    return StoredImage(
-        str(record.id),
-        record.payload or {},
-        np.asarray(vectors[IMAGE_VECTOR], dtype=np.float32),
-        None if words is None else np.asarray(words, dtype=np.float32),
-    )
-
-
-def _named(vectors: Any) -> dict[str, Any]:
-    """Vectors by name; none where none were asked for."""
-    return vectors if isinstance(vectors, dict) else {}
 
 
 @contextmanager

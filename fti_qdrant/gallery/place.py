@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qdrant_client import QdrantClient
+
 from fti_qdrant.gallery.connect import connect
 from fti_qdrant.gallery.edge import EdgeGallery
 from fti_qdrant.gallery.points import GallerySpec
@@ -49,23 +51,25 @@ class ServerPlace:
 
     def open(self) -> ServerGallery:
         """Raises GalleryNotFound, GalleryUnavailable; a server that is not there, at once."""
-        client = connect(self.url, self.api_key, grpc=self.grpc)
-        return ServerGallery.open(client, self.collection, self.patience)
+        return ServerGallery.open(self._connect(0), self.collection, self.patience)
 
     def open_patiently(self) -> ServerGallery:
         """The same for a worker: the driver has seen the server, it may be away for a while."""
-        client = connect(self.url, self.api_key, grpc=self.grpc, patience=self.patience or 0)
+        client = self._connect(self.patience or 0)
         return ServerGallery.open(client, self.collection, self.patience)
 
     def create(self, spec: GallerySpec, storage: CollectionStorage | None = None) -> ServerGallery:
         """Raises GalleryUnavailable."""
-        client = connect(self.url, self.api_key, grpc=self.grpc, patience=self.patience or 0)
+        client = self._connect(self.patience or 0)
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
     def options(self) -> list[str]:
         """As the commands take it; the key travels in the environment."""
         grpc = ["--grpc"] if self.grpc else []
         return ["--url", self.url, "--collection", self.collection, *grpc]
+
+    def _connect(self, patience: float) -> QdrantClient:
+        return connect(self.url, self.api_key, grpc=self.grpc, patience=patience)
 
 
 GalleryPlace = EmbeddedPlace | ServerPlace

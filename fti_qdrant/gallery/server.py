@@ -26,8 +26,8 @@ from fti_qdrant.gallery.points import (
     check_vector,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.records import scored, stored, vectors_of
 from fti_qdrant.gallery.server_errors import retrying, translated
-from fti_qdrant.gallery.server_points import scored, stored, struct, vectors_config
 from fti_qdrant.gallery.storage import SEARCH_LINKS, CollectionStorage, search_params
 
 SPEC_KEY = "fti_qdrant"
@@ -86,7 +86,7 @@ class ServerGallery:
                 return  # made before, and the answer was lost
             client.create_collection(
                 collection,
-                vectors_config=vectors_config(spec, storage),
+                vectors_config=storage.vectors(spec),
                 metadata={SPEC_KEY: spec.model_dump(mode="json")},
                 **storage.collection(),
             )
@@ -144,7 +144,7 @@ class ServerGallery:
         points = list(points)
         check_points(points, self.spec)
         for start in range(0, len(points), REQUEST_POINTS):
-            structs = [struct(point) for point in points[start : start + REQUEST_POINTS]]
+            structs = [_struct(point) for point in points[start : start + REQUEST_POINTS]]
             upsert = retrying(self.client.upsert) if self.patience is None else self.client.upsert
             self._call(upsert, self.collection, points=structs, wait=True)
 
@@ -276,3 +276,7 @@ def gallery_name(client: QdrantClient, collection: str) -> str:
     """``collection 'name' at http://...``, for messages."""
     url = client.init_options.get("url") or client.init_options.get("location") or "local"
     return f"collection {collection!r} at {url}"
+
+
+def _struct(point: GalleryPoint) -> models.PointStruct:
+    return models.PointStruct(id=point.id, vector=vectors_of(point), payload=point.payload)

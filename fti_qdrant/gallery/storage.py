@@ -8,7 +8,7 @@ from typing import Any, Literal
 from qdrant_client import models
 
 from fti_qdrant.errors import BadManifest
-from fti_qdrant.gallery.points import IMAGE_VECTOR
+from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
 
 Quantisation = Literal["none", "scalar", "binary"]
 
@@ -62,14 +62,28 @@ class CollectionStorage:
                     "out, or ingest into a new collection"
                 )
 
-    def vector(self, size: int) -> models.VectorParams:
-        """The image vectors; stored pseudo-words are always whole, on disk and without index."""
-        return models.VectorParams(
-            size=size,
-            distance=models.Distance.COSINE,
-            on_disk=self.on_disk or None,
-            quantization_config=_quantisation(self.quantisation),
-        )
+    def vectors(self, spec: GallerySpec) -> dict[str, models.VectorParams]:
+        """Stored pseudo-words are always whole, on disk and without index."""
+        config = {
+            IMAGE_VECTOR: models.VectorParams(
+                size=spec.fingerprint.dim,
+                distance=models.Distance.COSINE,
+                on_disk=self.on_disk or None,
+                quantization_config=_quantisation(self.quantisation),
+            )
+        }
+        if spec.words:
+            config[WORDS_VECTOR] = models.VectorParams(
+                size=spec.words.token_dim,
+                distance=models.Distance.DOT,
+                on_disk=True,
+                datatype=models.Datatype.FLOAT16,
+                multivector_config=models.MultiVectorConfig(
+                    comparator=models.MultiVectorComparator.MAX_SIM
+                ),
+                hnsw_config=models.HnswConfigDiff(m=0),
+            )
+        return config
 
     def collection(self) -> dict[str, Any]:
         """The rest, as ``QdrantClient.create_collection`` takes it."""

@@ -16,7 +16,6 @@ from fti_ingest.seen import short_id
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-    from fti_ingest.known import Known
     from fti_ingest.listing import Source
 
 LEAST_ROWS, MOST_ROWS = 32, 1024
@@ -85,15 +84,18 @@ def block_rows(images: int) -> int:
 
 
 def staged(
-    source: Source, known: Known, stage: Callable[[pa.Table], pa.Table], rows: int
+    source: Source, known: np.ndarray, stage: Callable[[pa.Table], pa.Table], rows: int
 ) -> Dataset:
-    """A source's rows, of ``ITEM_SCHEMA`` and ``known``, through a first stage, on one CPU each."""
+    """A source's rows, of ``ITEM_SCHEMA`` and ``known``, through a first stage, on one CPU each.
+
+    ``known`` are ``known_pairs``.
+    """
     import ray
 
     size = block_rows(len(source))
     count = math.ceil(len(source) / size)
     pairs = Path(source.folder.name) / "known.npy"
-    np.save(pairs, known.pairs)
+    np.save(pairs, known)
     blocks = beside_driver(ListedBlocks, str(source.path), str(pairs), size)
     return ray.data.range(count, override_num_blocks=count).map_batches(
         EachBlock(blocks, stage, rows), batch_size=None, batch_format="pyarrow", num_cpus=1

@@ -12,7 +12,7 @@ from typing import get_args
 import click
 
 from fti_ingest.duplicates import Dedupe
-from fti_ingest.index_option import check_indexes, chosen, index_option
+from fti_ingest.index_option import check_indexes, index_option
 from fti_ingest.listing import Reject, Source
 from fti_ingest.outcome import Outcome, stage_uses
 from fti_ingest.outputs import Outputs, outputs_options
@@ -89,7 +89,7 @@ def ingest(
     model: str,
     inverter: str | None,
     pseudo_words: bool,
-    indexes: tuple[dict[str, IndexType], ...],
+    indexes: dict[str, IndexType],
     precision: str | None,
     workers: int,
     gpus_per_worker: float,
@@ -120,7 +120,7 @@ def ingest(
         logger.info("listed", extra={"images": len(listed), "rejected": listed.reject_count})
         if prune:
             check_prunable(listed, source)
-        fields = chosen(indexes) or listed.indexes
+        fields = indexes or listed.indexes
         spec, preprocess = _describe(model, inverter, precision, pseudo_words, fields)
         absolute = spec.fingerprint.model  # of a folder: workers have another working directory
         choice = ModelChoice(absolute, inverter, precision, preprocess, workers, gpus_per_worker)
@@ -128,7 +128,7 @@ def ingest(
             _preview(listed, place, spec, preprocess, allow_urls, ray_address)
             return
         with (
-            _open(place, spec, server, chosen(indexes)) as target,
+            _open(place, spec, server, indexes) as target,
             RejectsFile(outputs.rejects_at(place)) as rejected,
             DuplicatesFile(outputs.duplicates_at(place)) as doubled,
             quiet_ray(ray_address, metrics_port),
@@ -183,7 +183,7 @@ def _loading(gallery: Gallery, bulk: bool) -> Iterator[None]:
     if bulk:
         gallery.begin_bulk()
     yield
-    if bulk or gallery.state().bulk:
+    if gallery.state().bulk:
         gallery.end_bulk()
         click.echo("building the index ...", err=True)
         gallery.build_index()

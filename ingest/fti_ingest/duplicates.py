@@ -165,7 +165,7 @@ class Deduplicator:
     def __call__(self, batch: pa.Table) -> pa.Table:
         import ray
 
-        columns = batch.select(["id", "uri", "payload", "reason", "pixels"]).to_pydict()
+        columns = batch.select(["id", "uri", "payload", "reason"]).to_pydict()
         good = [row for row, reason in enumerate(columns["reason"]) if not reason]
         payloads = {row: json.loads(columns["payload"][row]) for row in good}
         asked = [
@@ -179,14 +179,17 @@ class Deduplicator:
                 continue
             told[row] = json.dumps(asdict(one))
             if self.dedupe == "skip":
-                columns["reason"][row], columns["pixels"][row] = SKIPPED, b""
+                columns["reason"][row] = SKIPPED
             elif self.dedupe == "mark":
                 payloads[row][OURS].update(duplicate_of=one.of, duplicate=one.kind)
                 columns["payload"][row] = json.dumps(payloads[row])
         if any(told):
             batch = replaced(batch, "payload", pa.array(columns["payload"], pa.string()))
             batch = replaced(batch, "reason", pa.array(columns["reason"], pa.string()))
-            batch = replaced(batch, "pixels", pa.array(columns["pixels"], pa.large_binary()))
+        if self.dedupe == "skip" and any(told):
+            pixels = batch["pixels"].to_pylist()
+            left = [b"" if double else one for double, one in zip(told, pixels)]
+            batch = replaced(batch, "pixels", pa.array(left, pa.large_binary()))
         return batch.append_column("duplicate", pa.array(told, pa.string()))
 
 

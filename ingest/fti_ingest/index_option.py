@@ -28,18 +28,20 @@ class FieldTypes(click.ParamType):
         return found
 
 
+def _joined(
+    context: click.Context, parameter: click.Parameter, given: tuple[dict[str, IndexType], ...]
+) -> dict[str, IndexType]:
+    return {field: kind for one in given for field, kind in one.items()}
+
+
 index_option = click.option(
     "--index",
     "indexes",
     type=FieldTypes(),
     multiple=True,
+    callback=_joined,
     help="Payload fields to index, brand:keyword,price:float; by default by their values.",
 )
-
-
-def chosen(indexes: tuple[dict[str, IndexType], ...]) -> dict[str, IndexType]:
-    """All that were given; none leaves the choice to the values."""
-    return {field: kind for one in indexes for field, kind in one.items()}
 
 
 def check_indexes(wanted: Mapping[str, IndexType], gallery: Gallery) -> None:

@@ -19,13 +19,14 @@ def revision_of(sha256: str, uri: str, payload: str) -> str:
     return hashlib.sha256(f"{sha256}{uri}{payload}".encode()).hexdigest()[:16]
 
 
-class Known:
-    """Point id -> revision of all that a gallery holds: what need not be embedded again."""
+def known_pairs(gallery: Gallery | None) -> np.ndarray:
+    """Id and revision of all that a gallery holds, by id: what need not be embedded again.
 
-    def __init__(self, gallery: Gallery | None):
-        """``None`` is a gallery that is not there yet."""
-        self.pairs = np.fromiter(_pairs(gallery) if gallery else (), dtype=PAIR)
-        self.pairs.sort(order="id")
+    ``None`` is a gallery that is not there yet.
+    """
+    pairs = np.fromiter(_pairs(gallery) if gallery else (), dtype=PAIR)
+    pairs.sort(order="id")
+    return pairs
 
 
 def _pairs(gallery: Gallery) -> Iterator[tuple[int, int]]:

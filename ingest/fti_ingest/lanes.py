@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.cuda import Stream
 
     from fti_qdrant.backbone import Backbone, ImageFeatures
 
@@ -76,9 +77,9 @@ class Lanes:
         yield from (self._ready(piece, computing, copying) for piece in waiting)
 
     @staticmethod
-    def _ready(piece: Tensor, computing: object, copying: object) -> Tensor:
-        computing.wait_stream(copying)  # type: ignore[attr-defined]
-        piece.record_stream(computing)  # type: ignore[arg-type]
+    def _ready(piece: Tensor, computing: Stream, copying: Stream) -> Tensor:
+        computing.wait_stream(copying)
+        piece.record_stream(computing)
         return piece
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fti_ingest.blocks import beside_driver, staged
 from fti_ingest.duplicates import Dedupe, Deduplicator, Duplicate, Originals
-from fti_ingest.known import Known
+from fti_ingest.known import known_pairs
 from fti_ingest.listing import Reject, Source
 from fti_ingest.outcome import Capacity, Outcome
 from fti_ingest.prune import departed
@@ -199,7 +199,7 @@ def _stream(
 
 def _decoded(source: Source, gallery: Gallery | None, decoder: Decoder) -> Dataset:
     """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait."""
-    return staged(source, Known(gallery), decoder, DECODE_BATCH)
+    return staged(source, known_pairs(gallery), decoder, DECODE_BATCH)
 
 
 def _deduplicated(dataset: Dataset, source: Source, gallery: Gallery, dedupe: Dedupe) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -65,15 +65,13 @@ def _kind(uri: str) -> str:
     return "zip" if uri.startswith("zip://") else "remote"
 
 
-def _caught(function: object, uri: str) -> Read:
-    assert callable(function)
+def _caught(function: Callable[[str], bytes], uri: str) -> Read:
     try:
-        data: bytes = function(uri)
+        return function(uri)
     except BadImage as error:
         return error
     except Exception as error:  # one image must never stop the others
         return _unreadable(uri, error)
-    return data
 
 
 def _read_file(uri: str) -> bytes:

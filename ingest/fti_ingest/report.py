@@ -23,15 +23,6 @@ LOGGED = ("fti_ingest", "fti_qdrant")
 logger = logging.getLogger("fti_ingest")
 
 
-class StageReport(BaseModel):
-    """One stage: seconds of all its workers, its share of all work, how busy its workers were."""
-
-    stage: str
-    seconds: float
-    share: float
-    busy: float
-
-
 class RunReport(BaseModel):
     """``report.json``; times are UTC, durations seconds."""
 
@@ -52,7 +43,7 @@ class RunReport(BaseModel):
     seconds: float
     seconds_to_first: float
     images_per_second: float
-    stages: list[StageReport]
+    stages: list[StageUse]
     advice: str
     rejects_file: str | None
     duplicates_file: str | None
@@ -73,7 +64,7 @@ def counts_and_times(outcome: Outcome, uses: list[StageUse]) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "seconds_to_first": round(outcome.first, 3),
         "images_per_second": round(outcome.rate, 3),
-        "stages": [StageReport(**_rounded(use)) for use in uses],
+        "stages": [_rounded(use) for use in uses],
         "advice": advice(uses),
     }
 
@@ -82,9 +73,8 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _rounded(use: StageUse) -> dict[str, Any]:
-    numbers = {"seconds": use.seconds, "share": use.share, "busy": use.busy}
-    return {"stage": use.stage, **{name: round(value, 4) for name, value in numbers.items()}}
+def _rounded(use: StageUse) -> StageUse:
+    return StageUse(use.stage, *(round(value, 4) for value in (use.seconds, use.share, use.busy)))
 
 
 def print_profile(report: RunReport) -> None:

@@ -34,8 +34,10 @@ def read_source(source: str) -> Source:
         _list_local(listing, source)
     listed = listing.source()
     if not len(listed) and not listed.reject_count:
-        hint = "; archives are listed by a glob such as 'shards/*.tar'" if not listed else ""
-        raise BadManifest(f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES)}){hint}")
+        raise BadManifest(
+            f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES)}); archives are listed by a "
+            "glob such as 'shards/*.tar'"
+        )
     return listed
 
 
@@ -57,7 +59,7 @@ def _list_remote(listing: Listing, source: str) -> None:
         fs, pattern = filesystem(source)
         root = _fixed_part(pattern)
         for name in sorted(fs.glob(pattern)):
-            _add_remote(listing, fs.unstrip_protocol(name), os.path.relpath(name, root))
+            _add(listing, fs.unstrip_protocol(name), os.path.relpath(name, root))
         return
     path = location(source)
     if path.is_file():
@@ -95,10 +97,7 @@ def _add_files(listing: Listing, root: Path, files: Iterable[Path]) -> None:
         if file.is_dir():
             continue
         below = file.relative_to(root)
-        if is_archive(file.name):
-            add_archive(listing, str(there / below), below.as_posix())
-        else:
-            listing.add(Item(below.as_posix(), str(there / below)))
+        _add(listing, str(there / below), below.as_posix())
 
 
 def _add_remote_folder(listing: Listing, source: str) -> None:
@@ -114,14 +113,15 @@ def _add_remote_folder(listing: Listing, source: str) -> None:
         for name in sorted(names):
             path = f"{folder.rstrip('/')}/{name}"
             if is_image_name(name):
-                _add_remote(listing, fs.unstrip_protocol(path), os.path.relpath(path, root))
+                _add(listing, fs.unstrip_protocol(path), os.path.relpath(path, root))
 
 
-def _add_remote(listing: Listing, uri: str, key: str) -> None:
-    if is_archive(uri):
-        add_archive(listing, uri, key)
+def _add(listing: Listing, place: str, key: str) -> None:
+    """A file that is an image, or an archive of them."""
+    if is_archive(place):
+        add_archive(listing, place, key)
     else:
-        listing.add(Item(key, uri))
+        listing.add(Item(key, place))
 
 
 def _fixed_part(pattern: str) -> str:

@@ -53,11 +53,6 @@ def filesystem(place: str) -> tuple[AbstractFileSystem, str]:
         _unknown(place, error)
 
 
-def child(place: str, below: str) -> str:
-    """What lies below a folder; only the scheme and the host say where that is."""
-    return f"{place.rstrip('/')}/{below}"
-
-
 @contextmanager
 def readable(place: str) -> Iterator[None]:
     """A filesystem's many exceptions as one line. Raises BadManifest."""

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from fti_qdrant.gallery import EdgeGallery, point_id
+from tests.clusters import started
 from tests.ingest.sources_and_runs import (
     MARK,
     ingest,
@@ -179,16 +179,9 @@ def test_a_ray_node_removed(
 ) -> None:
     root, gallery = photos.parent, photos.parent / "node-removed"
     access = {name: value for name, value in ray_cluster.items() if name != "RAY_ADDRESS"}
-    nodes = subprocess.Popen(
-        [sys.executable, "-c", NODES],
-        env={**os.environ, **access},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert nodes.stdin is not None
-    assert nodes.stdout is not None
-    try:
+    with started(NODES, access) as nodes:
+        assert nodes.stdin is not None
+        assert nodes.stdout is not None
         address = nodes.stdout.readline().strip()
         process = start_ingest(
             "photos", "--gallery", gallery, *MODEL, cwd=root, RAY_ADDRESS=address, **access
@@ -198,9 +191,6 @@ def test_a_ray_node_removed(
         nodes.stdin.flush()
         assert nodes.stdout.readline() == "removed\n"
         out, err = process.communicate(timeout=300)
-    finally:
-        nodes.stdin.close()
-        nodes.wait(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith(f"{GOOD + BAD} images in: {GOOD} stored, 0 unchanged, {BAD} rejected")
     assert_same(gallery, undisturbed[0])

@@ -14,7 +14,7 @@ import trustme
 from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery import connect, point_id
 from fti_qdrant.gallery.storage import CollectionStorage
-from tests.ingest.servers import STANDIN, BadRoad, Start, only_standin
+from tests.ingest.servers import BadRoad, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write_pictures
 
 
@@ -127,19 +127,12 @@ def test_the_server_is_away_for_a_while(
         assert time.monotonic() < deadline
         time.sleep(0.2)
     time.sleep(3)
-    back = subprocess.Popen(
-        [sys.executable, str(STANDIN), "--data", str(tmp_path / "server"), "--port", port],
-        stdout=subprocess.PIPE,
-    )
-    try:
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err
-        assert out.startswith("300 images in: 300 stored, 0 unchanged, 0 rejected")
-        with server.open() as gallery:
-            assert gallery.count() == 300
-    finally:
-        back.kill()
-        back.communicate()
+    start("--port", port)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert out.startswith("300 images in: 300 stored, 0 unchanged, 0 rejected")
+    with server.open() as gallery:
+        assert gallery.count() == 300
 
 
 def _answers(url: str) -> bool:

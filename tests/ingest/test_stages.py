@@ -14,7 +14,7 @@ import pytest
 from ray.exceptions import RayError, RayTaskError
 
 from fti_ingest.blocks import BLOCKS, ListedBlocks, block_rows, revisions
-from fti_ingest.known import Known, revision_of
+from fti_ingest.known import known_pairs, revision_of
 from fti_ingest.listing import Item, Listing, Reject
 from fti_ingest.outcome import Outcome
 from fti_ingest.pipeline import worker_error
@@ -34,7 +34,7 @@ PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 class Scrolled:
-    """Of a gallery, what ``Known`` asks for."""
+    """Of a gallery, what ``known_pairs`` asks for."""
 
     def __init__(self, revisions: dict[str, str | None]):
         self.revisions = revisions
@@ -183,13 +183,13 @@ class TestKnown:
         }
         foreign = str(uuid.uuid4())
         held[foreign] = None
-        known = Known(Scrolled(held))  # type: ignore[arg-type]
+        known = known_pairs(Scrolled(held))  # type: ignore[arg-type]
         asked = [point_id("3"), point_id("499"), point_id("new"), foreign, point_id("0")]
         expected = [held[asked[0]], held[asked[1]], "", "", held[asked[4]]]
-        assert revisions(known.pairs, asked) == expected
+        assert revisions(known, asked) == expected
 
     def test_an_empty_gallery_knows_nothing(self) -> None:
-        assert revisions(Known(Scrolled({})).pairs, [point_id("a")]) == [""]  # type: ignore[arg-type]
+        assert revisions(known_pairs(Scrolled({})), [point_id("a")]) == [""]  # type: ignore[arg-type]
 
     def test_the_revision_changes_with_each_part(self) -> None:
         parts = [("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")]
@@ -203,8 +203,8 @@ def test_blocks_hold_every_row_once_and_stay_few(tmp_path: Path) -> None:
     for number in range(BLOCKS * 32 + 100):
         listing.add(Item(f"{number}.jpg", f"/photos/{number}.jpg"))
     source = listing.source()
-    known = Known(Scrolled({point_id("7.jpg"): "ab" * 8}))  # type: ignore[arg-type]
-    np.save(tmp_path / "known.npy", known.pairs)
+    known = known_pairs(Scrolled({point_id("7.jpg"): "ab" * 8}))  # type: ignore[arg-type]
+    np.save(tmp_path / "known.npy", known)
     rows = block_rows(len(source))
     assert BLOCKS / 2 < len(source) / rows <= BLOCKS
     held = ListedBlocks(str(source.path), str(tmp_path / "known.npy"), rows)
