@@ -81,7 +81,7 @@ def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
     """The first pictures, decoded, preprocessed and normalised."""
     files = sorted(folder.iterdir())[:count]
     pixels = [backbone.preprocess.pixels(open_image(file).image) for file in files]
-    return backbone.preprocess.normalise(torch.stack(pixels))
+    return backbone.preprocess.normalise(torch.from_numpy(np.stack(pixels)))
 
 
 def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:

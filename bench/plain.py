@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
@@ -29,7 +30,7 @@ EPSILON, TEMPERATURE, TRI_WISE_WEIGHT = 0.05, 0.2, 1.4
 
 def pixels_of(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
     """Pictures -> normalised ``[B, 3, size, size]``."""
-    batch = torch.stack([backbone.preprocess.pixels(image) for image in images]).float() / 255
+    batch = torch.from_numpy(np.stack([backbone.preprocess.pixels(image) for image in images])).float() / 255
     for channel in range(3):
         mean, std = backbone.preprocess.mean[channel], backbone.preprocess.std[channel]
         batch[:, channel] = (batch[:, channel] - mean) / std

@@ -11,8 +11,9 @@ The names below are loaded on first use, so that ``import fti_qdrant`` does not 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fti_qdrant.lazy import names_of
 
 if TYPE_CHECKING:
     from fti_qdrant.backbone import Backbone, ImageFeatures
@@ -57,10 +58,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fti_qdrant' has no attribute {name!r}")
-    return getattr(import_module(f"fti_qdrant.{_HOMES[name]}"), name)
+__getattr__ = names_of(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -124,8 +125,8 @@ class Backbone(nn.Module):
 
     def image_features(self, images: Sequence[Image.Image]) -> ImageFeatures:
         """RGB pictures -> features of the batch, in float32, without gradients."""
-        pixels = torch.stack([self.preprocess.pixels(image) for image in images])
-        return self.pixel_features(pixels)
+        pixels = np.stack([self.preprocess.pixels(image) for image in images])
+        return self.pixel_features(torch.from_numpy(pixels))
 
     @torch.no_grad()
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:

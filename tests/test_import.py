@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import fti_qdrant
+from fti_qdrant import gallery
 
 
 def loaded_after(code: str) -> set[str]:
@@ -33,6 +34,19 @@ def test_the_client_library_needs_no_ray():
     assert "torch" in loaded
     assert not extras & loaded
     assert not {name for name in loaded if name.startswith(("fti_training", "fti_ingest"))}
+
+
+def test_a_decoding_worker_loads_neither_torch_nor_a_client():
+    """One a CPU: each would spend seconds and half a gigabyte on them."""
+    loaded = loaded_after("import fti_ingest.stages, fti_ingest.blocks")
+    assert "fti_qdrant.images.preprocess" in loaded
+    assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray"} & loaded
+
+
+@pytest.mark.parametrize("name", gallery.__all__)
+def test_names_of_the_gallery_are_loaded_on_use(name):
+    assert getattr(gallery, name) is not None
+    assert name in dir(gallery)
 
 
 @pytest.mark.parametrize("name", fti_qdrant.__all__)

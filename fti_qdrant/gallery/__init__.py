@@ -1,18 +1,45 @@
-"""Galleries: where image vectors live, embedded in this process or on a Qdrant server."""
+"""Galleries: where image vectors live, embedded in this process or on a Qdrant server.
 
-from fti_qdrant.gallery.connect import connect
-from fti_qdrant.gallery.edge import EdgeGallery
-from fti_qdrant.gallery.points import (
-    GalleryPoint,
-    GallerySpec,
-    IndexType,
-    ScoredPoint,
-    StoredImage,
-    WordsSpec,
-    point_id,
-)
-from fti_qdrant.gallery.protocol import Gallery, GalleryState, VectorQuery
-from fti_qdrant.gallery.server import ServerGallery
+The names below are loaded on first use: ingest's decoding workers want the payload's keys alone,
+and qdrant-client takes longer to load than all else that they need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fti_qdrant.lazy import names_of
+
+if TYPE_CHECKING:
+    from fti_qdrant.gallery.connection import connect
+    from fti_qdrant.gallery.edge import EdgeGallery
+    from fti_qdrant.gallery.points import (
+        GalleryPoint,
+        GallerySpec,
+        IndexType,
+        ScoredPoint,
+        StoredImage,
+        WordsSpec,
+        point_id,
+    )
+    from fti_qdrant.gallery.protocol import Gallery, GalleryState, VectorQuery
+    from fti_qdrant.gallery.server import ServerGallery
+
+_HOMES = {
+    "connect": "connection",
+    "EdgeGallery": "edge",
+    "GalleryPoint": "points",
+    "GallerySpec": "points",
+    "IndexType": "points",
+    "ScoredPoint": "points",
+    "StoredImage": "points",
+    "WordsSpec": "points",
+    "point_id": "points",
+    "Gallery": "protocol",
+    "GalleryState": "protocol",
+    "VectorQuery": "protocol",
+    "ServerGallery": "server",
+}
 
 __all__ = [
     "EdgeGallery",
@@ -29,3 +56,9 @@ __all__ = [
     "connect",
     "point_id",
 ]
+
+__getattr__ = names_of(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qdrant_client import QdrantClient
 
-from fti_qdrant.gallery.connect import connect
+from fti_qdrant.gallery.connection import connect
 from fti_qdrant.gallery.edge import EdgeGallery
 from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.server import ServerGallery

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
+
+if TYPE_CHECKING:  # decoding workers get on without torch, which takes seconds to load
+    from torch import Tensor
 
 TARGET_RATIO = 1.25
 """Aspect ratios beyond this are padded (the official code's ``target_ratio``)."""
@@ -37,13 +40,15 @@ class Preprocess:
         """Identifies the preprocessing inside the model fingerprint."""
         return f"targetpad-{TARGET_RATIO}/bicubic/centre-crop-{self.size}"
 
-    def pixels(self, image: Image.Image) -> torch.Tensor:
+    def pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB picture -> uint8 ``[3, size, size]``."""
         cropped = centre_crop(shorter_side(target_pad(image), self.size), self.size)
-        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
+        return np.ascontiguousarray(np.array(cropped).transpose(2, 0, 1))
 
-    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+    def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 ``[B, 3, size, size]`` -> float32 of the same shape."""
+        import torch
+
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
         return (pixels.float() / 255 - mean) / std

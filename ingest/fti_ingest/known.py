@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fti_ingest.seen import short_id
-from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.points import OURS
+
+if TYPE_CHECKING:
+    from fti_qdrant.gallery import Gallery
 
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from ray_qdrant.datasink import QdrantDatasink
 
-from fti_qdrant.gallery.connect import TIMEOUT, client_options
+from fti_qdrant.gallery.connection import TIMEOUT, client_options
 from fti_qdrant.gallery.place import ServerPlace
 from fti_qdrant.gallery.points import IMAGE_VECTOR
 from fti_qdrant.gallery.server_errors import retrying, translated

@@ -79,7 +79,7 @@ class Decoder:
                 return b"", payload, UNCHANGED
             loaded = decode_image(data, uri=uri)
             width, height = loaded.size
-            pixels = self.preprocess.pixels(loaded.image).numpy().tobytes()
+            pixels = self.preprocess.pixels(loaded.image).tobytes()
         except BadImage as error:
             return b"", payload, str(error)
         except Exception as error:  # one image must never stop the others

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
@@ -52,7 +53,7 @@ def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> P
     with ThreadPoolExecutor() as pool:
         drawn = pool.map(lambda svg: preprocess.pixels(to_rgb(picture(svg))), files.values())
         pixels = list(track(drawn, description=f"drawing {artwork}", total=len(files)))
-    return Pictures(torch.stack(pixels), [by_key[key] for key in files])
+    return Pictures(torch.from_numpy(np.stack(pixels)), [by_key[key] for key in files])
 
 
 def draw_artworks(preprocess: Preprocess, most: int | None = None) -> dict[str, Pictures]:
