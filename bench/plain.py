@@ -30,7 +30,8 @@ EPSILON, TEMPERATURE, TRI_WISE_WEIGHT = 0.05, 0.2, 1.4
 
 def pixels_of(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
     """Pictures -> normalised ``[B, 3, size, size]``."""
-    batch = torch.from_numpy(np.stack([backbone.preprocess.pixels(image) for image in images])).float() / 255
+    pixels = np.stack([backbone.preprocess.pixels(image) for image in images])
+    batch = torch.from_numpy(pixels).float() / 255
     for channel in range(3):
         mean, std = backbone.preprocess.mean[channel], backbone.preprocess.std[channel]
         batch[:, channel] = (batch[:, channel] - mean) / std
