@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
@@ -23,6 +24,8 @@ from fti_qdrant.gallery import (
     connect,
     point_id,
 )
+from tests.qdrant_grpc_standin import serve
+from tests.qdrant_standin import Standin
 
 DIM, TOPK, TOKEN_DIM = 8, 3, 6
 FINGERPRINT = Fingerprint("tiny", "0123456789abcdef", "GELU", "targetpad", DIM)
@@ -43,6 +46,7 @@ class Store:
         self.folder = folder
         self.collection = f"fti-test-{uuid.uuid4().hex}"
         self._client: QdrantClient | None = None
+        self._standin: tuple[Standin, grpc.Server, int] | None = None
 
     def create(self, spec: GallerySpec) -> Gallery:
         if self.kind == "edge":
@@ -69,16 +73,32 @@ class Store:
                 self._client = QdrantClient(":memory:")
             elif self.kind == "path":
                 self._client = QdrantClient(path=str(self.folder / "local"))
+            elif self.kind == "grpc":
+                self._client = self._over_grpc()
             else:
                 self._client = connect(os.environ["QDRANT_URL"])
         return self._client
 
+    def _over_grpc(self) -> QdrantClient:
+        """What Qdrant's gRPC makes of requests and answers, over a stand-in in this process."""
+        if self._standin is None:
+            standin = Standin(str(self.folder / "standin"))
+            self._standin = (standin, *serve(standin))
+        port = str(self._standin[2])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("QDRANT_GRPC_PORT", port)
+            return connect("http://127.0.0.1:1", grpc=True)
+
     def remove(self) -> None:
         if self.kind == "server":
             connect(os.environ["QDRANT_URL"]).delete_collection(self.collection)
+        if self._standin is not None:
+            standin, server, _ = self._standin
+            server.stop(None).wait()
+            standin.client.close()
 
 
-STORES = ["edge", "memory", "path", pytest.param("server", marks=pytest.mark.server)]
+STORES = ["edge", "memory", "path", "grpc", pytest.param("server", marks=pytest.mark.server)]
 
 
 @pytest.fixture(params=STORES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from fti_qdrant.gallery import connect, point_id
 from fti_qdrant.gallery.storage import CollectionStorage
 from tests.ingest.servers import BadRoad, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write_pictures
+
+ROOT = Path(__file__).parents[2]
 
 
 def status(*arguments: str, cwd: Path, **environment: str) -> str:
@@ -182,6 +185,40 @@ def test_tls_by_an_authority_of_ones_own(
         connect(server.url)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     connect(server.url).close()
+
+
+@only_standin
+def test_data_travels_by_grpc(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
+    """All of a run: a server that is busy at first, pseudo-words, resume, prune, and a wrong key.
+
+    There is no HTTP server at the address.
+    """
+    names = write_pictures(tmp_path, 5)
+    rows = [{"image": name, "brand": "A", "price": n} for n, name in enumerate(names)]
+    write_csv(tmp_path / "shop.csv", rows)
+    options = ("--data", str(tmp_path / "server"), "--api-key", "the-key", "--busy", "2")
+    command = [sys.executable, "-m", "tests.qdrant_grpc_standin", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    environment = {**ray_cluster, "QDRANT_GRPC_PORT": process.stdout.readline().strip()}
+    place = ("--url", "http://127.0.0.1:9", "--collection", "c", "--grpc")
+    asked = ("shop.csv", *place, "--bulk", "--on-disk", "--pseudo-words", "--patience", "20")
+    key = {"QDRANT_API_KEY": "the-key"}
+    try:
+        run = ingest(*asked, cwd=tmp_path, **environment, **key)
+        assert run.line == "5 images in: 5 stored, 0 unchanged, 0 rejected", run.err
+        told = json.loads(status(*place, "--json", cwd=tmp_path, **environment, **key))
+        assert (told["points"], told["bulk"]) == (5, False)
+        assert told["spec"]["indexes"] == {"brand": "keyword", "price": "integer"}
+        write_csv(tmp_path / "shop.csv", rows[1:])
+        again = ingest(*asked, "--prune", cwd=tmp_path, **environment, **key)
+        assert again.line == "4 images in: 0 stored, 4 unchanged, 0 rejected, 1 pruned", again.err
+        refused = ingest(*asked, cwd=tmp_path, **environment, QDRANT_API_KEY="another")
+        assert refused.code == 1
+        assert "the server refused access; check the API key" in refused.error
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_grpc_to_nobody_is_one_line() -> None:
