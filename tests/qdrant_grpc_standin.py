@@ -1,15 +1,11 @@
-"""The stand-in's other door: Qdrant's gRPC services, over the handlers of its HTTP interface.
-
-    python -m tests.qdrant_grpc_standin --data DIR [--api-key KEY] [--busy N]
-
-It prints its port once it listens.
-"""
+"""The stand-in's other door: Qdrant's gRPC services, over the handlers of its HTTP interface."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -151,14 +147,20 @@ class Points(_Door, messages.PointsServicer):  # type: ignore[misc]
         )
 
 
-def serve(standin: Standin, port: int = 0) -> tuple[grpc.Server, int]:
-    """Starts the services beside a stand-in; the server, and its port."""
+@contextmanager
+def serving(data: Path, api_key: str | None = None, busy: int = 0) -> Iterator[int]:
+    """The services in this process, over a stand-in on a folder; yields their port."""
+    standin = Standin(str(data), api_key, busy)
     server = grpc.server(ThreadPoolExecutor(4))
     messages.add_CollectionsServicer_to_server(Collections(standin), server)
     messages.add_PointsServicer_to_server(Points(standin), server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    return server, bound
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
+        standin.client.close()
 
 
 def _abort(
@@ -193,18 +195,3 @@ def _records(found: list[Any]) -> list[Any]:
 def _completed() -> Any:
     result = messages.UpdateResult(operation_id=0, status=messages.UpdateStatus.Completed)
     return messages.PointsOperationResponse(result=result)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--api-key")
-    parser.add_argument("--busy", type=int, default=0)
-    chosen = parser.parse_args()
-    server, port = serve(Standin(chosen.data, chosen.api_key, chosen.busy))
-    print(port, flush=True)
-    server.wait_for_termination()
-
-
-if __name__ == "__main__":
-    main()

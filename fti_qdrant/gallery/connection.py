@@ -52,6 +52,11 @@ def connect(
 
 
 def client_options(grpc: bool) -> dict[str, Any]:
-    """What every client of ours is made with, beside its address."""
-    port = int(os.environ.get("QDRANT_GRPC_PORT", GRPC_PORT))
-    return {"check_compatibility": False, "prefer_grpc": grpc, "grpc_port": port}
+    """What every client of ours is made with, beside its address.
+
+    Raises GalleryUnavailable where the environment's QDRANT_GRPC_PORT is no port.
+    """
+    port = os.environ.get("QDRANT_GRPC_PORT", str(GRPC_PORT))
+    if not port.isascii() or not port.isdigit():
+        raise GalleryUnavailable(f"QDRANT_GRPC_PORT is {port!r}; set it to a port, such as 6334")
+    return {"check_compatibility": False, "prefer_grpc": grpc, "grpc_port": int(port)}

@@ -6,9 +6,9 @@ import os
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
@@ -24,8 +24,7 @@ from fti_qdrant.gallery import (
     connect,
     point_id,
 )
-from tests.qdrant_grpc_standin import serve
-from tests.qdrant_standin import Standin
+from tests.qdrant_grpc_standin import serving
 
 DIM, TOPK, TOKEN_DIM = 8, 3, 6
 FINGERPRINT = Fingerprint("tiny", "0123456789abcdef", "GELU", "targetpad", DIM)
@@ -46,7 +45,8 @@ class Store:
         self.folder = folder
         self.collection = f"fti-test-{uuid.uuid4().hex}"
         self._client: QdrantClient | None = None
-        self._standin: tuple[Standin, grpc.Server, int] | None = None
+        self._servers = ExitStack()
+        self._port: int | None = None
 
     def create(self, spec: GallerySpec) -> Gallery:
         if self.kind == "edge":
@@ -81,21 +81,16 @@ class Store:
 
     def _over_grpc(self) -> QdrantClient:
         """What Qdrant's gRPC makes of requests and answers, over a stand-in in this process."""
-        if self._standin is None:
-            standin = Standin(str(self.folder / "standin"))
-            self._standin = (standin, *serve(standin))
-        port = str(self._standin[2])
+        if self._port is None:
+            self._port = self._servers.enter_context(serving(self.folder / "standin"))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("QDRANT_GRPC_PORT", port)
+            patch.setenv("QDRANT_GRPC_PORT", str(self._port))
             return connect("http://127.0.0.1:1", grpc=True)
 
     def remove(self) -> None:
         if self.kind == "server":
             connect(os.environ["QDRANT_URL"]).delete_collection(self.collection)
-        if self._standin is not None:
-            standin, server, _ = self._standin
-            server.stop(None).wait()
-            standin.client.close()
+        self._servers.close()
 
 
 STORES = ["edge", "memory", "path", "grpc", pytest.param("server", marks=pytest.mark.server)]

@@ -17,8 +17,7 @@ from fti_qdrant.gallery import connect, point_id
 from fti_qdrant.gallery.storage import CollectionStorage
 from tests.ingest.servers import BadRoad, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write_pictures
-
-ROOT = Path(__file__).parents[2]
+from tests.qdrant_grpc_standin import serving
 
 
 def status(*arguments: str, cwd: Path, **environment: str) -> str:
@@ -196,15 +195,11 @@ def test_data_travels_by_grpc(tmp_path: Path, ray_cluster: dict[str, str]) -> No
     names = write_pictures(tmp_path, 5)
     rows = [{"image": name, "brand": "A", "price": n} for n, name in enumerate(names)]
     write_csv(tmp_path / "shop.csv", rows)
-    options = ("--data", str(tmp_path / "server"), "--api-key", "the-key", "--busy", "2")
-    command = [sys.executable, "-m", "tests.qdrant_grpc_standin", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout is not None
-    environment = {**ray_cluster, "QDRANT_GRPC_PORT": process.stdout.readline().strip()}
     place = ("--url", "http://127.0.0.1:9", "--collection", "c", "--grpc")
     asked = ("shop.csv", *place, "--bulk", "--on-disk", "--pseudo-words", "--patience", "20")
     key = {"QDRANT_API_KEY": "the-key"}
-    try:
+    with serving(tmp_path / "server", api_key="the-key", busy=2) as port:
+        environment = {**ray_cluster, "QDRANT_GRPC_PORT": str(port)}
         run = ingest(*asked, cwd=tmp_path, **environment, **key)
         assert run.line == "5 images in: 5 stored, 0 unchanged, 0 rejected", run.err
         told = json.loads(status(*place, "--json", cwd=tmp_path, **environment, **key))
@@ -216,9 +211,12 @@ def test_data_travels_by_grpc(tmp_path: Path, ray_cluster: dict[str, str]) -> No
         refused = ingest(*asked, cwd=tmp_path, **environment, QDRANT_API_KEY="another")
         assert refused.code == 1
         assert "the server refused access; check the API key" in refused.error
-    finally:
-        process.kill()
-        process.communicate()
+
+
+def test_a_grpc_port_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDRANT_GRPC_PORT", "six")
+    with pytest.raises(GalleryUnavailable, match="QDRANT_GRPC_PORT is 'six'"):
+        connect("http://127.0.0.1:9", grpc=True)
 
 
 def test_grpc_to_nobody_is_one_line() -> None:
