@@ -72,7 +72,7 @@ class ComposedSearch:
         collection: str,
         *,
         api_key: str | None = None,
-        grpc: bool = False,
+        grpc_port: int | None = None,
         model: str | None = None,
         inverter: str | None = None,
         device: str | None = None,
@@ -81,9 +81,11 @@ class ComposedSearch:
     ) -> ComposedSearch:
         """Opens a collection on a Qdrant server; the key may come from ``QDRANT_API_KEY``.
 
+        With ``grpc_port`` (Qdrant's own is 6334) data travels by gRPC.
+
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
-        gallery = ServerGallery.open(connect(url, api_key, grpc=grpc), collection)
+        gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
         options = {"device": device, "precision": precision}
         return _search(gallery, model, inverter, options, allow_urls)
 

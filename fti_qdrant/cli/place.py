@@ -21,12 +21,19 @@ OPTIONS = (
     click.option("--url", help="Qdrant server, such as http://localhost:6333."),
     click.option("--collection", help="Collection on the server."),
     click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]"),
-    click.option("--grpc", is_flag=True, help="Send data by gRPC. [env: QDRANT_GRPC_PORT, 6334]"),
+    click.option("--grpc", is_flag=True, help="Send data by gRPC."),
+    click.option(
+        "--grpc-port",
+        envvar="QDRANT_GRPC_PORT",
+        type=click.IntRange(1, 65535),
+        default=6334,
+        help="Server's gRPC port. [env: QDRANT_GRPC_PORT; default: 6334]",
+    ),
 )
 
 
 def gallery_options(command: F) -> F:
-    """Adds --gallery, --url, --collection, --api-key, --grpc; the command gets one ``place``."""
+    """Adds --gallery, --url, --collection and what goes with these; the command gets ``place``."""
 
     @functools.wraps(command)
     def wrapped(
@@ -36,9 +43,10 @@ def gallery_options(command: F) -> F:
         collection: str | None,
         api_key: str | None,
         grpc: bool,
+        grpc_port: int,
         **options: Any,
     ) -> Any:
-        place = place_of(gallery, url, collection, api_key, grpc)
+        place = place_of(gallery, url, collection, api_key, grpc_port if grpc else None)
         return command(*args, place=place, **options)
 
     for option in reversed(OPTIONS):
@@ -51,7 +59,7 @@ def place_of(
     url: str | None,
     collection: str | None,
     api_key: str | None,
-    grpc: bool = False,
+    grpc_port: int | None = None,
 ) -> GalleryPlace:
     """Raises UsageError unless it is one place."""
     if (gallery is None) == (url is None) or (url is None) != (collection is None):
@@ -60,4 +68,4 @@ def place_of(
 
     if gallery is not None:
         return EmbeddedPlace(gallery)
-    return ServerPlace(str(url), str(collection), api_key, grpc)
+    return ServerPlace(str(url), str(collection), api_key, grpc_port)

@@ -114,7 +114,7 @@ def _open(place: GalleryPlace, options: dict[str, Any]) -> ComposedSearch:
 
     if isinstance(place, EmbeddedPlace):
         return ComposedSearch.open(place.path, **options)
-    options = {"api_key": place.api_key, "grpc": place.grpc, **options}
+    options = {"api_key": place.api_key, "grpc_port": place.grpc_port, **options}
     return ComposedSearch.connect(place.url, place.collection, **options)
 
 

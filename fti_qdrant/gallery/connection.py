@@ -14,14 +14,12 @@ from fti_qdrant.gallery.server_errors import retrying, translated
 TIMEOUT = 30
 """Seconds that one request may take."""
 
-GRPC_PORT = 6334
-
 
 def connect(
     url: str,
     api_key: str | None = None,
     timeout: int = TIMEOUT,
-    grpc: bool = False,
+    grpc_port: int | None = None,
     patience: float = 0,
 ) -> QdrantClient:
     """A client whose server has answered.
@@ -29,7 +27,7 @@ def connect(
     Args:
         url: such as ``http://localhost:6333``; ``:memory:`` is qdrant-client's local mode.
         api_key: by default the environment's ``QDRANT_API_KEY``.
-        grpc: data travels by gRPC where it can, at the environment's ``QDRANT_GRPC_PORT`` (6334).
+        grpc_port: data travels by gRPC, at this port of the server (Qdrant's own is 6334).
         patience: seconds to wait for a server that is away.
 
     Of an ``https`` server with a certificate of your own, name its authority in the environment:
@@ -46,17 +44,12 @@ def connect(
     key = api_key or os.environ.get("QDRANT_API_KEY") or None
     with translated(f"server {url}"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        client = QdrantClient(url=url, api_key=key, timeout=timeout, **client_options(grpc))
+        client = QdrantClient(url=url, api_key=key, timeout=timeout, **client_options(grpc_port))
         retrying(client.get_collections, patience)()
     return client
 
 
-def client_options(grpc: bool) -> dict[str, Any]:
-    """What every client of ours is made with, beside its address.
-
-    Raises GalleryUnavailable where the environment's QDRANT_GRPC_PORT is no port.
-    """
-    port = os.environ.get("QDRANT_GRPC_PORT", str(GRPC_PORT))
-    if not port.isascii() or not port.isdigit():
-        raise GalleryUnavailable(f"QDRANT_GRPC_PORT is {port!r}; set it to a port, such as 6334")
-    return {"check_compatibility": False, "prefer_grpc": grpc, "grpc_port": int(port)}
+def client_options(grpc_port: int | None) -> dict[str, Any]:
+    """What every client of ours is made with, beside its address; ``grpc_port`` as ``connect``."""
+    options = {"check_compatibility": False, "prefer_grpc": grpc_port is not None}
+    return {**options, **({} if grpc_port is None else {"grpc_port": grpc_port})}

@@ -39,14 +39,14 @@ class ServerPlace:
 
     Attributes:
         api_key: by default the environment's ``QDRANT_API_KEY``.
-        grpc: data travels by gRPC.
+        grpc_port: data travels by gRPC, at this port.
         patience: seconds to wait for a server that is away, once it has answered.
     """
 
     url: str
     collection: str
     api_key: str | None = field(default=None, repr=False)
-    grpc: bool = False
+    grpc_port: int | None = None
     patience: float | None = None
 
     def open(self) -> ServerGallery:
@@ -65,11 +65,11 @@ class ServerPlace:
 
     def options(self) -> list[str]:
         """As the commands take it; the key travels in the environment."""
-        grpc = ["--grpc"] if self.grpc else []
+        grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
         return ["--url", self.url, "--collection", self.collection, *grpc]
 
     def _connect(self, patience: float) -> QdrantClient:
-        return connect(self.url, self.api_key, grpc=self.grpc, patience=patience)
+        return connect(self.url, self.api_key, grpc_port=self.grpc_port, patience=patience)
 
 
 GalleryPlace = EmbeddedPlace | ServerPlace

@@ -28,7 +28,7 @@ class PayloadSink(QdrantDatasink):
             url=place.url,
             api_key=place.api_key,
             vector_name=IMAGE_VECTOR,
-            client_kwargs={"timeout": TIMEOUT, **client_options(place.grpc)},
+            client_kwargs={"timeout": TIMEOUT, **client_options(place.grpc_port)},
         )
         self.place = place
 

@@ -83,9 +83,7 @@ class Store:
         """What Qdrant's gRPC makes of requests and answers, over a stand-in in this process."""
         if self._port is None:
             self._port = self._servers.enter_context(serving(self.folder / "standin"))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("QDRANT_GRPC_PORT", str(self._port))
-            return connect("http://127.0.0.1:1", grpc=True)
+        return connect("http://127.0.0.1:1", grpc_port=self._port)
 
     def remove(self) -> None:
         if self.kind == "server":

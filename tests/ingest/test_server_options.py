@@ -208,17 +208,10 @@ def test_data_travels_by_grpc(tmp_path: Path, ray_cluster: dict[str, str]) -> No
         write_csv(tmp_path / "shop.csv", rows[1:])
         again = ingest(*asked, "--prune", cwd=tmp_path, **environment, **key)
         assert again.line == "4 images in: 0 stored, 4 unchanged, 0 rejected, 1 pruned", again.err
-        refused = ingest(*asked, cwd=tmp_path, **environment, QDRANT_API_KEY="another")
-        assert refused.code == 1
-        assert "the server refused access; check the API key" in refused.error
-
-
-def test_a_grpc_port_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QDRANT_GRPC_PORT", "six")
-    with pytest.raises(GalleryUnavailable, match="QDRANT_GRPC_PORT is 'six'"):
-        connect("http://127.0.0.1:9", grpc=True)
+        with pytest.raises(GalleryUnavailable, match="refused access; check the API key"):
+            connect("http://127.0.0.1:9", "another", grpc_port=port)
 
 
 def test_grpc_to_nobody_is_one_line() -> None:
     with pytest.raises(GalleryUnavailable, match="the server answered UNAVAILABLE"):
-        connect("http://127.0.0.1:9", grpc=True)
+        connect("http://127.0.0.1:9", grpc_port=9)
