@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
-from fti_ingest.duplicates import Dedupe
-from fti_ingest.index_option import check_indexes, index_option
-from fti_ingest.listing import Reject, Source
+from fti_ingest.dry_run import tell_dry
+from fti_ingest.duplicates import Dedupe, check_hasher
+from fti_ingest.index_option import index_option
+from fti_ingest.listing import Source
+from fti_ingest.opening import bulk_loading, describe, opened_or_made
 from fti_ingest.outcome import Outcome, stage_uses
 from fti_ingest.outputs import Outputs, outputs_options
-from fti_ingest.pipeline import ModelChoice, Told, capacity, preview, run
+from fti_ingest.pipeline import ModelChoice, Told, capacity, run
 from fti_ingest.prune import check_prunable
 from fti_ingest.prune import prune as remove_departed
 from fti_ingest.ray_session import quiet_ray
@@ -31,14 +30,14 @@ from fti_ingest.report import (
 )
 from fti_ingest.server_options import ServerChoice, server_options
 from fti_ingest.source import read_source
+from fti_ingest.stages import Decoder
 from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.place import gallery_options
 from fti_qdrant.cli.progress import step_progress
-from fti_qdrant.errors import BadManifest, GalleryNotFound
-from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery, WordsSpec
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.place import GalleryPlace, ServerPlace
-from fti_qdrant.images import Preprocess
 
 EPILOG = """\b
 Examples:
@@ -111,49 +110,28 @@ def ingest(
     is finished by running it again.
     """
     place = server.place(place)
-    if inverter is not None and Path(inverter).is_dir():
-        inverter = str(Path(inverter).resolve())
+    if dedupe is not None:
+        check_hasher()
     began = now()
     with json_log(outputs.log):
-        logger.info("started", extra={"source": source, "gallery": " ".join(place.options())})
-        listed = read_source(source)
-        logger.info("listed", extra={"images": len(listed), "rejected": listed.reject_count})
-        if prune:
-            check_prunable(listed, source)
+        listed = _listed(source, place, prune)
         fields = indexes or listed.indexes
-        spec, preprocess = _describe(model, inverter, precision, pseudo_words, fields)
-        absolute = spec.fingerprint.model  # of a folder: workers have another working directory
-        choice = ModelChoice(absolute, inverter, precision, preprocess, workers, gpus_per_worker)
+        spec, choice = describe(model, inverter, precision, pseudo_words, fields)
+        choice = replace(choice, workers=workers, gpus_per_worker=gpus_per_worker)
         if dry_run:
-            _preview(listed, place, spec, preprocess, allow_urls, ray_address)
+            tell_dry(listed, place, spec, Decoder(choice.preprocess, allow_urls), ray_address)
             return
         with (
-            _open(place, spec, server, indexes) as target,
+            opened_or_made(place, spec, server, indexes) as target,
             RejectsFile(outputs.rejects_at(place)) as rejected,
             DuplicatesFile(outputs.duplicates_at(place)) as doubled,
             quiet_ray(ray_address, metrics_port),
-            _loading(target, server.bulk),
+            bulk_loading(target, server.bulk),
         ):
-            for one in listed.rejects():
-                rejected.add(one)
-            with step_progress() as progress:
-                task = progress.add_task("images", total=len(listed))
-                outcome = run(
-                    listed,
-                    target,
-                    choice,
-                    server=place if isinstance(place, ServerPlace) else None,
-                    allow_urls=allow_urls,
-                    dedupe=dedupe,
-                    told=Told(
-                        reject=rejected.add,
-                        duplicate=doubled.add,
-                        advance=lambda count: progress.update(task, advance=count),
-                    ),
-                )
-                uses = stage_uses(outcome, capacity(choice))
-            outcome.images += listed.reject_count
-            outcome.rejected += listed.reject_count
+            workers_write = place if isinstance(place, ServerPlace) else None
+            how = {"server": workers_write, "allow_urls": allow_urls, "dedupe": dedupe}
+            outcome = _followed(listed, target, choice, rejected, doubled, **how)
+            uses = stage_uses(outcome, capacity(choice))
             outcome.pruned = remove_departed(target, listed) if prune else 0
         report = RunReport(
             version=version("fti-qdrant"),
@@ -174,112 +152,34 @@ def ingest(
         print_profile(report)
 
 
-@contextmanager
-def _loading(gallery: Gallery, bulk: bool) -> Iterator[None]:
-    """A bulk load that fails stays one: the next run goes on with it, and ends it."""
-    if not isinstance(gallery, ServerGallery):
-        yield
-        return
-    if bulk:
-        gallery.begin_bulk()
-    yield
-    if gallery.state().bulk:
-        gallery.end_bulk()
-        click.echo("building the index ...", err=True)
-        gallery.build_index()
+def _listed(source: str, place: GalleryPlace, prune: bool) -> Source:
+    """Raises BadManifest."""
+    logger.info("started", extra={"source": source, "gallery": " ".join(place.options())})
+    listed = read_source(source)
+    logger.info("listed", extra={"images": len(listed), "rejected": listed.reject_count})
+    if prune:
+        check_prunable(listed, source)
+    return listed
 
 
-def _preview(
+def _followed(
     listed: Source,
-    place: GalleryPlace,
-    spec: GallerySpec,
-    preprocess: Preprocess,
-    allow_urls: bool,
-    ray_address: str | None,
-) -> None:
-    """Tells what a run would do, each bad file by a line; neither gallery nor list is made."""
-    try:
-        target = place.open()
-    except GalleryNotFound:
-        target = None
-
-    out = sys.stdout  # while Ray runs, what others write there is not for the user
-
-    def tell(one: Reject) -> None:
-        click.echo(f"would be rejected: {one.uri}: {one.reason}", file=out)
-
-    try:
-        if target is not None:
-            _check_fits(target, spec)
-        for one in listed.rejects():
-            tell(one)
-        with quiet_ray(ray_address), step_progress() as progress:
-            task = progress.add_task("images", total=len(listed))
-            told = Told(tell, advance=lambda count: progress.update(task, advance=count))
-            seen = preview(listed, target, preprocess, allow_urls=allow_urls, told=told)
-    finally:
-        if target is not None:
-            target.close()
-    seen.rejected += listed.reject_count
-    click.echo(seen.line())
-
-
-def _describe(
-    model: str,
-    inverter: str | None,
-    precision: str | None,
-    pseudo_words: bool,
-    indexes: dict[str, IndexType],
-) -> tuple[GallerySpec, Preprocess]:
-    """Loads the model once, to know its fingerprint; the workers load their own."""
-    from fti_qdrant.composer import Composer
-
-    composer = Composer.load(model, inverter, device="cpu", precision=precision)
-    words = None
-    if pseudo_words:
-        if composer.inverter is None:
-            raise BadManifest(f"--pseudo-words with {model!r} needs --inverter")
-        words = WordsSpec(
-            inverter=composer.inverter.weights_hash,
-            topk=composer.inverter.topk,
-            token_dim=composer.backbone.token_dim,
-        )
-    backbone = composer.backbone
-    spec = GallerySpec(fingerprint=backbone.fingerprint, indexes=indexes, words=words)
-    return spec, backbone.preprocess
-
-
-@contextmanager
-def _open(
-    place: GalleryPlace,
-    spec: GallerySpec,
-    server: ServerChoice,
-    indexes: Mapping[str, IndexType],
-) -> Iterator[Gallery]:
-    """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
-    opened: Gallery
-    try:
-        opened = place.open()
-        if isinstance(opened, ServerGallery):
-            opened.storage().check(server.storage, opened.name)
-            opened.index_fields()
-    except GalleryNotFound:
-        if isinstance(place, ServerPlace):
-            opened = place.create(spec, server.storage)
-        else:
-            opened = place.create(spec)
-    try:
-        _check_fits(opened, spec)
-        check_indexes(indexes, opened)
-        yield opened
-    finally:
-        opened.close()
-
-
-def _check_fits(gallery: Gallery, spec: GallerySpec) -> None:
-    """Raises ModelMismatch where it holds another model's vectors, or other pseudo-words."""
-    gallery.spec.check_model(spec.fingerprint, gallery.name)
-    gallery.spec.check_words(spec.words, gallery.name)
+    target: Gallery,
+    choice: ModelChoice,
+    rejected: RejectsFile,
+    doubled: DuplicatesFile,
+    **how: Any,
+) -> Outcome:
+    """The run itself, ``how`` as ``run`` takes it: its files written, its progress shown."""
+    for one in listed.rejects():
+        rejected.add(one)
+    with step_progress() as progress:
+        task = progress.add_task("images", total=len(listed))
+        told = Told(rejected.add, doubled.add, lambda count: progress.update(task, advance=count))
+        outcome = run(listed, target, choice, told=told, **how)
+    outcome.images += listed.reject_count
+    outcome.rejected += listed.reject_count
+    return outcome
 
 
 def _conclude(outcome: Outcome, rejected: RejectsFile, doubled: DuplicatesFile) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from fti_ingest.reasons import SKIPPED
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.errors import FtiError
+from fti_qdrant.gallery.points import OURS, Payload
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from fti_qdrant.gallery import Gallery
 
 Dedupe = Literal["keep", "mark", "skip"]
 """What becomes of a duplicate: stored as any image, stored with a note, or not stored."""
@@ -60,6 +60,15 @@ class Duplicate:
     kind: str
 
 
+def check_hasher() -> None:
+    """Raises FtiError where imagehash is not installed: better now than by each worker."""
+    if find_spec("imagehash") is None:
+        raise FtiError(
+            "--dedupe needs the package imagehash: pip install 'fti-qdrant[dedupe]' "
+            "(on a cluster, on its machines too)"
+        )
+
+
 def perceptual_hash(picture: Image.Image) -> str:
     """imagehash's 64 bits of a picture's low frequencies, as 16 hex digits."""
     import imagehash
@@ -77,14 +86,15 @@ class Originals:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(TABLES)
 
-    def add_held(self, gallery: Gallery) -> None:
-        """What a gallery holds comes first."""
+    def noting(self, held: Iterable[tuple[str, Payload]]) -> Iterator[tuple[str, Payload]]:
+        """What a gallery holds comes first; each is handed on as it was."""
         self._db.execute("begin")
-        for id, payload in gallery.scroll():
+        for id, payload in held:
             ours = payload.get(OURS, {})
             of, kind = ours.get("duplicate_of", ""), ours.get("duplicate", "")
             hashes = (ours.get("sha256", ""), ours.get("phash", ""))
             self._insert(id, ours.get("uri", ""), *hashes, of, kind)
+            yield id, payload
         self._db.execute("commit")
 
     def close(self) -> None:

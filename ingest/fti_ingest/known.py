@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 
 from fti_ingest.seen import short_id
-from fti_qdrant.gallery.points import OURS
-
-if TYPE_CHECKING:
-    from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery.points import OURS, Payload
 
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 
@@ -22,17 +18,16 @@ def revision_of(sha256: str, uri: str, payload: str) -> str:
     return hashlib.sha256(f"{sha256}{uri}{payload}".encode()).hexdigest()[:16]
 
 
-def known_pairs(gallery: Gallery | None) -> np.ndarray:
+def known_pairs(held: Iterable[tuple[str, Payload]]) -> np.ndarray:
     """Id and revision of all that a gallery holds, by id: what need not be embedded again.
 
-    ``None`` is a gallery that is not there yet.
+    ``held`` is what ``Gallery.scroll`` yields.
     """
-    pairs = np.fromiter(_pairs(gallery) if gallery else (), dtype=PAIR)
+    pairs = np.fromiter((_pair(id, payload) for id, payload in held), dtype=PAIR)
     pairs.sort(order="id")
     return pairs
 
 
-def _pairs(gallery: Gallery) -> Iterator[tuple[int, int]]:
-    for id, payload in gallery.scroll():
-        revision = payload.get(OURS, {}).get("revision", "")
-        yield short_id(id), int(revision, 16) if revision else 0
+def _pair(id: str, payload: Payload) -> tuple[int, int]:
+    revision = payload.get(OURS, {}).get("revision", "")
+    return short_id(id), int(revision, 16) if revision else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,9 @@ STAGES = {
     "write_s": "write",
 }
 """Columns of seconds, and what they are called."""
+
+SHORT = 1.0
+"""Seconds after the start of which nothing can be said: they may be those of one batch."""
 
 BUSY = 0.85
 """Share of its time from which a stage holds up the others."""
@@ -95,8 +99,13 @@ class StageUse:
 
 
 def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
-    """How the time was spent, once the workers had started."""
-    running = max(1e-9, outcome.seconds - outcome.first)
+    """How the time was spent, once the workers had started.
+
+    Of a run that was over soon after, no stage counts as busy.
+    """
+    running = outcome.seconds - outcome.first
+    if running < SHORT:
+        running = math.inf
     after = {name: s - outcome.before.get(name, 0.0) for name, s in outcome.stages.items()}
     total = sum(outcome.stages.values()) or 1.0
     lanes = {"read": capacity.cpus, "decode": capacity.cpus, "embed": capacity.models}

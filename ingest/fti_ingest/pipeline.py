@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,13 @@ from fti_ingest.duplicates import Dedupe, Deduplicator, Duplicate, Originals
 from fti_ingest.known import known_pairs
 from fti_ingest.listing import Reject, Source
 from fti_ingest.outcome import Capacity, Outcome
-from fti_ingest.prune import departed
-from fti_ingest.reasons import UNCHANGED
 from fti_ingest.sinks import ServerWriter, points
 from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.place import ServerPlace
+from fti_qdrant.gallery.points import Payload
 from fti_qdrant.images import Preprocess
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ EMBED_BATCH, GPU_BATCH = 64, 256
 
 BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
-
-PREVIEWED = ("uri", "reason", "known")
 
 RAISED = re.compile(r"^((?:\w+\.)*[A-Z]\w*): (.+)$", re.MULTILINE)
 """The line of a traceback that names the error."""
@@ -55,25 +52,6 @@ class ModelChoice:
     preprocess: Preprocess
     workers: int = 1
     gpus_per_worker: float = 0
-
-
-@dataclass
-class Preview:
-    """What would become of the images."""
-
-    new: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    departed: int = 0
-
-    def line(self) -> str:
-        images = self.new + self.changed + self.unchanged + self.rejected
-        return (
-            f"{images:,} images in: {self.new:,} new and {self.changed:,} changed would be stored, "
-            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected; "
-            f"{self.departed:,} in the gallery have left the source. Nothing was written"
-        )
 
 
 @dataclass(frozen=True)
@@ -133,31 +111,6 @@ def _stored(batch: pa.Table, gallery: Gallery) -> pa.Table:
     return batch.append_column("write_s", spread(time.perf_counter() - began, batch.num_rows))
 
 
-def preview(
-    source: Source,
-    gallery: Gallery | None,
-    preprocess: Preprocess,
-    *,
-    allow_urls: bool = False,
-    told: Told = Told(),
-) -> Preview:
-    """Reads and decodes the images as a run would, and stores nothing; see ``run``."""
-    seen = Preview(departed=sum(1 for _ in departed(gallery, source)) if gallery else 0)
-    if not len(source):
-        return seen
-    decoded = _decoded(source, gallery, Decoder(preprocess, allow_urls))
-    for batch in _answers(decoded.drop_columns(["pixels"])):
-        for uri, reason, known in zip(*(batch[name].to_pylist() for name in PREVIEWED)):
-            seen.unchanged += reason == UNCHANGED
-            seen.new += not reason and not known
-            seen.changed += not reason and bool(known)
-            if reason not in ("", UNCHANGED):
-                seen.rejected += 1
-                told.reject(Reject(uri, reason))
-        told.advance(batch.num_rows)
-    return seen
-
-
 def _stream(
     source: Source,
     gallery: Gallery,
@@ -182,9 +135,10 @@ def _stream(
         "num_cpus": 0,
     }
     decoder = Decoder(choice.preprocess, allow_urls, hashes=dedupe is not None)
-    dataset = _decoded(source, gallery, decoder)
-    if dedupe is not None:
-        dataset = _deduplicated(dataset, source, gallery, dedupe)
+    if dedupe is None:
+        dataset = decoded(source, gallery.scroll(), decoder)
+    else:
+        dataset = _deduplicated(source, gallery, decoder, dedupe)
     dataset = dataset.map_batches(
         Embedder,
         fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
@@ -194,21 +148,24 @@ def _stream(
     if server is not None:
         writer = (server, gallery.spec)
         dataset = dataset.map_batches(ServerWriter, fn_constructor_args=writer, **pool)
-    yield from _answers(dataset)
+    yield from answers(dataset)
 
 
-def _decoded(source: Source, gallery: Gallery | None, decoder: Decoder) -> Dataset:
-    """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait."""
-    return staged(source, known_pairs(gallery), decoder, DECODE_BATCH)
+def decoded(source: Source, held: Iterable[tuple[str, Payload]], decoder: Decoder) -> Dataset:
+    """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait.
+
+    ``held`` is what the gallery holds, of ``Gallery.scroll``.
+    """
+    return staged(source, known_pairs(held), decoder, DECODE_BATCH)
 
 
-def _deduplicated(dataset: Dataset, source: Source, gallery: Gallery, dedupe: Dedupe) -> Dataset:
+def _deduplicated(source: Source, gallery: Gallery, decoder: Decoder, dedupe: Dedupe) -> Dataset:
     """Of two that are alike the first in the source counts, so that a second run decides alike."""
     from ray.data import ActorPoolStrategy
 
     path = str(Path(source.folder.name) / "originals.sqlite")
     with closing(Originals(path)) as originals:
-        originals.add_held(gallery)
+        dataset = decoded(source, originals.noting(gallery.scroll()), decoder)
     return dataset.map_batches(
         Deduplicator,
         fn_constructor_args=(beside_driver(Originals, path), dedupe),
@@ -219,7 +176,7 @@ def _deduplicated(dataset: Dataset, source: Source, gallery: Gallery, dedupe: De
     )
 
 
-def _answers(dataset: Dataset) -> Iterator[pa.Table]:
+def answers(dataset: Dataset) -> Iterator[pa.Table]:
     """Batches as they are done; a worker's error comes out as ours."""
     from ray.exceptions import RayError
 

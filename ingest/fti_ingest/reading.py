@@ -32,14 +32,6 @@ def shown(uri: str) -> str:
     return SPAN.sub("", uri)
 
 
-def read_encoded(uri: str, allow_urls: bool) -> bytes:
-    """The bytes of one listed image. Raises BadImage."""
-    [read] = read_batch([uri], allow_urls)
-    if isinstance(read, BadImage):
-        raise read
-    return read
-
-
 def read_batch(uris: Sequence[str], allow_urls: bool) -> list[Read]:
     """The bytes of listed images, in the order asked for; nothing is raised for one of them."""
     kinds: dict[str, list[int]] = defaultdict(list)

@@ -13,11 +13,17 @@ import pytest
 from PIL import Image
 
 from fti_ingest.listing import Source
-from fti_ingest.reading import read_batch, read_encoded, shown
+from fti_ingest.reading import read_batch, shown
 from fti_ingest.source import read_source
 from fti_qdrant.errors import BadImage, BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import ingest, picture
+
+
+def read_one(uri: str) -> bytes:
+    [data] = read_batch([uri], allow_urls=False)
+    assert isinstance(data, bytes), data
+    return data
 
 
 def jpeg(seed: int) -> bytes:
@@ -89,7 +95,7 @@ def test_every_image_is_read_back_whole_in_any_order(tmp_path: Path) -> None:
     uris = [row["uri"] for row in rows[::-1]]
     expected = [images[f"{n:03d}.jpg"] for n in range(20)][::-1] * 2
     assert read_batch(uris, allow_urls=False) == expected
-    assert read_encoded(uris[3], allow_urls=False) == expected[3]
+    assert read_one(uris[3]) == expected[3]
 
 
 def test_ids_hold_the_shards_place_below_the_glob(tmp_path: Path) -> None:
@@ -162,13 +168,13 @@ def test_links_folders_and_devices_in_a_tar_are_no_images(tmp_path: Path) -> Non
         info.size = 4
         archive.addfile(info, io.BytesIO(b"data"))
     [row] = read_source(str(tmp_path / "a.tar")).rows()
-    assert read_encoded(row["uri"], allow_urls=False) == b"data"
+    assert read_one(row["uri"]) == b"data"
 
 
 def test_a_member_that_would_fill_memory_is_not_read_whole(tmp_path: Path) -> None:
     write_zip(tmp_path / "bomb.zip", {"big.png": b"\0" * 60_000_000})
     [row] = read_source(str(tmp_path / "bomb.zip")).rows()
-    assert len(read_encoded(row["uri"], allow_urls=False)) == 50_000_001
+    assert len(read_one(row["uri"])) == 50_000_001
 
 
 def test_an_archive_that_goes_between_listing_and_reading(tmp_path: Path) -> None:
@@ -229,5 +235,5 @@ def test_a_folder_with_archives_alone_says_how_to_name_them(tmp_path: Path) -> N
 def test_pillow_can_read_what_is_listed(tmp_path: Path) -> None:
     write_zip(tmp_path / "a.zip", {"größe ✓.jpg": jpeg(4)})
     [row] = read_source(str(tmp_path / "a.zip")).rows()
-    data = read_encoded(row["uri"], allow_urls=False)
+    data = read_one(row["uri"])
     assert Image.open(io.BytesIO(data)).size == (48, 40)

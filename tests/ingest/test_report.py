@@ -63,6 +63,14 @@ def test_the_advice_names_the_stage_that_the_others_wait_for(
     assert advice(uses).startswith(told)
 
 
+def test_of_a_run_that_is_over_at_once_no_stage_is_to_blame() -> None:
+    outcome = Outcome(seconds=12, first=11.9)
+    outcome.before = dict.fromkeys(STAGES.values(), 0.0)
+    outcome.stages["embed"] = 3.0
+    uses = stage_uses(outcome, Capacity(cpus=2, models=1, writers=1))
+    assert advice(uses).startswith("no stage is busy all the time: the run is short")
+
+
 def test_report_profile_and_log(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
     write_pictures(tmp_path / "photos", 70)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"")

@@ -33,15 +33,12 @@ from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd
 PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-class Scrolled:
-    """Of a gallery, what ``known_pairs`` asks for."""
-
-    def __init__(self, revisions: dict[str, str | None]):
-        self.revisions = revisions
-
-    def scroll(self) -> Any:
-        for id, revision in self.revisions.items():
-            yield id, {} if revision is None else {"_fti": {"revision": revision}}
+def scrolled(revisions: dict[str, str | None]) -> list[tuple[str, dict[str, Any]]]:
+    """What a gallery's ``scroll`` yields, where it holds these."""
+    return [
+        (id, {} if revision is None else {"_fti": {"revision": revision}})
+        for id, revision in revisions.items()
+    ]
 
 
 def rows_of(files: list[Path], known: str = "") -> pa.Table:
@@ -183,13 +180,13 @@ class TestKnown:
         }
         foreign = str(uuid.uuid4())
         held[foreign] = None
-        known = known_pairs(Scrolled(held))  # type: ignore[arg-type]
+        known = known_pairs(scrolled(held))
         asked = [point_id("3"), point_id("499"), point_id("new"), foreign, point_id("0")]
         expected = [held[asked[0]], held[asked[1]], "", "", held[asked[4]]]
         assert revisions(known, asked) == expected
 
     def test_an_empty_gallery_knows_nothing(self) -> None:
-        assert revisions(known_pairs(Scrolled({})), [point_id("a")]) == [""]  # type: ignore[arg-type]
+        assert revisions(known_pairs([]), [point_id("a")]) == [""]
 
     def test_the_revision_changes_with_each_part(self) -> None:
         parts = [("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")]
@@ -203,7 +200,7 @@ def test_blocks_hold_every_row_once_and_stay_few(tmp_path: Path) -> None:
     for number in range(BLOCKS * 32 + 100):
         listing.add(Item(f"{number}.jpg", f"/photos/{number}.jpg"))
     source = listing.source()
-    known = known_pairs(Scrolled({point_id("7.jpg"): "ab" * 8}))  # type: ignore[arg-type]
+    known = known_pairs(scrolled({point_id("7.jpg"): "ab" * 8}))
     np.save(tmp_path / "known.npy", known)
     rows = block_rows(len(source))
     assert BLOCKS / 2 < len(source) / rows <= BLOCKS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.reading import read_encoded
+from fti_ingest.reading import Read, read_batch, shown
 from fti_ingest.reasons import UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
@@ -33,7 +33,8 @@ class Reader:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.select(["uri", "known"]).to_pydict()
-        done = [self._read(*row) for row in zip(*rows.values())]
+        data = read_batch(rows["uri"], self.allow_urls)
+        done = [self._decode(*row) for row in zip(data, *rows.values())]
         hashes, arrays, reasons = zip(*done) if done else ((), (), ())
         return pa.table(
             {
@@ -46,15 +47,16 @@ class Reader:
             }
         )
 
-    def _read(self, uri: str, known: str | None) -> tuple[str, np.ndarray, str]:
+    def _decode(self, data: Read, uri: str, known: str | None) -> tuple[str, np.ndarray, str]:
         """Hash, pixels (none for a row that is done with), reason."""
         sha256, nothing = "", np.zeros(0, np.float32)
         try:
-            data = read_encoded(uri, self.allow_urls)
+            if isinstance(data, BadImage):
+                raise data
             sha256 = hashlib.sha256(data).hexdigest()
             if sha256 == known:
                 return sha256, nothing, UNCHANGED
-            image = decode_image(data, uri=uri).image
+            image = decode_image(data, uri=shown(uri)).image
             return sha256, self.pixels(image) if self.pixels else nothing, ""
         except BadImage as error:
             return sha256, nothing, str(error)

@@ -1,0 +1,99 @@
+"""``--dry-run``: what a run would do, told and not done."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import click
+
+from fti_ingest.listing import Reject, Source
+from fti_ingest.opening import check_fits
+from fti_ingest.pipeline import Told, answers, decoded
+from fti_ingest.prune import departed
+from fti_ingest.ray_session import quiet_ray
+from fti_ingest.reasons import UNCHANGED
+from fti_ingest.stages import Decoder
+from fti_qdrant.cli.progress import step_progress
+from fti_qdrant.errors import GalleryNotFound
+from fti_qdrant.gallery import Gallery, GallerySpec
+from fti_qdrant.gallery.place import GalleryPlace
+
+SEEN = ("uri", "reason", "known")
+
+
+@dataclass
+class Preview:
+    """What would become of the images."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    departed: int = 0
+
+    def line(self) -> str:
+        images = self.new + self.changed + self.unchanged + self.rejected
+        return (
+            f"{images:,} images in: {self.new:,} new and {self.changed:,} changed would be stored, "
+            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected; "
+            f"{self.departed:,} in the gallery have left the source. Nothing was written"
+        )
+
+
+def preview(source: Source, gallery: Gallery | None, decoder: Decoder, told: Told) -> Preview:
+    """Reads and decodes the images as a run would, and stores nothing.
+
+    ``gallery`` is None where there is none yet.
+    """
+    seen = Preview(departed=sum(1 for _ in departed(gallery, source)) if gallery else 0)
+    if not len(source):
+        return seen
+    dataset = decoded(source, gallery.scroll() if gallery else (), decoder)
+    for batch in answers(dataset.drop_columns(["pixels"])):
+        for uri, reason, known in zip(*(batch[name].to_pylist() for name in SEEN)):
+            seen.unchanged += reason == UNCHANGED
+            seen.new += not reason and not known
+            seen.changed += not reason and bool(known)
+            if reason not in ("", UNCHANGED):
+                seen.rejected += 1
+                told.reject(Reject(uri, reason))
+        told.advance(batch.num_rows)
+    return seen
+
+
+def tell_dry(
+    source: Source,
+    place: GalleryPlace,
+    spec: GallerySpec,
+    decoder: Decoder,
+    ray_address: str | None,
+) -> None:
+    """Prints each bad file, then the counts; neither gallery nor list is made.
+
+    Raises ModelMismatch where the gallery holds another model's vectors.
+    """
+    try:
+        target = place.open()
+    except GalleryNotFound:
+        target = None
+
+    out = sys.stdout  # while Ray runs, what others write there is not for the user
+
+    def tell(one: Reject) -> None:
+        click.echo(f"would be rejected: {one.uri}: {one.reason}", file=out)
+
+    try:
+        if target is not None:
+            check_fits(target, spec)
+        for one in source.rejects():
+            tell(one)
+        with quiet_ray(ray_address), step_progress() as progress:
+            task = progress.add_task("images", total=len(source))
+            told = Told(tell, advance=lambda count: progress.update(task, advance=count))
+            seen = preview(source, target, decoder, told)
+    finally:
+        if target is not None:
+            target.close()
+    seen.rejected += source.reject_count
+    click.echo(seen.line())
