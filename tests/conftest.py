@@ -49,6 +49,12 @@ sys.stdin.read()
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes come first: of what ends last, one would wait for the other."""
+    files = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in files)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tensors this small are faster on one thread, by far where other work runs beside."""
