@@ -30,8 +30,9 @@ def connect(
         grpc_port: data travels by gRPC, at this port of the server (Qdrant's own is 6334).
         patience: seconds to wait for a server that is away.
 
-    Of an ``https`` server with a certificate of your own, name its authority in the environment:
-    ``SSL_CERT_FILE``, and ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` for gRPC.
+    Of an ``https`` server with a certificate of your own, name its authority in the environment
+    (on a Ray cluster, of its machines too): ``SSL_CERT_FILE``, and
+    ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` for gRPC.
 
     Raises GalleryUnavailable: malformed URL, no server, or access refused.
     """
