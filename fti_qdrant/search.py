@@ -291,7 +291,9 @@ def _as_query(query: Query | Mapping[str, Any]) -> Query:
     try:
         return Query(**query)
     except TypeError as error:
-        raise BadQuery(f"{query!r} is not a query: {error}") from None
+        raise BadQuery(
+            f"{query!r} is not a query, nor a mapping of the arguments of query ({error})"
+        ) from None
 
 
 def _not_the_reference(read: ReadQuery) -> models.Filter | None:

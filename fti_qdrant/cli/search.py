@@ -151,7 +151,9 @@ def _print(hits: Hits, explanations: list[Explanation]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table("", "score", "image", "payload", title=f"composer: {hits.query.composer}")
+    table = Table("", "score", title=f"composer: {hits.query.composer}")
+    table.add_column("image", overflow="fold")  # its end tells it from the others
+    table.add_column("payload")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
         table.add_row(str(rank), f"{hit.score:.3f}", hit.uri or hit.id, payload)

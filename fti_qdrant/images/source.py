@@ -82,7 +82,7 @@ def read_bytes(
     if isinstance(source, str) and is_url(source):
         if not allow_urls:
             raise BadImage(
-                f"{source!r} is a URL, and URLs are off; pass allow_urls=True to fetch it"
+                f"{source!r} is a URL, and URLs are off; open the search with allow_urls=True"
             )
         from fti_qdrant.images.url import fetch
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 
 from fti_ingest.dry_run import tell_dry
-from fti_ingest.duplicates import Dedupe, check_hasher
+from fti_ingest.duplicates import Dedupe
 from fti_ingest.index_option import index_option
 from fti_ingest.listing import Source
 from fti_ingest.opening import bulk_loading, describe, opened_or_made
@@ -33,6 +33,7 @@ from fti_ingest.source import read_source
 from fti_ingest.stages import Decoder
 from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.place import gallery_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import BadManifest
@@ -74,10 +75,13 @@ shards (.tar) the .json beside an image is its payload. A compressed tar is refu
 @click.option(
     "--dedupe",
     type=click.Choice(get_args(Dedupe)),
-    help="Look for duplicates, exact and near: keep, mark in the payload, or skip them.",
+    help="Look for duplicates, exact and near (alike but for colours): keep them, mark them in the "
+    "payload (_fti.duplicate_of), or skip them. [default: do not look]",
 )
 @click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
-@click.option("--dry-run", is_flag=True, help="Read everything, store nothing, say what would be.")
+@click.option(
+    "--dry-run", is_flag=True, help="Read all, store nothing, say what would happen."
+)
 @click.option("--profile", is_flag=True, help="Print where the time went, and what to change.")
 @outputs_options
 @click.option("--metrics-port", type=int, help="Serve Prometheus metrics of our own Ray here.")
@@ -111,7 +115,7 @@ def ingest(
     """
     place = server.place(place)
     if dedupe is not None:
-        check_hasher()
+        need("imagehash", "dedupe")
     began = now()
     with json_log(outputs.log):
         listed = _listed(source, place, prune)

@@ -6,13 +6,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from fti_ingest.reasons import SKIPPED
-from fti_qdrant.errors import FtiError
 from fti_qdrant.gallery.points import OURS, Payload
 
 if TYPE_CHECKING:
@@ -58,15 +56,6 @@ class Duplicate:
     of: str
     of_uri: str
     kind: str
-
-
-def check_hasher() -> None:
-    """Raises FtiError where imagehash is not installed: better now than by each worker."""
-    if find_spec("imagehash") is None:
-        raise FtiError(
-            "--dedupe needs the package imagehash: pip install 'fti-qdrant[dedupe]' "
-            "(on a cluster, on its machines too)"
-        )
 
 
 def perceptual_hash(picture: Image.Image) -> str:

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fti_ingest import duplicates
 from fti_ingest.cli import main
 from fti_ingest.duplicates import NEAR_BITS, Duplicate, Originals, perceptual_hash
+from fti_qdrant.cli import extras
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import ingest, picture
 
@@ -135,7 +135,7 @@ def test_duplicates_are_skipped_marked_or_kept(tmp_path: Path, ray_cluster: dict
 def test_a_missing_package_is_told_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     arguments = [str(tmp_path), "--gallery", str(tmp_path / "g"), "--dedupe", "mark"]
     told = CliRunner().invoke(main, arguments)
     assert told.exit_code == 2

@@ -12,6 +12,7 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import benchmark_argument, root_of, split_option
+from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.ingest_process import run_ingest
 from fti_qdrant.cli.place import place_of
 
@@ -88,6 +89,7 @@ def run(
     from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
     from fti_qdrant.composer import Composer
 
+    need("matplotlib", "eval")
     if url is not None and gallery is not None:
         raise click.UsageError("pass either --gallery DIR or --url URL")
     if url is None and collection is not None:
