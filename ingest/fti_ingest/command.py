@@ -79,9 +79,7 @@ shards (.tar) the .json beside an image is its payload. A compressed tar is refu
     "payload (_fti.duplicate_of), or skip them. [default: do not look]",
 )
 @click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
-@click.option(
-    "--dry-run", is_flag=True, help="Read all, store nothing, say what would happen."
-)
+@click.option("--dry-run", is_flag=True, help="Read all, store nothing, say what would happen.")
 @click.option("--profile", is_flag=True, help="Print where the time went, and what to change.")
 @outputs_options
 @click.option("--metrics-port", type=int, help="Serve Prometheus metrics of our own Ray here.")
