@@ -80,8 +80,8 @@ def write_jpegs(folder: Path, count: int, size: tuple[int, int], different: int)
 def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
     """The first pictures, decoded, preprocessed and normalised."""
     files = sorted(folder.iterdir())[:count]
-    pixels = [backbone.preprocess.pixels(open_image(file).image) for file in files]
-    return backbone.preprocess.normalise(torch.from_numpy(np.stack(pixels)))
+    pixels = backbone.preprocess.batch(open_image(file).image for file in files)
+    return backbone.preprocess.normalise(pixels)
 
 
 def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:

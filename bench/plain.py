@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
@@ -30,8 +29,7 @@ EPSILON, TEMPERATURE, TRI_WISE_WEIGHT = 0.05, 0.2, 1.4
 
 def pixels_of(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
     """Pictures -> normalised ``[B, 3, size, size]``."""
-    pixels = np.stack([backbone.preprocess.pixels(image) for image in images])
-    batch = torch.from_numpy(pixels).float() / 255
+    batch = backbone.preprocess.batch(images).float() / 255
     for channel in range(3):
         mean, std = backbone.preprocess.mean[channel], backbone.preprocess.std[channel]
         batch[:, channel] = (batch[:, channel] - mean) / std

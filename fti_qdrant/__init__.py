@@ -58,8 +58,4 @@ __all__ = [
 ]
 
 
-__getattr__ = names_of(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = names_of(__name__, _HOMES)

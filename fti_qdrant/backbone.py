@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -125,8 +124,7 @@ class Backbone(nn.Module):
 
     def image_features(self, images: Sequence[Image.Image]) -> ImageFeatures:
         """RGB pictures -> features of the batch, in float32, without gradients."""
-        pixels = np.stack([self.preprocess.pixels(image) for image in images])
-        return self.pixel_features(torch.from_numpy(pixels))
+        return self.pixel_features(self.preprocess.batch(images))
 
     @torch.no_grad()
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,12 @@ class Preprocess:
         """An RGB picture -> uint8 ``[3, size, size]``."""
         cropped = centre_crop(shorter_side(target_pad(image), self.size), self.size)
         return np.ascontiguousarray(np.array(cropped).transpose(2, 0, 1))
+
+    def batch(self, images: Iterable[Image.Image]) -> Tensor:
+        """RGB pictures -> uint8 ``[B, 3, size, size]``."""
+        import torch
+
+        return torch.from_numpy(np.stack([self.pixels(image) for image in images]))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 ``[B, 3, size, size]`` -> float32 of the same shape."""
