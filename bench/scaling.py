@@ -30,6 +30,7 @@ from rich.table import Table
 from fti_ingest.duplicates import Originals
 from fti_ingest.known import PAIR
 from fti_ingest.listing import Item, Listing
+from fti_ingest.looks import CELLS, Look
 from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR
 
 BATCH = 500
@@ -180,12 +181,14 @@ def driver_table(count: int, root: Path) -> Table:
     table.add_row("what the gallery holds", f"{PAIR.itemsize}", "disk, mapped", "")
     file = root / "originals.sqlite"
     originals = Originals(str(file))
-    hashes = np.random.default_rng(0).integers(0, 2**64, count, dtype=np.uint64)
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(0, 2**64, count, dtype=np.uint64).tolist()
+    looks = [str(Look(shape, rng.bytes(CELLS * CELLS * 3))) for shape in shapes]
     began = time.perf_counter()
     for start in range(0, count, BATCH):
-        batch = enumerate(hashes[start : start + BATCH].tolist(), start)
+        batch = enumerate(looks[start : start + BATCH], start)
         originals.decide_all(
-            [(str(uuid.uuid4()), "s3://shop/a.jpg", str(n), f"{value:016x}") for n, value in batch]
+            [(str(uuid.uuid4()), "s3://shop/a.jpg", str(n), look) for n, look in batch]
         )
     micros = (time.perf_counter() - began) / count * 1e6
     originals.close()

@@ -75,8 +75,8 @@ shards (.tar) the .json beside an image is its payload. A compressed tar is refu
 @click.option(
     "--dedupe",
     type=click.Choice(get_args(Dedupe)),
-    help="Look for duplicates, exact and near (alike but for colours): keep them, mark them in the "
-    "payload (_fti.duplicate_of), or skip them. [default: do not look]",
+    help="Look for duplicates, exact and near (the same picture saved anew or resized): keep them, "
+    "mark them in the payload (_fti.duplicate_of), or skip them. [default: do not look]",
 )
 @click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
 @click.option("--dry-run", is_flag=True, help="Read all, store nothing, say what would happen.")

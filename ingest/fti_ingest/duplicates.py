@@ -6,39 +6,41 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from fti_ingest.looks import SHAPE_BITS_APART, Look
 from fti_ingest.reasons import SKIPPED
 from fti_qdrant.gallery.points import OURS, Payload
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Dedupe = Literal["keep", "mark", "skip"]
 """What becomes of a duplicate: stored as any image, stored with a note, or not stored."""
 
 BANDS, BAND_BITS = 4, 16
-"""A perceptual hash's 64 bits, cut."""
-
-NEAR_BITS = 7
-"""So many of them may differ: then in some band at most one does, and all such bands are asked
-for. (Two pictures have some 32 in which they differ; the same one saved anew seldom more than 6.)
-"""
+"""The 64 bits of a look's shape, cut: of two that differ in at most 7 bits some band differs in at
+most one, and all such bands are asked for."""
 
 TABLES = """
     pragma journal_mode = wal;
     pragma synchronous = off;
     create table if not exists images (
-        id text primary key, uri text, sha text, hash text, original text, kind text);
+        number integer primary key,
+        id text unique, uri text, sha text, look text, original text, kind text);
     create index if not exists by_sha on images (sha);
-    create table if not exists bands (band integer, value integer, hash text, id text);
+    create table if not exists bands (band integer, value integer, shape text, image integer);
     create index if not exists by_band on bands (band, value);
 """
 
-NEAR_BAND = (
-    f"select hash, id from bands where band = ? and value in ({', '.join('?' * (BAND_BITS + 1))})"
+EARLIER = """
+    select earlier.sha, earlier.original, earlier.kind, original.uri
+    from images as earlier left join images as original on original.id = earlier.original
+    where earlier.id = ?
+"""
+
+ALIKE_IN_A_BAND = (
+    "select shape, image from bands where band = ? "
+    f"and value in ({', '.join('?' * (BAND_BITS + 1))})"
 )
 
 
@@ -47,8 +49,8 @@ class Duplicate:
     """An image that is there already.
 
     Attributes:
-        of: id of the first such image.
-        kind: ``exact`` for the same bytes, ``near`` for nearly the same picture.
+        of: id of the first such image, which is itself nobody's duplicate.
+        kind: ``exact`` for the same bytes as that one, ``near`` for nearly the same picture.
     """
 
     id: str
@@ -56,13 +58,6 @@ class Duplicate:
     of: str
     of_uri: str
     kind: str
-
-
-def perceptual_hash(picture: Image.Image) -> str:
-    """imagehash's 64 bits of a picture's low frequencies, as 16 hex digits."""
-    import imagehash
-
-    return str(imagehash.phash(picture))
 
 
 class Originals:
@@ -81,8 +76,8 @@ class Originals:
         for id, payload in held:
             ours = payload.get(OURS, {})
             of, kind = ours.get("duplicate_of", ""), ours.get("duplicate", "")
-            hashes = (ours.get("sha256", ""), ours.get("phash", ""))
-            self._insert(id, ours.get("uri", ""), *hashes, of, kind)
+            seen = (ours.get("sha256", ""), ours.get("look", ""))
+            self._insert(id, ours.get("uri", ""), *seen, of, kind)
             yield id, payload
         self._db.execute("commit")
 
@@ -96,51 +91,68 @@ class Originals:
         self._db.execute("commit")
         return found
 
-    def decide(self, id: str, uri: str, sha256: str, phash: str) -> Duplicate | None:
+    def decide(self, id: str, uri: str, sha256: str, look: str) -> Duplicate | None:
         """Takes note of an image; what it duplicates, if anything."""
-        row = self._db.execute(
-            "select sha, original, kind from images where id = ?", (id,)
-        ).fetchone()
-        if row is not None and row[0] == sha256:
-            return self._duplicate(id, uri, row[1], row[2]) if row[1] else None
-        if row is not None:  # it was another picture
-            self._db.execute("delete from images where id = ?", (id,))
-            self._db.execute("delete from bands where id = ?", (id,))
-        of, kind = self._find(sha256, phash)
-        self._insert(id, uri, sha256, phash, of, kind)
-        return self._duplicate(id, uri, of, kind) if of else None
-
-    def _duplicate(self, id: str, uri: str, of: str, kind: str) -> Duplicate:
-        (of_uri,) = self._db.execute("select uri from images where id = ?", (of,)).fetchone()
+        row = self._db.execute(EARLIER, (id,)).fetchone()
+        if row is not None:
+            earlier_sha, of, kind, of_uri = row
+            if earlier_sha == sha256 and not of:
+                return None
+            if earlier_sha == sha256 and of_uri is not None:
+                return Duplicate(id, uri, of, of_uri, kind)
+            self._forget(id)  # it was another picture, or its original has gone
+        of, kind = self._find(sha256, look)
+        self._insert(id, uri, sha256, look, of, kind)
+        if not of:
+            return None
+        [(of_uri,)] = self._db.execute("select uri from images where id = ?", (of,))
         return Duplicate(id, uri, of, of_uri, kind)
 
-    def _find(self, sha256: str, phash: str) -> tuple[str, str]:
+    def _find(self, sha256: str, look: str) -> tuple[str, str]:
         """Id of the original and the kind, or two empty texts."""
         same = self._db.execute(
             "select id from images where sha = ? and original = '' limit 1", (sha256,)
         ).fetchone()
         if same is not None:
             return same[0], "exact"
-        if not phash:
+        if not look:
             return "", ""
-        asked = int(phash, 16)
-        best = (NEAR_BITS + 1, "")
-        for band, value in enumerate(_bands(asked)):
-            for text, id in self._db.execute(NEAR_BAND, (band, *_almost(value))):
-                best = min(best, ((int(text, 16) ^ asked).bit_count(), id))
-        return (best[1], "near") if best[1] else ("", "")
+        _, nearest = min(self._alike(Look.read(look)), default=(0, ""))
+        return (nearest, "near") if nearest else ("", "")
 
-    def _insert(self, id: str, uri: str, sha256: str, phash: str, of: str, kind: str) -> None:
-        row = (id, uri, sha256, phash, of, kind)
-        self._db.execute("insert or replace into images values (?, ?, ?, ?, ?, ?)", row)
-        if phash and not of:
-            rows = [(band, value, phash, id) for band, value in enumerate(_bands(int(phash, 16)))]
+    def _alike(self, asked: Look) -> Iterator[tuple[int, str]]:
+        """Bits apart and id of each original that looks like it, some more than once."""
+        for band, value in _bands(asked.shape):
+            for shape, image in self._db.execute(ALIKE_IN_A_BAND, (band, *_almost(value))):
+                apart = (int(shape, 16) ^ asked.shape).bit_count()
+                if apart > SHAPE_BITS_APART:
+                    continue  # most are: their colours are not read
+                [(look, id)] = self._db.execute(
+                    "select look, id from images where number = ?", (image,)
+                )
+                if asked.is_like(Look.read(look)):
+                    yield apart, id
+
+    def _insert(self, id: str, uri: str, sha256: str, look: str, of: str, kind: str) -> None:
+        number = self._db.execute(
+            "insert into images (id, uri, sha, look, original, kind) values (?, ?, ?, ?, ?, ?)",
+            (id, uri, sha256, look, of, kind),
+        ).lastrowid
+        if look and not of:
+            shape = Look.read(look).shape
+            rows = [(*band, f"{shape:x}", number) for band in _bands(shape)]
             self._db.executemany("insert into bands values (?, ?, ?, ?)", rows)
 
+    def _forget(self, id: str) -> None:
+        [(number, look)] = self._db.execute("select number, look from images where id = ?", (id,))
+        self._db.execute("delete from images where number = ?", (number,))
+        rows = [(*band, number) for band in _bands(Look.read(look).shape)] if look else []
+        self._db.executemany("delete from bands where band = ? and value = ? and image = ?", rows)
 
-def _bands(value: int) -> Iterator[int]:
+
+def _bands(shape: int) -> Iterator[tuple[int, int]]:
     for band in range(BANDS):
-        yield (value >> (band * BAND_BITS)) & ((1 << BAND_BITS) - 1)
+        yield band, (shape >> (band * BAND_BITS)) & ((1 << BAND_BITS) - 1)
 
 
 def _almost(value: int) -> Iterator[int]:
@@ -168,7 +180,7 @@ class Deduplicator:
         good = [row for row, reason in enumerate(columns["reason"]) if not reason]
         payloads = {row: json.loads(columns["payload"][row]) for row in good}
         asked = [
-            (columns["id"][row], columns["uri"][row], ours["sha256"], ours["phash"])
+            (columns["id"][row], columns["uri"][row], ours["sha256"], ours["look"])
             for row, ours in ((row, payloads[row][OURS]) for row in good)
         ]
         found: list[Duplicate | None] = ray.get(self.originals.decide_all.remote(asked))

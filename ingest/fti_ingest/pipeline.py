@@ -134,7 +134,7 @@ def _stream(
         "compute": ActorPoolStrategy(size=choice.workers),
         "num_cpus": 0,
     }
-    decoder = Decoder(choice.preprocess, allow_urls, hashes=dedupe is not None)
+    decoder = Decoder(choice.preprocess, allow_urls, looks=dedupe is not None)
     if dedupe is None:
         dataset = decoded(source, gallery.scroll(), decoder)
     else:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.duplicates import perceptual_hash
 from fti_ingest.known import revision_of
 from fti_ingest.lanes import Lanes
+from fti_ingest.looks import Look
 from fti_ingest.reading import Read, read_batch, shown
 from fti_ingest.reasons import UNCHANGED
 from fti_qdrant.errors import BadImage
@@ -43,8 +43,8 @@ class Decoder:
 
     preprocess: Preprocess
     allow_urls: bool = False
-    hashes: bool = False
-    """Whether a perceptual hash is wanted."""
+    looks: bool = False
+    """Whether what a picture looks like is wanted, for near duplicates."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.select(["uri", "payload", "known"]).to_pydict()
@@ -85,8 +85,8 @@ class Decoder:
         except Exception as error:  # one image must never stop the others
             return b"", payload, f"{uri!r}: {type(error).__name__}: {error}"
         ours = {"uri": uri, "sha256": sha256, "width": width, "height": height}
-        if self.hashes:
-            ours["phash"] = perceptual_hash(loaded.image)
+        if self.looks:
+            ours["look"] = str(Look.of(loaded.image))
         full = {**json.loads(payload), OURS: {**ours, "revision": revision}}
         return pixels, json.dumps(full), ""
 

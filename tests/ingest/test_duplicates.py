@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -15,10 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fti_ingest.cli import main
-from fti_ingest.duplicates import NEAR_BITS, Duplicate, Originals, perceptual_hash
+from fti_ingest.duplicates import Duplicate, Originals
+from fti_ingest.looks import CELLS, COLOURS_APART, SHAPE_BITS_APART, Look
+from fti_qdrant.benchmarks.emoji.artwork import draw, drawings
 from fti_qdrant.cli import extras
 from fti_qdrant.gallery import EdgeGallery, point_id
+from fti_qdrant.images import decode_image
 from tests.ingest.sources_and_runs import ingest, picture
+
+GREY = bytes([128] * CELLS * CELLS * 3)
 
 
 @pytest.fixture
@@ -29,15 +36,19 @@ def originals(tmp_path: Path) -> Originals:
 def flipped(value: int, bits: set[int]) -> str:
     for bit in bits:
         value ^= 1 << bit
-    return f"{value:016x}"
+    return look(value)
+
+
+def look(shape: int, colours: bytes = GREY) -> str:
+    return str(Look(shape, colours))
 
 
 @given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=12))
 def test_all_within_the_distance_are_near_and_no_others(value: int, bits: set[int]) -> None:
     originals = Originals(":memory:")
-    assert originals.decide("a", "a.jpg", "1", f"{value:016x}") is None
+    assert originals.decide("a", "a.jpg", "1", look(value)) is None
     found = originals.decide("b", "b.jpg", "2", flipped(value, bits))
-    assert (found is not None) == (len(bits) <= NEAR_BITS)
+    assert (found is not None) == (len(bits) <= SHAPE_BITS_APART)
     if found:
         assert found == Duplicate("b", "b.jpg", "a", "a.jpg", "near")
 
@@ -48,10 +59,10 @@ def test_as_a_slow_search_over_all_originals(originals: Originals) -> None:
     so_far: list[tuple[int, str]] = []
     for number in range(400):
         bits = {int(bit) for bit in rng.integers(0, 64, int(rng.integers(0, 12)))}
-        value = int(flipped(centres[number % 20], bits), 16)
+        value = Look.read(flipped(centres[number % 20], bits)).shape
         near = [((value ^ held).bit_count(), id) for held, id in so_far]
-        best = min([one for one in near if one[0] <= NEAR_BITS], default=None)
-        found = originals.decide(str(number), "", str(number), f"{value:016x}")
+        best = min([one for one in near if one[0] <= SHAPE_BITS_APART], default=None)
+        found = originals.decide(str(number), "", str(number), look(value))
         assert (found and found.of) == (best and best[1])
         if best is None:
             so_far.append((value, str(number)))
@@ -84,15 +95,75 @@ def test_an_image_that_changed_is_looked_at_anew(originals: Originals) -> None:
     assert originals.decide("b", "b", "1", flipped(0, set())) is None
 
 
-def test_pictures_saved_anew_are_near_and_others_are_not() -> None:
-    gradient = np.add.outer(np.arange(300), np.arange(400)) / 700 * 255
-    photo = Image.fromarray((gradient * np.random.default_rng(0).random((300, 400))).astype("u1"))
-    small = photo.resize((200, 150))
-    distance = int(perceptual_hash(photo), 16) ^ int(perceptual_hash(small), 16)
-    assert distance.bit_count() <= NEAR_BITS
-    hashes = [int(perceptual_hash(picture(seed, (120, 120))), 16) for seed in range(30)]
-    apart = [(a ^ b).bit_count() for n, a in enumerate(hashes) for b in hashes[:n]]
-    assert min(apart) > NEAR_BITS
+def test_a_duplicate_whose_original_has_gone_is_looked_at_anew(originals: Originals) -> None:
+    """As after --prune; the same bytes come back under another uri, so that it is asked again."""
+    ours = {"sha256": "1", "look": look(0), "duplicate_of": "gone", "duplicate": "exact"}
+    assert list(originals.noting([("a", {"_fti": {**ours, "uri": "a"}})]))
+    assert originals.decide("a", "elsewhere/a", "1", look(0)) is None
+    assert originals.decide("b", "b", "1", look(0)) == Duplicate(
+        "b", "b", "a", "elsewhere/a", "exact"
+    )
+
+
+def test_a_copy_of_a_near_duplicate_is_near(originals: Originals) -> None:
+    """Its bytes are not the original's, and of the duplicate nobody is one."""
+    originals.decide("a", "a", "1", look(0))
+    for id in "bc":
+        assert originals.decide(id, id, "2", look(1)) == Duplicate(id, id, "a", "a", "near")
+
+
+@given(
+    st.binary(min_size=len(GREY), max_size=len(GREY)),
+    st.integers(0, len(GREY) - 1),
+    st.integers(-255, 255),
+)
+def test_colours_too_far_apart_in_one_cell(colours: bytes, place: int, change: int) -> None:
+    other = bytearray(colours)
+    other[place] = min(255, max(0, other[place] + change))
+    originals = Originals(":memory:")
+    originals.decide("a", "a", "1", look(5, colours))
+    found = originals.decide("b", "b", "2", look(5, bytes(other)))
+    assert (found is not None) == (abs(other[place] - colours[place]) <= COLOURS_APART)
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(min_size=len(GREY), max_size=len(GREY)))
+def test_a_look_is_read_as_it_was_written(shape: int, colours: bytes) -> None:
+    assert Look.read(look(shape, colours)) == Look(shape, colours)
+
+
+def saved_anew(image: Image.Image, quality: int) -> Image.Image:
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=quality)
+    return Image.open(data)
+
+
+def drawn(key: str) -> Image.Image:
+    return decode_image(draw(drawings("openmoji")[key], 160), uri=key).image
+
+
+BOOKS = ("1f4d5", "1f4d7", "1f4d8", "1f4d9")
+BABIES = ("1f476", "1f476-1f3fb", "1f476-1f3fc", "1f476-1f3fd", "1f476-1f3fe", "1f476-1f3ff")
+"""Alike but for the colour of the cover, of the skin."""
+
+
+@pytest.mark.parametrize("key", [*BOOKS, *BABIES, "1f34e", "1f697", "1f455"])
+def test_a_picture_saved_anew_looks_alike(key: str) -> None:
+    image = drawn(key)
+    for other in (saved_anew(image, 30), image.resize((80, 80)), image.quantize()):
+        assert Look.of(image).is_like(Look.of(other))
+
+
+@pytest.mark.parametrize("keys", [BOOKS, BABIES])
+def test_the_same_in_another_colour_does_not(keys: tuple[str, ...]) -> None:
+    pairs = list(itertools.combinations([Look.of(drawn(key)) for key in keys], 2))
+    of_one_shape = [a.bits_apart(b) <= SHAPE_BITS_APART for a, b in pairs]
+    assert sum(of_one_shape) >= len(pairs) / 2
+    assert not any(a.is_like(b) for a, b in pairs)
+
+
+def test_different_pictures_have_different_shapes() -> None:
+    looks = [Look.of(picture(seed, (120, 120))) for seed in range(30)]
+    assert min(a.bits_apart(b) for a, b in itertools.combinations(looks, 2)) > SHAPE_BITS_APART
 
 
 def write_doubles(folder: Path) -> None:

@@ -1,0 +1,62 @@
+"""What a picture looks like, in 56 bytes: two that are the same picture, saved anew, look alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SHAPE_DIGITS = 16
+"""Hex digits of the perceptual hash's 64 bits."""
+
+SHAPE_BITS_APART = 7
+"""Two pictures differ in some 32 of the 64; the same one saved anew seldom in more than 6."""
+
+CELLS = 4
+"""The colours are the means of so many by so many cells."""
+
+COLOURS_APART = 16
+"""Levels of 255, in the cell and channel that differ most: JPEG at quality 30 moves none of 791
+drawings by more than 13, and hues turned by 60 degrees move half of them by 29 and more."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A perceptual hash is of greys, so that a red and a blue shirt share it: hence the colours.
+
+    Attributes:
+        shape: imagehash's 64 bits of the low frequencies of grey.
+        colours: mean red, green and blue of each cell, row by row: ``CELLS * CELLS * 3`` bytes.
+    """
+
+    shape: int
+    colours: bytes
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> Look:
+        import imagehash
+        from PIL import Image
+
+        cells = picture.convert("RGB").resize((CELLS, CELLS), Image.Resampling.BOX)
+        return cls(int(str(imagehash.phash(picture)), 16), cells.tobytes())
+
+    @classmethod
+    def read(cls, text: str) -> Look:
+        """Back from ``str(look)``."""
+        return cls(int(text[:SHAPE_DIGITS], 16), bytes.fromhex(text[SHAPE_DIGITS:]))
+
+    def __str__(self) -> str:
+        return f"{self.shape:0{SHAPE_DIGITS}x}{self.colours.hex()}"
+
+    def bits_apart(self, other: Look) -> int:
+        return (self.shape ^ other.shape).bit_count()
+
+    def is_like(self, other: Look) -> bool:
+        if self.bits_apart(other) > SHAPE_BITS_APART:
+            return False
+        mine, others = (np.frombuffer(one.colours, np.uint8).astype(int) for one in (self, other))
+        return bool(np.abs(mine - others).max() <= COLOURS_APART)
