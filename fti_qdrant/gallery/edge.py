@@ -114,7 +114,11 @@ class EdgeGallery:
 
     @property
     def name(self) -> str:
-        return repr(str(self.path))
+        return repr(self.address)
+
+    @property
+    def address(self) -> str:
+        return str(self.path)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)

@@ -69,7 +69,12 @@ class Gallery(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages: the path, or the URL with the collection."""
+        """For messages, ``'shop'`` or ``collection 'shop' at http://...``."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """For programs: the path, or the collection's URL."""
         ...
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:

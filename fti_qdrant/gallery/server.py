@@ -62,6 +62,10 @@ class ServerGallery:
         self._closed = False
         self._fields: set[str] = set()
 
+    @property
+    def address(self) -> str:
+        return f"{url_of(self.client)}/collections/{self.collection}"
+
     @staticmethod
     def create(
         client: QdrantClient,
@@ -274,8 +278,11 @@ class ServerGallery:
 
 def gallery_name(client: QdrantClient, collection: str) -> str:
     """``collection 'name' at http://...``, for messages."""
-    url = client.init_options.get("url") or client.init_options.get("location") or "local"
-    return f"collection {collection!r} at {url}"
+    return f"collection {collection!r} at {url_of(client)}"
+
+
+def url_of(client: QdrantClient) -> str:
+    return client.init_options.get("url") or client.init_options.get("location") or "local"
 
 
 def _struct(point: GalleryPoint) -> models.PointStruct:

@@ -138,7 +138,7 @@ def ingest(
         report = RunReport(
             version=version("fti-qdrant"),
             source=source,
-            gallery=target.name,
+            gallery=target.address,
             model=str(spec.fingerprint),
             began=began,
             ended=now(),

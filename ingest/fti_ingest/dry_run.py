@@ -18,6 +18,7 @@ from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery import Gallery, GallerySpec
 from fti_qdrant.gallery.place import GalleryPlace
+from fti_qdrant.gallery.points import OURS
 
 SEEN = ("uri", "reason", "known")
 
@@ -46,7 +47,10 @@ def preview(source: Source, gallery: Gallery | None, decoder: Decoder, told: Tol
 
     ``gallery`` is None where there is none yet.
     """
-    seen = Preview(departed=sum(1 for _ in departed(gallery, source)) if gallery else 0)
+    seen = Preview()
+    for id, payload in departed(gallery, source) if gallery else ():
+        seen.departed += 1
+        told.departed(payload.get(OURS, {}).get("uri", id))
     if not len(source):
         return seen
     dataset = decoded(source, gallery.scroll() if gallery else (), decoder)
@@ -69,7 +73,7 @@ def tell_dry(
     decoder: Decoder,
     ray_address: str | None,
 ) -> None:
-    """Prints each bad file, then the counts; neither gallery nor list is made.
+    """Prints what has left the source, each bad file, then the counts; no file is made.
 
     Raises ModelMismatch where the gallery holds another model's vectors.
     """
@@ -80,17 +84,24 @@ def tell_dry(
 
     out = sys.stdout  # while Ray runs, what others write there is not for the user
 
-    def tell(one: Reject) -> None:
+    def tell_reject(one: Reject) -> None:
         click.echo(f"would be rejected: {one.uri}: {one.reason}", file=out)
+
+    def tell_departed(uri: str) -> None:
+        click.echo(f"has left the source: {uri}", file=out)
 
     try:
         if target is not None:
             check_fits(target, spec)
         for one in source.rejects():
-            tell(one)
+            tell_reject(one)
         with quiet_ray(ray_address), step_progress() as progress:
             task = progress.add_task("images", total=len(source))
-            told = Told(tell, advance=lambda count: progress.update(task, advance=count))
+            told = Told(
+                tell_reject,
+                departed=tell_departed,
+                advance=lambda count: progress.update(task, advance=count),
+            )
             seen = preview(source, target, decoder, told)
     finally:
         if target is not None:

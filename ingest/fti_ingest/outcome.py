@@ -33,6 +33,7 @@ class Outcome:
     Attributes:
         seconds: from the first image listed to the last one stored.
         first: seconds until the first were done: Ray's start of workers, loading of the model.
+        first_images: how many those were.
         stages: seconds of work by stage, of all its workers together.
         before: the same, until the first were done.
         duplicates: by kind, of the images that were looked at.
@@ -46,14 +47,20 @@ class Outcome:
     pruned: int = 0
     seconds: float = 0.0
     first: float = 0.0
+    first_images: int = 0
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES.values(), 0.0))
     before: dict[str, float] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=lambda: {"exact": 0, "near": 0})
 
     @property
-    def rate(self) -> float:
-        """Images a second, the start of workers among it."""
-        return self.images / self.seconds if self.seconds else 0.0
+    def rate(self) -> float | None:
+        """Images a second once the workers had started; None for a run that was over soon after."""
+        running = self.seconds - self.first
+        return (self.images - self.first_images) / running if running >= SHORT else None
+
+    def note_first(self, seconds: float) -> None:
+        """What has been added until now was done so many seconds after the start."""
+        self.first, self.first_images, self.before = seconds, self.images, dict(self.stages)
 
     def add(self, batch: pa.Table) -> list[Reject]:
         """Takes note of finished rows; returns the bad ones."""
@@ -73,9 +80,10 @@ class Outcome:
     def line(self) -> str:
         skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         pruned = f", {self.pruned:,} pruned" if self.pruned else ""
+        rate = "" if self.rate is None else f"; {self.rate:,.1f} images/s"
         return (
             f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{self.rejected:,} rejected{skipped}{pruned}; {self.rate:,.1f} images/s"
+            f"{self.rejected:,} rejected{skipped}{pruned}{rate}"
         )
 
 

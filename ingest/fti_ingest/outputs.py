@@ -16,8 +16,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 OPTIONS = (
-    click.option("--rejects", type=FILE, help="Bad files.  [default: rejects.jsonl]"),
-    click.option("--duplicates", type=FILE, help="With --dedupe.  [default: duplicates.jsonl]"),
+    click.option("--rejects", type=FILE, help="List of bad files.  [default: rejects.jsonl]"),
+    click.option(
+        "--duplicates",
+        type=FILE,
+        help="List of duplicates, with --dedupe.  [default: duplicates.jsonl]",
+    ),
     click.option("--report", type=FILE, help="The run in figures.  [default: report.json]"),
     click.option("--log", type=FILE, help="Events and retries as JSON lines, appended."),
 )

@@ -61,6 +61,7 @@ class Told:
     reject: Callable[[Reject], None] = lambda one: None
     duplicate: Callable[[Duplicate], None] = lambda one: None
     advance: Callable[[int], None] = lambda count: None
+    departed: Callable[[str], None] = lambda uri: None
 
 
 def run(
@@ -84,7 +85,7 @@ def run(
     from fti_ingest.metrics import RunMetrics
 
     outcome = Outcome()
-    metrics = RunMetrics(gallery.name, len(source))
+    metrics = RunMetrics(gallery.address, len(source))
     began = time.monotonic()
     for batch in _stream(source, gallery, choice, server, allow_urls, dedupe):
         if server is None:
@@ -92,7 +93,7 @@ def run(
         for bad in outcome.add(batch):
             told.reject(bad)
         if not outcome.first:
-            outcome.first, outcome.before = time.monotonic() - began, dict(outcome.stages)
+            outcome.note_first(time.monotonic() - began)
         if dedupe is not None:
             for one in filter(None, batch["duplicate"].to_pylist()):
                 found = Duplicate(**json.loads(one))

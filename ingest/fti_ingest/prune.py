@@ -11,6 +11,7 @@ from fti_ingest.listing import Source
 from fti_ingest.seen import short_id
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery.points import Payload
 
 DELETE_BATCH = 1000
 
@@ -26,22 +27,22 @@ def check_prunable(source: Source, name: str) -> None:
     )
 
 
-def departed(gallery: Gallery, source: Source) -> Iterator[str]:
-    """Ids that the gallery holds and the source does not list; 8 bytes an image in memory."""
+def departed(gallery: Gallery, source: Source) -> Iterator[tuple[str, Payload]]:
+    """Of what the gallery holds, all that the source does not list; 8 bytes an image in memory."""
     ids = (one for batch in source.table["id"].chunks for one in batch.to_pylist())
     listed = np.fromiter((short_id(one) for one in ids), dtype=np.uint64, count=len(source))
     listed.sort()
-    for id, _ in gallery.scroll():
+    for id, payload in gallery.scroll():
         wanted = np.uint64(short_id(id))
         place = np.searchsorted(listed, wanted)
         if place == len(listed) or listed[place] != wanted:
-            yield id
+            yield id, payload
 
 
 def prune(gallery: Gallery, source: Source) -> int:
     """Deletes them; how many there were."""
     count = 0
-    doomed = departed(gallery, source)  # scrolls on behind what is deleted
+    doomed = (id for id, _ in departed(gallery, source))  # scrolls on behind what is deleted
     while batch := list(islice(doomed, DELETE_BATCH)):
         gallery.delete(batch)
         count += len(batch)

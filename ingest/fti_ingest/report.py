@@ -24,7 +24,10 @@ logger = logging.getLogger("fti_ingest")
 
 
 class RunReport(BaseModel):
-    """``report.json``; times are UTC, durations seconds."""
+    """``report.json``; times are UTC, durations seconds.
+
+    ``images_per_second`` counts from when the workers had started.
+    """
 
     format: Literal[1] = 1
     version: str
@@ -42,7 +45,7 @@ class RunReport(BaseModel):
     duplicates: dict[str, int] | None
     seconds: float
     seconds_to_first: float
-    images_per_second: float
+    images_per_second: float | None
     stages: list[StageUse]
     advice: str
     rejects_file: str | None
@@ -63,7 +66,7 @@ def counts_and_times(outcome: Outcome, uses: list[StageUse]) -> dict[str, Any]:
         **{name: getattr(outcome, name) for name in names},
         "seconds": round(outcome.seconds, 3),
         "seconds_to_first": round(outcome.first, 3),
-        "images_per_second": round(outcome.rate, 3),
+        "images_per_second": None if outcome.rate is None else round(outcome.rate, 3),
         "stages": [_rounded(use) for use in uses],
         "advice": advice(uses),
     }

@@ -24,16 +24,16 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @one_line_errors
 def status(place: GalleryPlace, as_json: bool) -> None:
-    """Tell points, indexed vectors, segments, optimiser, and the model of a gallery."""
+    """Show points, indexed vectors, segments, optimiser, and the model of a gallery."""
     with closing(place.open()) as gallery:
-        state, spec, name = gallery.state(), gallery.spec, gallery.name
+        state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
-        told = {"gallery": name, **asdict(state), "spec": spec.model_dump(mode="json")}
+        told = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     indexes = ", ".join(f"{field}: {kind}" for field, kind in spec.indexes.items())
     for label, value in (
-        ("gallery", name),
+        ("gallery", address),
         ("points", f"{state.points:,}"),
         ("indexed vectors", f"{state.indexed:,}"),
         ("segments", f"{state.segments:,}"),

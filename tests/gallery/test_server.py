@@ -169,6 +169,7 @@ def test_open(gallery: ServerGallery, qdrant: Qdrant, spec: GallerySpec) -> None
     assert gallery.spec == spec
     assert gallery.count() == 3
     assert gallery.name == f"collection 'shop' at {qdrant.url}"
+    assert gallery.address == f"{qdrant.url}/collections/shop"
 
 
 def test_no_server() -> None:

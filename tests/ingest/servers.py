@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from qdrant_client import QdrantClient
 
 from fti_qdrant.gallery import ServerGallery, connect
 
@@ -44,6 +48,41 @@ class Server:
 
 
 Start = Callable[..., Server]
+
+
+@contextmanager
+def servers(data: Path) -> Iterator[Start]:
+    """Starts a stand-in on a folder, or names a fresh collection on the real server.
+
+    Where it starts again, what was stored before is there.
+    """
+    collection = f"fti-test-{uuid.uuid4().hex[:8]}"
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> Server:
+        if REAL:
+            return Server(REAL, collection, KEY)
+        command = [sys.executable, str(STANDIN), "--data", str(data), *options]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stdout = processes[-1].stdout
+        assert stdout is not None
+        key = KEY if "--api-key" in options else None
+        return Server(stdout.readline().strip(), collection, key)
+
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+        if REAL:
+            drop_collections(connect(REAL, KEY), collection)
+
+
+def drop_collections(client: QdrantClient, prefix: str) -> None:
+    for one in client.get_collections().collections:
+        if one.name.startswith(prefix):
+            client.delete_collection(one.name)
 
 
 class BadRoad:

@@ -37,6 +37,8 @@ def test_dry_run_tells_and_prune_does(tmp_path: Path, ray_cluster: dict[str, str
     told = ingest(*asked, "--prune", "--dry-run", cwd=tmp_path, **ray_cluster)
     assert "1 new and 1 changed would be stored, 8 are unchanged, 1 would be rejected" in told.out
     assert "3 in the gallery have left the source. Nothing was written" in told.out
+    gone = {line for line in told.out.splitlines() if line.startswith("has left the source: ")}
+    assert gone == {f"has left the source: {tmp_path / 'photos' / name}" for name in names[:3]}
     assert f"would be rejected: {tmp_path / 'photos' / 'bad.jpg'}: " in told.out
     assert ids(tmp_path / "gallery") == held
 
@@ -99,4 +101,4 @@ def test_departed_are_those_that_the_source_does_not_list(tmp_path: Path) -> Non
             return [(point_id(name), {}) for name in names]
 
     found = list(departed(Held(), read_source(str(tmp_path / "photos"))))  # type: ignore[arg-type]
-    assert found == [point_id("elsewhere.jpg")]
+    assert found == [(point_id("elsewhere.jpg"), {})]

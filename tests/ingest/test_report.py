@@ -34,10 +34,19 @@ def test_rows_are_counted_by_what_became_of_them() -> None:
     counts = (outcome.images, outcome.stored, outcome.unchanged, outcome.skipped, outcome.rejected)
     assert counts == (5, 2, 1, 1, 1)
     assert outcome.stages == pytest.approx({"read": 1, "decode": 0, "embed": 3, "write": 0})
-    outcome.seconds = 2.5
-    assert outcome.line() == (
-        "5 images in: 2 stored, 1 unchanged, 1 rejected, 1 skipped as duplicates; 2.0 images/s"
-    )
+    counts = "5 images in: 2 stored, 1 unchanged, 1 rejected, 1 skipped as duplicates"
+    outcome.note_first(10.0)
+    outcome.seconds = 10.2
+    assert outcome.line() == counts  # no rate can be told of so short a run
+
+
+def test_the_rate_is_that_of_the_workers_at_work() -> None:
+    outcome = Outcome()
+    outcome.add(batch([""] * 64))
+    outcome.note_first(30.0)
+    outcome.add(batch([""] * 250))
+    outcome.seconds = 50.0
+    assert outcome.line().endswith("; 12.5 images/s")
 
 
 @pytest.mark.parametrize(

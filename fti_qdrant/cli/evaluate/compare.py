@@ -55,7 +55,8 @@ def _print(a: Side, b: Side, differences: list[Difference]) -> None:
 
     title = f"A = {a.composer} of {a.path}, B = {b.composer} of {b.path}; in percent"
     title = escape(title)
-    table = Table("queries", "measure", "A", "B", "B - A", "95 % interval", "", title=title)
+    columns = ("queries", "measure", "A", "B", "B - A", "95 % interval", "more than luck")
+    table = Table(*columns, title=title)
     for one in differences:
         table.add_row(
             one.group,
@@ -64,7 +65,7 @@ def _print(a: Side, b: Side, differences: list[Difference]) -> None:
             percent(one.b),
             f"{100 * (one.b - one.a):+.2f}",
             f"{100 * one.low:+.2f} to {100 * one.high:+.2f}",
-            "differs" if one.significant else "",
+            "yes" if one.significant else "no",
         )
     show([table])
     for side in (a, b):
