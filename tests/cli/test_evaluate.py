@@ -20,6 +20,7 @@ from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.cli.evaluate import main
 from fti_qdrant.gallery import EdgeGallery
 from tests.benchmarks import standins
+from tests.commands import run_command, start_command
 
 COMPOSERS = ["fti", "subject", "sum", "image", "text"]
 
@@ -27,13 +28,8 @@ COMPOSERS = ["fti", "subject", "sum", "image", "text"]
 def evaluate(
     *arguments: object, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fti_qdrant.cli.evaluate", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", **(env or {})},
-        timeout=540,
-    )
+    full = {**os.environ, "COLUMNS": "200", **(env or {})}
+    return run_command("fti_qdrant.cli.evaluate", *arguments, environment=full)
 
 
 def invoke(*arguments: object) -> Any:
@@ -182,8 +178,7 @@ def test_emoji_killed_while_ranking_ends_with_the_same_figures(
 ) -> None:
     out, _ = emoji
     asked = ["--root", out / "pictures", "--gallery", out / "gallery", "--out", tmp_path / "again"]
-    command = [sys.executable, "-m", "fti_qdrant.cli.evaluate", "run", "emoji", *map(str, asked)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start_command("fti_qdrant.cli.evaluate", "run", "emoji", *asked)
     parts = tmp_path / "again" / "rankings"
     until = time.monotonic() + 300
     while not list(parts.glob("*.parquet")) and time.monotonic() < until:

@@ -1,7 +1,6 @@
 """``fti-search`` as a user runs it: real processes, on the embedded model.
 
-They run once; the tests look at what came out. Importing torch takes seconds, so that most of
-the processes are forks of one that has imported all and run nothing.
+They run once; the tests look at what came out.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import pytest
 
 from fti_qdrant import EdgeGallery
 from fti_qdrant.gallery import point_id
+from tests.commands import run_command
 
 Done = subprocess.CompletedProcess[str]
 TEXT = "with dark skin tone"
@@ -78,37 +78,6 @@ USAGE = {
 }
 
 
-FORKS = """
-import json, os, sys, tempfile
-import fti_qdrant.search, fti_qdrant.report.sheet
-from fti_qdrant.cli.search import main
-
-def run(arguments):
-    files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]
-    child = os.fork()
-    if child == 0:
-        for number, file in enumerate(files):
-            os.dup2(file.fileno(), number + 1)
-        sys.argv = ["fti-search", *arguments]
-        code = 99  # an exception that nobody turned into a message
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        finally:  # taking torch down would take longer than all the rest
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    for file in files:
-        file.seek(0)
-    return [code, *(file.read() for file in files)]
-
-lines = json.load(sys.stdin)
-print(json.dumps({name: run(arguments) for name, arguments in lines.items()}))
-"""
-
-
 def environment() -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name != "FTI_DEBUG"}
     return {**own, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
@@ -121,19 +90,8 @@ def fti_search(arguments: list[str]) -> Done:
     )
 
 
-def in_forks(lines: dict[str, list[str]]) -> dict[str, Done]:
-    """One run after the other: only one process may have the gallery open."""
-    driver = subprocess.run(
-        [sys.executable, "-c", FORKS],
-        input=json.dumps(lines),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-        timeout=300,
-    )
-    assert driver.returncode == 0, driver.stderr
-    return {name: Done(lines[name], *result) for name, result in json.loads(driver.stdout).items()}
+def in_fork(arguments: list[str]) -> Done:
+    return run_command("fti_qdrant.cli.search", *arguments, environment=environment())
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +105,8 @@ def done(place: dict[str, Any]) -> dict[str, Done]:
     filled = {name: [part.format(**place) for part in line] for name, line in lines.items()}
     table = filled.pop("table")
     with EdgeGallery.open(place["folder"] / "locked"):
-        return in_forks(filled) | {"table": fti_search(table)}
+        forked = {name: in_fork(line) for name, line in filled.items()}
+        return {**forked, "table": fti_search(table)}
 
 
 def one_line(run: Done, code: int) -> str:

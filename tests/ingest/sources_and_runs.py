@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import struct
-import subprocess
-import sys
 import time
 import uuid
 import zlib
@@ -18,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tests.commands import StartedCommand, start_command
 
 MARK = "FTI_TEST_RUN"
 """An environment variable that Ray's processes inherit; its value tells whose they are."""
@@ -121,17 +121,11 @@ class Run:
         return lines[0]
 
 
-def start_ingest(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """Starts fti-ingest as a user does, in a process of its own."""
+def start_ingest(*arguments: object, cwd: Path, **environment: str) -> StartedCommand:
+    """Starts fti-ingest in a process of its own."""
     clean = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "QDRANT_API_KEY")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "fti_ingest.cli", *map(str, arguments)],
-        cwd=cwd,
-        env={**clean, MARK: uuid.uuid4().hex, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    full = {**clean, MARK: uuid.uuid4().hex, **environment}
+    return start_command("fti_ingest.cli", *arguments, cwd=cwd, environment=full)
 
 
 def ingest(*arguments: object, cwd: Path, **environment: str) -> Run:
@@ -142,7 +136,7 @@ def ingest(*arguments: object, cwd: Path, **environment: str) -> Run:
     except BaseException:
         process.kill()
         raise
-    return Run(process.returncode, out, err, mark)
+    return Run(process.wait(), out, err, mark)
 
 
 def marked_processes(mark: str) -> dict[int, str]:

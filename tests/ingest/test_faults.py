@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery import EdgeGallery, Gallery, point_id
 from tests.clusters import started
+from tests.commands import StartedCommand
 from tests.ingest.servers import Server, servers
 from tests.ingest.sources_and_runs import (
     MARK,
@@ -94,7 +95,7 @@ class Stores:
         files = ("--rejects", f"{name}/rejects.jsonl", "--report", f"{name}/report.json")
         return ("--url", self.server.url, "--collection", self.server.collection + name, *files)
 
-    def start(self, name: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, name: str, *options: str, **environment: str) -> StartedCommand:
         asked = ("photos", *MODEL, *self._arguments(name), *options)
         return start_ingest(*asked, cwd=self.root, **self._with_key(environment))
 
@@ -153,7 +154,7 @@ def undisturbed(stores: Stores, ray_cluster: dict[str, str]) -> tuple[Held, floa
     return stores.held("calm"), time.monotonic() - began
 
 
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(what: Callable[[], bool], process: StartedCommand) -> None:
     deadline = time.monotonic() + 200
     while not what():
         assert process.poll() is None, process.communicate()

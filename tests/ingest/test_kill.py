@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -15,7 +17,6 @@ from tests.ingest.sources_and_runs import (
     ingest,
     picture,
     read_rejects,
-    start_ingest,
     wait_until_gone,
 )
 
@@ -45,15 +46,21 @@ def test_killed_and_run_again(tmp_path: Path, ray_cluster: dict[str, str]) -> No
     wanted = write_source(tmp_path / "photos")
     gallery, rejects = tmp_path / "gallery", tmp_path / "gallery" / "rejects.jsonl"
     mark = uuid.uuid4().hex
-    process = start_ingest("photos", "--gallery", "gallery", cwd=tmp_path, **{MARK: mark})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fti_ingest.cli", "photos", "--gallery", "gallery"],
+        cwd=tmp_path,
+        env={**os.environ, MARK: mark},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 280
     # the first batch is stored before its bad files are listed
     while not (rejects.exists() and rejects.stat().st_size):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert wait_until_gone(mark, AGENTS) == []
     assert read_rejects(rejects)  # what was found bad until then is listed
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
+from tests.commands import StartedCommand, run_command, start_command
 
 QUICK = {
     "batch": 16,
@@ -48,19 +48,21 @@ def caption_of(subject: str, attribute: str) -> dict[str, str]:
 
 
 def command(*arguments: str | Path, **settings: object) -> list[str]:
-    """``fti-train`` with quick settings."""
+    """Arguments of ``fti-train`` with quick settings."""
     chosen = {**QUICK, **settings}
     flags = [f"--set={name}={value}" for name, value in chosen.items()]
-    return [sys.executable, "-m", "fti_training.cli", "fit", *map(str, arguments), *flags]
+    return ["fit", *map(str, arguments), *flags]
+
+
+def start(line: list[str], environment: Mapping[str, str]) -> StartedCommand:
+    return start_command("fti_training.cli", *line, environment={**os.environ, **environment})
 
 
 def run(
     line: list[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **(environment or {})}
-    return subprocess.run(
-        line, capture_output=True, text=True, timeout=600, env=env, cwd=cwd, check=False
-    )
+    full = {**os.environ, **(environment or {})}
+    return run_command("fti_training.cli", *line, environment=full, cwd=cwd)
 
 
 def rows_of(log: Path) -> list[dict[str, float]]:

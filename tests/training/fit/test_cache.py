@@ -41,7 +41,7 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cached(captions: Path, ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache whose second shard was lost on the way, and then written again."""
     out = tmp_path_factory.mktemp("cache") / "features"
-    line = [*command()[:3], "cache", str(captions), "--out", str(out)]
+    line = ["cache", str(captions), "--out", str(out)]
     done = run(line, ray_cluster)
     assert done.returncode == 0, done.stderr
     assert "530 samples, 3." in done.stdout

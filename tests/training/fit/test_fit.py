@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from fti_qdrant.composer import Composer
-from tests.training.fit.runs import command, rows_of, run, training_workers, write_samples
+from tests.training.fit.runs import command, rows_of, run, start, training_workers, write_samples
 
 Cluster = dict[str, str]
 BAD = 3
@@ -93,14 +92,7 @@ def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(
     captions: Path, undisturbed: Path, ray_cluster: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    env = {**os.environ, **ray_cluster}
-    running = subprocess.Popen(
-        command("--captions", captions, "--out", out),
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    running = start(command("--captions", captions, "--out", out), ray_cluster)
     wait_for_step(out, 7)
     workers = training_workers(ray_cluster["RAY_AUTH_TOKEN"])
     assert workers
@@ -117,7 +109,7 @@ def test_a_killed_run_is_resumed_to_the_weights_of_an_undisturbed_one(
 ) -> None:
     out = tmp_path / "resumed"
     line = command("--captions", captions, "--out", out, "--storage", f"file://{tmp_path}/store")
-    running = subprocess.Popen(line, env={**os.environ, **ray_cluster}, stderr=subprocess.PIPE)
+    running = start(line, ray_cluster)
     wait_for_step(out, 7)
     running.kill()
     running.wait()

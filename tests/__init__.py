@@ -1,0 +1,1 @@
+"""A package, so that it is found before one of this name that another distribution installs."""
