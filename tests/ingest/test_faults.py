@@ -88,11 +88,12 @@ class Stores:
     root: Path
     server: Server | None
 
-    def _arguments(self, name: str) -> tuple[str, ...]:
+    def _arguments(self, name: str) -> tuple[object, ...]:
         if self.server is None:
             return ("--gallery", name)
-        (self.root / name).mkdir(exist_ok=True)
-        files = ("--rejects", f"{name}/rejects.jsonl", "--report", f"{name}/report.json")
+        folder = self.files(name)
+        folder.mkdir(exist_ok=True)
+        files = ("--rejects", folder / "rejects.jsonl", "--report", folder / "report.json")
         return ("--url", self.server.url, "--collection", self.server.collection + name, *files)
 
     def start(self, name: str, *options: str, **environment: str) -> StartedCommand:
@@ -109,8 +110,12 @@ class Stores:
         assert len({one.id for one in stored}) == len(stored)
         return {one.id: (one.payload, one.vector) for one in stored}
 
+    def files(self, name: str) -> Path:
+        """Where a run's rejects and report are; both kinds of stores share the root."""
+        return self.root / (f"{name}-on-server" if self.server else name)
+
     def rejects(self, name: str) -> Path:
-        return self.root / name / "rejects.jsonl"
+        return self.files(name) / "rejects.jsonl"
 
     def begun(self, name: str) -> Callable[[], bool]:
         """Whether the first batch is stored: its bad files are listed then."""
@@ -312,11 +317,11 @@ def test_a_disk_that_fills_up(
 def test_the_report_says_what_became_of_the_images(
     stores: Stores, undisturbed: tuple[Held, float]
 ) -> None:
-    report = json.loads((stores.root / "calm" / "report.json").read_text())
+    report = json.loads((stores.files("calm") / "report.json").read_text())
     assert report["images"] == GOOD + BAD
     assert report["stored"] == GOOD
     assert report["rejected"] == BAD
-    assert report["rejects_file"] == "calm/rejects.jsonl"
+    assert stores.root / report["rejects_file"] == stores.rejects("calm")
     assert report["duplicates"] is None
     shares = {stage["stage"]: stage["share"] for stage in report["stages"]}
     assert set(shares) == {"read", "decode", "embed", "write"}
