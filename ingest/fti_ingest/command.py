@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
@@ -15,9 +17,8 @@ from fti_ingest.listing import Source
 from fti_ingest.opening import bulk_loading, describe, opened_or_made
 from fti_ingest.outcome import Outcome, stage_uses
 from fti_ingest.outputs import Outputs, outputs_options
-from fti_ingest.pipeline import ModelChoice, Told, capacity, run
+from fti_ingest.pipeline import RunOptions, Told, capacity, run
 from fti_ingest.prune import check_prunable
-from fti_ingest.prune import prune as remove_departed
 from fti_ingest.ray_session import quiet_ray
 from fti_ingest.rejects import DuplicatesFile, RejectsFile
 from fti_ingest.report import (
@@ -30,14 +31,13 @@ from fti_ingest.report import (
 )
 from fti_ingest.server_options import ServerChoice, server_options
 from fti_ingest.source import read_source
-from fti_ingest.stages import Decoder
 from fti_ingest.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.place import gallery_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import BadManifest
-from fti_qdrant.gallery import Gallery, IndexType
+from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.place import GalleryPlace, ServerPlace
 
 EPILOG = """\b
@@ -114,6 +114,8 @@ def ingest(
     place = server.place(place)
     if dedupe is not None:
         need("imagehash", "dedupe")
+    workers_write = place if isinstance(place, ServerPlace) else None
+    options = RunOptions(workers_write, allow_urls, dedupe, prune)
     began = now()
     with json_log(outputs.log):
         listed = _listed(source, place, prune)
@@ -121,7 +123,7 @@ def ingest(
         spec, choice = describe(model, inverter, precision, pseudo_words, fields)
         choice = replace(choice, workers=workers, gpus_per_worker=gpus_per_worker)
         if dry_run:
-            tell_dry(listed, place, spec, Decoder(choice.preprocess, allow_urls), ray_address)
+            tell_dry(listed, place, spec, choice.preprocess, options, ray_address)
             return
         with (
             opened_or_made(place, spec, server, indexes) as target,
@@ -130,11 +132,9 @@ def ingest(
             quiet_ray(ray_address, metrics_port),
             bulk_loading(target, server.bulk),
         ):
-            workers_write = place if isinstance(place, ServerPlace) else None
-            how = {"server": workers_write, "allow_urls": allow_urls, "dedupe": dedupe}
-            outcome = _followed(listed, target, choice, rejected, doubled, **how)
+            with _told(len(listed), rejected, doubled) as told:
+                outcome = run(listed, target, choice, options, told)
             uses = stage_uses(outcome, capacity(choice))
-            outcome.pruned = remove_departed(target, listed) if prune else 0
         report = RunReport(
             version=version("fti-qdrant"),
             source=source,
@@ -164,24 +164,12 @@ def _listed(source: str, place: GalleryPlace, prune: bool) -> Source:
     return listed
 
 
-def _followed(
-    listed: Source,
-    target: Gallery,
-    choice: ModelChoice,
-    rejected: RejectsFile,
-    doubled: DuplicatesFile,
-    **how: Any,
-) -> Outcome:
-    """The run itself, ``how`` as ``run`` takes it: its files written, its progress shown."""
-    for one in listed.rejects():
-        rejected.add(one)
+@contextmanager
+def _told(images: int, rejected: RejectsFile, doubled: DuplicatesFile) -> Iterator[Told]:
+    """A run's files are told of it, and a progress bar."""
     with step_progress() as progress:
-        task = progress.add_task("images", total=len(listed))
-        told = Told(rejected.add, doubled.add, lambda count: progress.update(task, advance=count))
-        outcome = run(listed, target, choice, told=told, **how)
-    outcome.images += listed.reject_count
-    outcome.rejected += listed.reject_count
-    return outcome
+        task = progress.add_task("images", total=images)
+        yield Told(rejected.add, doubled.add, lambda count: progress.update(task, advance=count))
 
 
 def _conclude(outcome: Outcome, rejected: RejectsFile, doubled: DuplicatesFile) -> None:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import click
 
+from fti_ingest.duplicates import Duplicate, duplicates_in
 from fti_ingest.listing import Reject, Source
 from fti_ingest.opening import check_fits
-from fti_ingest.pipeline import Told, answers, decoded
+from fti_ingest.pipeline import RunOptions, Told, answers, decoded
 from fti_ingest.prune import departed
 from fti_ingest.ray_session import quiet_ray
-from fti_ingest.reasons import UNCHANGED
-from fti_ingest.stages import Decoder
+from fti_ingest.reasons import SKIPPED, UNCHANGED
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery import Gallery, GallerySpec
 from fti_qdrant.gallery.place import GalleryPlace
 from fti_qdrant.gallery.points import OURS
+from fti_qdrant.images import Preprocess
 
 SEEN = ("uri", "reason", "known")
 
@@ -31,37 +32,50 @@ class Preview:
     changed: int = 0
     unchanged: int = 0
     rejected: int = 0
+    skipped: int = 0
     departed: int = 0
 
     def line(self) -> str:
-        images = self.new + self.changed + self.unchanged + self.rejected
+        images = self.new + self.changed + self.unchanged + self.rejected + self.skipped
+        skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         return (
             f"{images:,} images in: {self.new:,} new and {self.changed:,} changed would be stored, "
-            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected; "
+            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected{skipped}; "
             f"{self.departed:,} in the gallery have left the source. Nothing was written"
         )
 
 
-def preview(source: Source, gallery: Gallery | None, decoder: Decoder, told: Told) -> Preview:
+def preview(
+    source: Source,
+    gallery: Gallery | None,
+    preprocess: Preprocess,
+    options: RunOptions,
+    told: Told,
+) -> Preview:
     """Reads and decodes the images as a run would, and stores nothing.
 
     ``gallery`` is None where there is none yet.
     """
-    seen = Preview()
+    for bad in source.rejects():
+        told.reject(bad)
+    seen = Preview(rejected=source.reject_count)
     for id, payload in departed(gallery, source) if gallery else ():
         seen.departed += 1
         told.departed(payload.get(OURS, {}).get("uri", id))
     if not len(source):
         return seen
-    dataset = decoded(source, gallery.scroll() if gallery else (), decoder)
+    dataset = decoded(source, gallery.scroll() if gallery else (), preprocess, options)
     for batch in answers(dataset.drop_columns(["pixels"])):
         for uri, reason, known in zip(*(batch[name].to_pylist() for name in SEEN)):
             seen.unchanged += reason == UNCHANGED
             seen.new += not reason and not known
             seen.changed += not reason and bool(known)
-            if reason not in ("", UNCHANGED):
+            seen.skipped += reason == SKIPPED
+            if reason not in ("", UNCHANGED, SKIPPED):
                 seen.rejected += 1
                 told.reject(Reject(uri, reason))
+        for one in duplicates_in(batch):
+            told.duplicate(one)
         told.advance(batch.num_rows)
     return seen
 
@@ -70,10 +84,11 @@ def tell_dry(
     source: Source,
     place: GalleryPlace,
     spec: GallerySpec,
-    decoder: Decoder,
+    preprocess: Preprocess,
+    options: RunOptions,
     ray_address: str | None,
 ) -> None:
-    """Prints what has left the source, each bad file, then the counts; no file is made.
+    """Prints each bad file, duplicate, and what has left the source, then counts; makes no file.
 
     Raises ModelMismatch where the gallery holds another model's vectors.
     """
@@ -90,21 +105,22 @@ def tell_dry(
     def tell_departed(uri: str) -> None:
         click.echo(f"has left the source: {uri}", file=out)
 
+    def tell_duplicate(one: Duplicate) -> None:
+        click.echo(f"{one.kind} duplicate of {one.of_uri}: {one.uri}", file=out)
+
     try:
         if target is not None:
             check_fits(target, spec)
-        for one in source.rejects():
-            tell_reject(one)
         with quiet_ray(ray_address), step_progress() as progress:
             task = progress.add_task("images", total=len(source))
             told = Told(
                 tell_reject,
+                tell_duplicate,
                 departed=tell_departed,
                 advance=lambda count: progress.update(task, advance=count),
             )
-            seen = preview(source, target, decoder, told)
+            seen = preview(source, target, preprocess, options, told)
     finally:
         if target is not None:
             target.close()
-    seen.rejected += source.reject_count
     click.echo(seen.line())

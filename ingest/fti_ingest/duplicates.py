@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from fti_ingest.known import NO_REVISION
 from fti_ingest.looks import SHAPE_BITS_APART, Look
 from fti_ingest.reasons import SKIPPED
 from fti_qdrant.gallery.points import OURS, Payload
@@ -70,14 +71,23 @@ class Originals:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(TABLES)
 
-    def noting(self, held: Iterable[tuple[str, Payload]]) -> Iterator[tuple[str, Payload]]:
-        """What a gallery holds comes first; each is handed on as it was."""
+    def noting(
+        self, held: Iterable[tuple[str, Payload]], stays: Callable[[str], bool] = lambda id: True
+    ) -> Iterator[tuple[str, Payload]]:
+        """What a gallery holds comes first; each is handed on as it was.
+
+        What does not stay is nobody's original: its duplicates get ``NO_REVISION``.
+        """
         self._db.execute("begin")
         for id, payload in held:
             ours = payload.get(OURS, {})
             of, kind = ours.get("duplicate_of", ""), ours.get("duplicate", "")
-            seen = (ours.get("sha256", ""), ours.get("look", ""))
-            self._insert(id, ours.get("uri", ""), *seen, of, kind)
+            if of and not stays(of):
+                yield id, {OURS: {**ours, "revision": NO_REVISION}}
+                continue
+            if stays(id):
+                seen = (ours.get("sha256", ""), ours.get("look", ""))
+                self._insert(id, ours.get("uri", ""), *seen, of, kind)
             yield id, payload
         self._db.execute("commit")
 
@@ -202,6 +212,20 @@ class Deduplicator:
             left = [b"" if double else one for double, one in zip(told, pixels)]
             batch = replaced(batch, "pixels", pa.array(left, pa.large_binary()))
         return batch.append_column("duplicate", pa.array(told, pa.string()))
+
+
+def duplicates_in(batch: pa.Table) -> Iterator[Duplicate]:
+    """What a ``Deduplicator`` found; nothing where none had the batch."""
+    if "duplicate" in batch.column_names:
+        for one in filter(None, batch["duplicate"].to_pylist()):
+            yield Duplicate(**json.loads(one))
+
+
+def outdated_ids(batch: pa.Table) -> list[str]:
+    """Of what is skipped, that of which the gallery holds another picture from before."""
+    skipped = pa.compute.equal(batch["reason"], SKIPPED)
+    held = pa.compute.not_equal(batch["known"], "")
+    return list(batch.filter(pa.compute.and_(skipped, held))["id"].to_pylist())
 
 
 def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -12,6 +12,9 @@ from fti_qdrant.gallery.points import OURS, Payload
 
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 
+NO_REVISION = f"{1:016x}"
+"""Of a point whose image is to be looked at anew, changed or not."""
+
 
 def revision_of(sha256: str, uri: str, payload: str) -> str:
     """Changes with the image's bytes, its place and its payload: 16 hex digits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -16,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from fti_ingest.blocks import beside_driver, staged
-from fti_ingest.duplicates import Dedupe, Deduplicator, Duplicate, Originals
+from fti_ingest.duplicates import (
+    Dedupe,
+    Deduplicator,
+    Duplicate,
+    Originals,
+    duplicates_in,
+    outdated_ids,
+)
 from fti_ingest.known import known_pairs
 from fti_ingest.listing import Reject, Source
 from fti_ingest.outcome import Capacity, Outcome
+from fti_ingest.prune import ListedIds, prune
 from fti_ingest.sinks import ServerWriter, points
 from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
@@ -55,6 +62,23 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """What else a run is asked for.
+
+    Attributes:
+        server: set where the gallery is a server's; then the workers write, else the driver.
+        allow_urls: fetch images that a manifest names by URL.
+        dedupe: what becomes of duplicates; None does not look for them.
+        prune: delete in the end what the source does not list.
+    """
+
+    server: ServerPlace | None = None
+    allow_urls: bool = False
+    dedupe: Dedupe | None = None
+    prune: bool = False
+
+
+@dataclass(frozen=True)
 class Told:
     """Who is told what, while a run goes on."""
 
@@ -68,41 +92,37 @@ def run(
     source: Source,
     gallery: Gallery,
     choice: ModelChoice,
-    *,
-    server: ServerPlace | None = None,
-    allow_urls: bool = False,
-    dedupe: Dedupe | None = None,
+    options: RunOptions = RunOptions(),
     told: Told = Told(),
 ) -> Outcome:
     """Embeds the images that the gallery does not hold as they are, and stores them.
-
-    Args:
-        server: set where the gallery is a server's; then the workers write, else the driver.
-        dedupe: what becomes of duplicates; None does not look for them.
 
     Raises GalleryUnavailable where the gallery stops answering; what was stored stays.
     """
     from fti_ingest.metrics import RunMetrics
 
-    outcome = Outcome()
-    metrics = RunMetrics(gallery.address, len(source))
+    for bad in source.rejects():
+        told.reject(bad)
+    outcome = Outcome(images=source.reject_count, rejected=source.reject_count)
+    metrics = RunMetrics(gallery.address, outcome.images + len(source))
     began = time.monotonic()
-    for batch in _stream(source, gallery, choice, server, allow_urls, dedupe):
-        if server is None:
+    for batch in _stream(source, gallery, choice, options):
+        if options.server is None:
             batch = _stored(batch, gallery)
+        if outdated := outdated_ids(batch):
+            gallery.delete(outdated)
         for bad in outcome.add(batch):
             told.reject(bad)
         if not outcome.first:
             outcome.note_first(time.monotonic() - began)
-        if dedupe is not None:
-            for one in filter(None, batch["duplicate"].to_pylist()):
-                found = Duplicate(**json.loads(one))
-                outcome.duplicates[found.kind] += 1
-                told.duplicate(found)
+        for found in duplicates_in(batch):
+            outcome.duplicates[found.kind] += 1
+            told.duplicate(found)
         metrics.follow(outcome)
         told.advance(batch.num_rows)
     gallery.flush()
     outcome.seconds = time.monotonic() - began
+    outcome.pruned = prune(gallery, source) if options.prune else 0
     return outcome
 
 
@@ -116,15 +136,12 @@ def _stream(
     source: Source,
     gallery: Gallery,
     choice: ModelChoice,
-    server: ServerPlace | None,
-    allow_urls: bool,
-    dedupe: Dedupe | None,
+    options: RunOptions,
 ) -> Iterator[pa.Table]:
     if not len(source):
         return
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy
 
-    DataContext.get_current().execution_options.preserve_order = dedupe is not None
     batch = GPU_BATCH if choice.gpus_per_worker else EMBED_BATCH
     bound_backlog(3 * choice.preprocess.size**2, choice.workers, batch)
     threads = threads_per_worker(choice.workers)
@@ -135,39 +152,44 @@ def _stream(
         "compute": ActorPoolStrategy(size=choice.workers),
         "num_cpus": 0,
     }
-    decoder = Decoder(choice.preprocess, allow_urls, looks=dedupe is not None)
-    if dedupe is None:
-        dataset = decoded(source, gallery.scroll(), decoder)
-    else:
-        dataset = _deduplicated(source, gallery, decoder, dedupe)
-    dataset = dataset.map_batches(
+    dataset = decoded(source, gallery.scroll(), choice.preprocess, options).map_batches(
         Embedder,
         fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
         num_gpus=choice.gpus_per_worker or None,
         **pool,
     )
-    if server is not None:
-        writer = (server, gallery.spec)
+    if options.server is not None:
+        writer = (options.server, gallery.spec)
         dataset = dataset.map_batches(ServerWriter, fn_constructor_args=writer, **pool)
     yield from answers(dataset)
 
 
-def decoded(source: Source, held: Iterable[tuple[str, Payload]], decoder: Decoder) -> Dataset:
-    """Stage 1; stages that ask for the same resources Ray would fuse: decoding would wait.
+def decoded(
+    source: Source,
+    held: Iterable[tuple[str, Payload]],
+    preprocess: Preprocess,
+    options: RunOptions,
+) -> Dataset:
+    """The images read, decoded and, where asked for, looked at for duplicates.
 
-    ``held`` is what the gallery holds, of ``Gallery.scroll``.
+    Stages that ask for the same resources Ray would fuse: decoding would wait. Of two that are
+    alike the first in the source counts, so that a second run decides alike.
+
+    Args:
+        held: what the gallery holds, of ``Gallery.scroll``.
     """
-    return staged(source, known_pairs(held), decoder, DECODE_BATCH)
+    from ray.data import ActorPoolStrategy, DataContext
 
-
-def _deduplicated(source: Source, gallery: Gallery, decoder: Decoder, dedupe: Dedupe) -> Dataset:
-    """Of two that are alike the first in the source counts, so that a second run decides alike."""
-    from ray.data import ActorPoolStrategy
-
+    dedupe = options.dedupe
+    decoder = Decoder(preprocess, options.allow_urls, looks=dedupe is not None)
+    DataContext.get_current().execution_options.preserve_order = dedupe is not None
+    if dedupe is None:
+        return staged(source, known_pairs(held), decoder, DECODE_BATCH)
     path = str(Path(source.folder.name) / "originals.sqlite")
     with closing(Originals(path)) as originals:
-        dataset = decoded(source, originals.noting(gallery.scroll()), decoder)
-    return dataset.map_batches(
+        stay = ListedIds(source).__contains__ if options.prune else lambda id: True
+        known = known_pairs(originals.noting(held, stay))
+    return staged(source, known, decoder, DECODE_BATCH).map_batches(
         Deduplicator,
         fn_constructor_args=(beside_driver(Originals, path), dedupe),
         batch_size=None,

@@ -27,16 +27,24 @@ def check_prunable(source: Source, name: str) -> None:
     )
 
 
-def departed(gallery: Gallery, source: Source) -> Iterator[tuple[str, Payload]]:
-    """Of what the gallery holds, all that the source does not list; 8 bytes an image in memory."""
-    ids = (one for batch in source.table["id"].chunks for one in batch.to_pylist())
-    listed = np.fromiter((short_id(one) for one in ids), dtype=np.uint64, count=len(source))
-    listed.sort()
-    for id, payload in gallery.scroll():
+class ListedIds:
+    """The ids that a source lists, in 8 bytes each."""
+
+    def __init__(self, source: Source):
+        ids = (one for batch in source.table["id"].chunks for one in batch.to_pylist())
+        self._short = np.fromiter((short_id(one) for one in ids), np.uint64, count=len(source))
+        self._short.sort()
+
+    def __contains__(self, id: str) -> bool:
         wanted = np.uint64(short_id(id))
-        place = np.searchsorted(listed, wanted)
-        if place == len(listed) or listed[place] != wanted:
-            yield id, payload
+        place = np.searchsorted(self._short, wanted)
+        return bool(place < len(self._short) and self._short[place] == wanted)
+
+
+def departed(gallery: Gallery, source: Source) -> Iterator[tuple[str, Payload]]:
+    """Of what the gallery holds, all that the source does not list."""
+    listed = ListedIds(source)
+    yield from ((id, payload) for id, payload in gallery.scroll() if id not in listed)
 
 
 def prune(gallery: Gallery, source: Source) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from fti_ingest.archives import add_archive, is_archive
+from fti_ingest.folders import EVERYTHING, divided, files_here, files_there
 from fti_ingest.listing import IMAGE_SUFFIXES, Item, Listing, Source, is_image_name
 from fti_ingest.manifests import MANIFEST_SUFFIXES, add_manifest
 from fti_ingest.storage import filesystem, is_remote, location, readable
@@ -44,28 +44,29 @@ def read_source(source: str) -> Source:
 def _list_local(listing: Listing, source: str) -> None:
     path = Path(source)
     if path.is_dir():
-        _add_folder(listing, path)
+        files = files_here(path, EVERYTHING, _unreadable(listing))
+        _add_all(listing, (file for file in files if is_image_name(file[0])))
     elif path.is_file():
         _add_file(listing, source, path.name)
-    elif glob.has_magic(source):
-        found = sorted(set(glob.glob(source, recursive=True)))
-        _add_files(listing, Path(_fixed_part(source)), (Path(name) for name in found))
+    elif glob.has_magic(source) and Path(divided(source)[0]).is_dir():
+        root, pattern = divided(source)
+        _add_all(listing, files_here(Path(root), pattern, _unreadable(listing)))
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 
 
 def _list_remote(listing: Listing, source: str) -> None:
+    fs, name = filesystem(source)
     if glob.has_magic(source):
-        fs, pattern = filesystem(source)
-        root = _fixed_part(pattern)
-        for name in sorted(fs.glob(pattern)):
-            _add(listing, fs.unstrip_protocol(name), os.path.relpath(name, root))
+        root, pattern = divided(name)
+        _add_all(listing, files_there(fs, root, pattern, _unreadable(listing)))
         return
     path = location(source)
     if path.is_file():
         _add_file(listing, source, PurePosixPath(urlsplit(source).path).name)
     elif path.is_dir():
-        _add_remote_folder(listing, source)
+        files = files_there(fs, name, EVERYTHING, _unreadable(listing))
+        _add_all(listing, (file for file in files if is_image_name(file[0])))
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 
@@ -80,55 +81,14 @@ def _add_file(listing: Listing, place: str, name: str) -> None:
         raise BadManifest(f"{place!r} is none of: {KINDS}")
 
 
-def _add_folder(listing: Listing, root: Path) -> None:
-    def unreadable(error: OSError) -> None:
-        listing.reject(str(error.filename), f"the folder cannot be read: {error.strerror}")
-
-    for folder, below, names in os.walk(root, onerror=unreadable):
-        below.sort()
-        images = filter(is_image_name, sorted(names))
-        _add_files(listing, root, (Path(folder, name) for name in images))
+def _unreadable(listing: Listing) -> Callable[[str, str], None]:
+    return lambda place, reason: listing.reject(place, f"the folder cannot be read: {reason}")
 
 
-def _add_files(listing: Listing, root: Path, files: Iterable[Path]) -> None:
-    """Adds files by their path below ``root``; a link keeps its own name, not its target's."""
-    there = root.resolve()
-    for file in files:
-        if file.is_dir():
-            continue
-        below = file.relative_to(root)
-        _add(listing, str(there / below), below.as_posix())
-
-
-def _add_remote_folder(listing: Listing, source: str) -> None:
-    """Folder by folder: of a bucket with many there is never more than one in memory."""
-    fs, root = filesystem(source)
-    fs.use_listings_cache = False
-
-    def unreadable(error: OSError) -> None:
-        listing.reject(source, f"a folder cannot be read: {error}")
-
-    for folder, below, names in fs.walk(root, on_error=unreadable):
-        below.sort()
-        for name in sorted(names):
-            path = f"{folder.rstrip('/')}/{name}"
-            if is_image_name(name):
-                _add(listing, fs.unstrip_protocol(path), os.path.relpath(path, root))
-
-
-def _add(listing: Listing, place: str, key: str) -> None:
-    """A file that is an image, or an archive of them."""
-    if is_archive(place):
-        add_archive(listing, place, key)
-    else:
-        listing.add(Item(key, place))
-
-
-def _fixed_part(pattern: str) -> str:
-    """The folders of a glob pattern before its first wildcard."""
-    fixed = []
-    for part in PurePosixPath(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return str(PurePosixPath(*fixed))
+def _add_all(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
+    """Files that are images, or archives of them, by their place and their key."""
+    for place, key in files:
+        if is_archive(place):
+            add_archive(listing, place, key)
+        else:
+            listing.add(Item(key, place))

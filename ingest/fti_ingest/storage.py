@@ -48,7 +48,7 @@ def filesystem(place: str) -> tuple[AbstractFileSystem, str]:
     if not is_remote(place):  # a name of this machine may hold fsspec's signs
         return LocalFileSystem(), place
     try:
-        return url_to_fs(place)
+        return url_to_fs(place, use_listings_cache=False)  # a listing may be a million names
     except (ValueError, ImportError) as error:
         _unknown(place, error)
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from fti_ingest.cli import main
 from fti_ingest.duplicates import Duplicate, Originals
+from fti_ingest.known import NO_REVISION
 from fti_ingest.looks import CELLS, COLOURS_APART, SHAPE_BITS_APART, Look
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings
 from fti_qdrant.cli import extras
@@ -103,6 +104,21 @@ def test_a_duplicate_whose_original_has_gone_is_looked_at_anew(originals: Origin
     assert originals.decide("b", "b", "1", look(0)) == Duplicate(
         "b", "b", "a", "elsewhere/a", "exact"
     )
+
+
+def test_what_does_not_stay_is_nobodys_original(originals: Originals) -> None:
+    held = [
+        ("a", {"_fti": {"uri": "a", "sha256": "1", "look": look(0), "revision": "aa"}}),
+        ("b", {"_fti": {"uri": "b", "sha256": "1", "duplicate_of": "a", "revision": "bb"}}),
+        ("c", {"_fti": {"uri": "c", "sha256": "3", "look": look(2**64 - 1), "revision": "cc"}}),
+        ("d", {"_fti": {"uri": "d", "sha256": "3", "duplicate_of": "c", "revision": "dd"}}),
+    ]
+    told = dict(originals.noting(held, lambda id: id != "a"))
+    revisions = {id: payload["_fti"]["revision"] for id, payload in told.items()}
+    assert revisions == {"a": "aa", "b": NO_REVISION, "c": "cc", "d": "dd"}
+    assert originals.decide("b", "b", "1", look(0)) is None
+    moved = originals.decide("moved/a", "moved/a", "1", look(0))
+    assert moved == Duplicate("moved/a", "moved/a", "b", "b", "exact")
 
 
 def test_a_copy_of_a_near_duplicate_is_near(originals: Originals) -> None:
@@ -201,6 +217,52 @@ def test_duplicates_are_skipped_marked_or_kept(tmp_path: Path, ray_cluster: dict
         )
         assert payloads(tmp_path / dedupe) == held
         assert again.line.startswith(f"6 images in: 0 stored, {len(stored)} unchanged, 0 rejected")
+
+
+def test_a_picture_that_became_a_duplicate_leaves(
+    tmp_path: Path, ray_cluster: dict[str, str]
+) -> None:
+    """--dry-run says so before, and lists all duplicates."""
+    write_doubles(tmp_path / "photos")
+    asked = ("photos", "--gallery", "gallery", "--dedupe", "skip")
+    assert ingest(*asked, cwd=tmp_path, **ray_cluster).code == 0
+    shutil.copy(tmp_path / "photos" / "b.png", tmp_path / "photos" / "e.png")
+    held = payloads(tmp_path / "gallery")
+    told = ingest(*asked, "--dry-run", cwd=tmp_path, **ray_cluster)
+    assert told.code == 0, told.err
+    assert "0 new and 0 changed would be stored, 3 are unchanged, 0 would be rejected" in told.out
+    assert "rejected, 3 skipped as duplicates; 0 in the gallery" in told.out
+    assert f"exact duplicate of {tmp_path / 'photos' / 'b.png'}: " in told.out
+    assert payloads(tmp_path / "gallery") == held
+
+    again = ingest(*asked, cwd=tmp_path, **ray_cluster)
+    assert again.line == ("6 images in: 0 stored, 3 unchanged, 0 rejected, 3 skipped as duplicates")
+    assert set(payloads(tmp_path / "gallery")) == {point_id(f"{name}.png") for name in "abf"}
+
+
+def test_a_picture_that_moved_is_not_its_own_duplicate(
+    tmp_path: Path, ray_cluster: dict[str, str]
+) -> None:
+    """Else it would be skipped where it is, and pruned where it was."""
+    photos = tmp_path / "photos"
+    write_doubles(photos)
+    asked = ("photos", "--gallery", "gallery", "--dedupe", "mark")
+    assert ingest(*asked, cwd=tmp_path, **ray_cluster).code == 0
+    (photos / "moved").mkdir()
+    (photos / "a.png").rename(photos / "moved" / "a.png")
+    asked = (*asked, "--prune")
+    told = ingest(*asked, "--dry-run", cwd=tmp_path, **ray_cluster)
+    assert "1 new and 1 changed would be stored, 4 are unchanged" in told.out
+    again = ingest(*asked, cwd=tmp_path, **ray_cluster)
+    assert again.line == "6 images in: 2 stored, 4 unchanged, 0 rejected, 1 pruned"
+    held = payloads(tmp_path / "gallery")
+    assert "duplicate_of" not in held[point_id("c.png")]
+    assert held[point_id("moved/a.png")]["duplicate_of"] == point_id("c.png")
+    assert held[point_id("d.png")]["duplicate_of"] == point_id("b.png")
+    assert point_id("a.png") not in held
+    assert ingest(*asked, cwd=tmp_path, **ray_cluster).line.startswith(
+        "6 images in: 0 stored, 6 unchanged"
+    )
 
 
 def test_a_missing_package_is_told_before_anything_is_read(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
+from fsspec import register_implementation
+from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
 from fti_ingest.reading import read_batch
 from fti_ingest.source import read_source
+from fti_ingest.storage import filesystem
 from fti_qdrant.errors import BadImage, BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import ingest
@@ -61,6 +64,36 @@ def test_a_folder_and_a_glob_of_a_bucket(s3: dict[str, str]) -> None:
     assert read_batch(uris, allow_urls=False) == [jpeg(int(uri[-5])) for uri in uris]
     some = read_source("s3://shop/photos/*/[0-3].jpg")
     assert {row["id"] for row in some.rows()} == {point_id(key) for key in keys[:4]}
+
+
+class Flaky(MemoryFileSystem):
+    """A place with a folder that cannot be listed."""
+
+    protocol = "flaky"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        if path.rstrip("/").endswith("closed"):
+            raise PermissionError("not yours")
+        return super().ls(path, detail=detail, **options)
+
+
+@pytest.mark.parametrize("source", ["flaky://photos", "flaky://photos/**/*.jpg"])
+def test_a_folder_that_cannot_be_read_is_listed(source: str) -> None:
+    """However deep, so that --prune deletes nothing. No listing is kept in memory."""
+    register_implementation("flaky", Flaky, clobber=True)
+    fs, _ = filesystem(source)
+    assert not fs.dircache.use_listings_cache
+    for key in ("a.jpg", "open/b.jpg", "open/closed/c.jpg", "open/deep/d.jpg", "open/n.txt"):
+        fs.pipe(f"/photos/{key}", b"")
+    found = read_source(source)
+    keys = ("a.jpg", "open/b.jpg", "open/deep/d.jpg")
+    assert {row["id"] for row in found.rows()} == {point_id(key) for key in keys}
+    assert not found.complete
+    assert [(one.uri, one.reason) for one in found.rejects()] == [
+        ("flaky:///photos/open/closed", "the folder cannot be read: not yours")
+    ]
 
 
 def test_manifests_and_shards_of_a_bucket(s3: dict[str, str], tmp_path: Path) -> None:

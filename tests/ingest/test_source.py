@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from datetime import date, datetime, timezone
@@ -127,6 +128,31 @@ class TestGlobs:
     def test_an_absolute_pattern_gives_the_same_ids(self, tmp_path: Path) -> None:
         absolute = read_source(f"{tmp_path}/p/**/*.jpg")
         assert list(absolute.rows()) == list(read_source("p/**/*.jpg").rows())
+
+    def test_links_to_folders_are_followed_where_they_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "q" / "ab").symlink_to(tmp_path / "p" / "ab")
+        (tmp_path / "q" / "round").symlink_to(tmp_path / "q")
+        found = {row["id"] for row in read_source("q/a*/*.jpg").rows()}
+        assert found == {point_id("ab/b.jpg")}
+        assert {row["id"] for row in read_source("q/**/*").rows()} == {point_id("e.jpg")}
+
+    @pytest.mark.parametrize("source", ["p", "p/**/*.jpg", "p/a*/*.jpg"])
+    def test_a_folder_that_cannot_be_read_is_listed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+    ) -> None:
+        """So that --prune deletes nothing."""
+        read, closed = os.scandir, str(tmp_path / "p" / "abc")
+
+        def scandir(folder: Any) -> Any:
+            if str(folder) == closed:
+                raise OSError(errno.EIO, "Input/output error", closed)
+            return read(folder)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        found = read_source(source)
+        assert not found.complete
+        assert only_reject(found) == ("abc", "the folder cannot be read: Input/output error")
+        assert {Path(row["uri"]).parent.name for row in found.rows()} >= {"ab"}
 
     def test_no_match_is_an_error(self) -> None:
         with pytest.raises(BadManifest, match="holds no images"):
