@@ -8,11 +8,16 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import IO, Any
 
+import numpy as np
+
 from fti_ingest.listing import Item, Listing, is_image_name
+from fti_ingest.seen import SeenIds, short_id
 from fti_ingest.storage import CHAIN, filesystem
+from fti_qdrant.gallery import point_id
 
 TAR, ZIP = ".tar", ".zip"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -20,6 +25,11 @@ LARGEST_NOTE = 1_000_000
 """Bytes of a ``.json``, ``.txt`` or ``.cls`` beside an image."""
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError)
+"""Of one file in a zip: damaged, encrypted, or compressed in a way that Python does not know."""
+
+SAMPLES = 4096
+"""Names of samples that wait to be compared."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,17 @@ def add_archive(listing: Listing, place: str, key: str) -> None:
     fs, path = filesystem(place)
     try:
         with fs.open(path, "rb") as file:
-            for _, sample in groupby(members(file, place), key=lambda member: member.sample):
+            scattered = Scattered()
+            for name, sample in groupby(members(file, place), key=lambda member: member.sample):
                 _add_sample(listing, list(sample), key)
-    except DAMAGED as error:
+                scattered.see(name)
+        if scattered.count():
+            listing.reject(
+                place,
+                f"the files of {scattered.count():,} samples do not stand together, so that their "
+                "payload is not found; write the archive anew: tar --sort=name",
+            )
+    except (*DAMAGED, NotImplementedError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         listing.reject(place, f"the archive cannot be read to its end: {reason}")
 
@@ -91,7 +109,10 @@ def _payload(members: Iterable[Member]) -> dict[str, Any]:
             continue
         if member.size > LARGEST_NOTE:
             raise ValueError(f"{member.name!r} beside it is over {LARGEST_NOTE:,} bytes")
-        text = member.read().decode(errors="replace").strip()
+        try:
+            text = member.read().decode(errors="replace").strip()
+        except UNREADABLE as error:
+            raise ValueError(f"{member.name!r} beside it cannot be read: {error}") from None
         try:
             value = int(text) if kind == "cls" else json.loads(text) if kind == "json" else text
         except (ValueError, RecursionError) as error:
@@ -124,14 +145,40 @@ def _tar_members(file: IO[bytes], place: str) -> Iterator[Member]:
             yield Member(info.name.removeprefix("./"), uri, info.size, read)
 
 
-def _zip_members(file: IO[bytes], place: str) -> Iterator[Member]:
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            if info.is_dir():
-                continue
+def _zip_members(file: IO[bytes], place: str) -> Iterable[Member]:
+    """Sample by sample, wherever their files lie: zip -r takes them as the folder has them."""
+    archive = zipfile.ZipFile(file)  # open as long as the file: the last sample is read yet
+    members = [
+        Member(
+            info.filename,
+            f"zip://{info.filename}{CHAIN}{place}",
+            info.file_size,
+            partial(archive.read, info),
+        )
+        for info in archive.infolist()
+        if not info.is_dir()
+    ]
+    return sorted(members, key=lambda member: (member.sample, member.name))
 
-            def read(info: zipfile.ZipInfo = info) -> bytes:
-                return archive.read(info)
 
-            uri = f"zip://{info.filename}{CHAIN}{place}"
-            yield Member(info.filename, uri, info.file_size, read)
+class Scattered:
+    """Counts the samples that come more than once, in 8 bytes each."""
+
+    def __init__(self) -> None:
+        self._seen = SeenIds()
+        self._waiting: list[int] = []
+        self._again = 0
+
+    def see(self, sample: str) -> None:
+        self._waiting.append(short_id(point_id(sample)))
+        if len(self._waiting) == SAMPLES:
+            self._compare()
+
+    def count(self) -> int:
+        self._compare()
+        return self._again
+
+    def _compare(self) -> None:
+        new = self._seen.add(np.array(self._waiting, dtype=np.uint64))
+        self._again += int((~new).sum())
+        self._waiting = []

@@ -60,9 +60,10 @@ EVERYTHING = Pattern((ANY_DEPTH,))
 
 def divided(pattern: str) -> tuple[str, Pattern]:
     """The folders of a glob pattern before its first wildcard, and the rest."""
-    parts = PurePosixPath(pattern).parts
+    scheme, sign, path = pattern.rpartition("://")
+    parts = PurePosixPath(path).parts
     fixed = next(n for n, part in enumerate(parts) if glob.has_magic(part))
-    return str(PurePosixPath(*parts[:fixed])), Pattern(parts[fixed:])
+    return scheme + sign + str(PurePosixPath(*parts[:fixed])), Pattern(parts[fixed:])
 
 
 def files_here(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator[tuple[str, str]]:

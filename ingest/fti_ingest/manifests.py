@@ -183,7 +183,10 @@ class _Column:
 
     TYPES: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
         (re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII), int),
-        (re.compile(r"[+-]?(0|[1-9]\d{0,17})?(\.\d+)?(e[+-]?\d+)?|nan", re.I | re.A), float),
+        (
+            re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan", re.I | re.A),
+            float,
+        ),
         (re.compile(r"true|false", re.I), lambda text: text.lower() == "true"),
     )
 

@@ -106,6 +106,43 @@ def test_ids_hold_the_shards_place_below_the_glob(tmp_path: Path) -> None:
     assert set(found) == {point_id(name) for name in names}
 
 
+def test_a_zips_samples_may_lie_scattered(tmp_path: Path) -> None:
+    """As zip *.jpg *.json makes them; "1-a" sorts before "1"."""
+    names = ("1", "1-a", "0")
+    images = {f"{name}.jpg": jpeg(0) for name in names}
+    notes = {f"{name}.json": json.dumps({"name": name}).encode() for name in names}
+    write_zip(tmp_path / "z.zip", {**images, **notes})
+    found = by_id(read_source(str(tmp_path / "z.zip")))
+    assert {id: row["payload"] for id, row in found.items()} == {
+        point_id(f"z.zip/{name}.jpg"): {"name": name} for name in names
+    }
+
+
+def test_of_a_tar_scattered_samples_are_told(tmp_path: Path) -> None:
+    images = {f"{n}.jpg": jpeg(0) for n in range(3)}
+    write_tar(tmp_path / "a.tar", {**images, "0.json": b"{}", "2.json": b"{}", "x.json": b"{}"})
+    source = read_source(str(tmp_path / "a.tar"))
+    assert len(source) == 3
+    assert not source.complete
+    [told] = reasons(source)
+    assert told.startswith("the files of 2 samples do not stand together")
+
+
+def test_a_note_in_a_zip_that_cannot_be_read(tmp_path: Path) -> None:
+    """Deflate64, which Python cannot unpack; an encrypted one is told alike."""
+    path = tmp_path / "z.zip"
+    write_zip(path, {"0.jpg": jpeg(0), "0.json": b'{"a": 1}', "1.jpg": jpeg(1)})
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        at = archive.getinfo("0.json").header_offset
+    central = data.index(b"PK\x01\x02", data.rindex(b"0.json") - 60)
+    data[at + 8 : at + 10] = data[central + 10 : central + 12] = (9).to_bytes(2, "little")
+    path.write_bytes(data)
+    source = read_source(str(path))
+    assert set(by_id(source)) == {point_id("z.zip/1.jpg")}
+    assert reasons(source)[0].startswith("'0.json' beside it cannot be read: ")
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
