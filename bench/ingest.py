@@ -40,8 +40,9 @@ from safetensors.torch import save_file
 from bench.photographs import write_jpeg
 from bench.verdict import verdict
 from fti_ingest.outcome import StageUse, advice, stage_uses
-from fti_ingest.pipeline import BACKLOG, EMBED_BATCH, ModelChoice, Told, capacity, cpus, run
+from fti_ingest.pipeline import ModelChoice, Told, run
 from fti_ingest.ray_session import quiet_ray
+from fti_ingest.resources import BACKLOG, EMBED_BATCH, capacity, cpus
 from fti_ingest.source import read_source
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.gallery import EdgeGallery, GallerySpec
@@ -109,7 +110,7 @@ def pipeline_rate(
     spec = GallerySpec(fingerprint=backbone.fingerprint)
     with EdgeGallery.create(gallery, spec) as target, quiet_ray():
         outcome = run(source, target, choice, told=Told(advance=advance))
-        uses = stage_uses(outcome, capacity(choice))
+        uses = stage_uses(outcome, capacity(workers, 1))
     assert outcome.stored == len(source), outcome.line()
     after = np.cumsum(done)
     last = int(np.searchsorted(after, after[0] + count))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +93,7 @@ def staged(
 
     size = block_rows(len(source))
     count = math.ceil(len(source) / size)
-    pairs = Path(source.folder.name) / "known.npy"
+    pairs = source.scratch.path / "known.npy"
     np.save(pairs, known)
     blocks = beside_driver(ListedBlocks, str(source.path), str(pairs), size)
     return ray.data.range(count, override_num_blocks=count).map_batches(

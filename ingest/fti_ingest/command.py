@@ -17,7 +17,7 @@ from fti_ingest.listing import Source
 from fti_ingest.opening import bulk_loading, describe, opened_or_made
 from fti_ingest.outcome import Outcome, stage_uses
 from fti_ingest.outputs import Outputs, outputs_options
-from fti_ingest.pipeline import RunOptions, Told, capacity, run
+from fti_ingest.pipeline import RunOptions, Told, run
 from fti_ingest.prune import check_prunable
 from fti_ingest.ray_session import quiet_ray
 from fti_ingest.rejects import DuplicatesFile, RejectsFile
@@ -29,6 +29,7 @@ from fti_ingest.report import (
     now,
     print_profile,
 )
+from fti_ingest.resources import capacity
 from fti_ingest.server_options import ServerChoice, server_options
 from fti_ingest.source import read_source
 from fti_ingest.worker_options import worker_options
@@ -134,7 +135,7 @@ def ingest(
         ):
             with _told(len(listed), rejected, doubled) as told:
                 outcome = run(listed, target, choice, options, told)
-            uses = stage_uses(outcome, capacity(choice))
+            uses = stage_uses(outcome, capacity(workers, workers if workers_write else 1))
         report = RunReport(
             version=version("fti-qdrant"),
             source=source,
@@ -179,6 +180,11 @@ def _conclude(outcome: Outcome, rejected: RejectsFile, doubled: DuplicatesFile) 
         click.echo(
             f"{found['exact']:,} exact and {found['near']:,} near duplicates are listed in "
             f"{doubled.path}"
+        )
+    if outcome.outdated:
+        click.echo(
+            f"{outcome.outdated:,} of them are duplicates of what has changed in this run; run it "
+            "again to have them looked at anew"
         )
     if rejected.first is None:
         return

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from fti_ingest.known import NO_REVISION
 from fti_ingest.looks import SHAPE_BITS_APART, Look
 from fti_ingest.reasons import SKIPPED
+from fti_ingest.stages import spread
 from fti_qdrant.gallery.points import OURS, Payload
 
 Dedupe = Literal["keep", "mark", "skip"]
@@ -37,6 +38,12 @@ EARLIER = """
     select earlier.sha, earlier.original, earlier.kind, original.uri
     from images as earlier left join images as original on original.id = earlier.original
     where earlier.id = ?
+"""
+
+DUPLICATES_AND_ORIGINALS = """
+    select one.id, one.kind, one.sha, one.look, original.sha, original.look, original.original
+    from images as one left join images as original on original.id = one.original
+    where one.original != ''
 """
 
 ALIKE_IN_A_BAND = (
@@ -76,20 +83,28 @@ class Originals:
     ) -> Iterator[tuple[str, Payload]]:
         """What a gallery holds comes first; each is handed on as it was.
 
-        What does not stay is nobody's original: its duplicates get ``NO_REVISION``.
+        What does not stay is nobody's original.
         """
         self._db.execute("begin")
         for id, payload in held:
             ours = payload.get(OURS, {})
             of, kind = ours.get("duplicate_of", ""), ours.get("duplicate", "")
-            if of and not stays(of):
-                yield id, {OURS: {**ours, "revision": NO_REVISION}}
-                continue
             if stays(id):
                 seen = (ours.get("sha256", ""), ours.get("look", ""))
                 self._insert(id, ours.get("uri", ""), *seen, of, kind)
             yield id, payload
         self._db.execute("commit")
+
+    def outdated(self) -> list[str]:
+        """Ids of duplicates whose original is none any more; they are forgotten."""
+        found = [
+            id
+            for id, kind, sha, look, *original in self._db.execute(DUPLICATES_AND_ORIGINALS)
+            if not _still_is(kind, (sha, look), original)
+        ]
+        for id in found:
+            self._forget(id)
+        return found
 
     def close(self) -> None:
         self._db.close()
@@ -160,6 +175,16 @@ class Originals:
         self._db.executemany("delete from bands where band = ? and value = ? and image = ?", rows)
 
 
+def _still_is(kind: str, seen: tuple[str, str], original: Sequence[str | None]) -> bool:
+    """Whether one with this hash and look is a duplicate of what its original is now."""
+    sha, look, of = original
+    if of != "":  # gone, or a duplicate itself by now
+        return False
+    if kind == "exact" or not (seen[1] and look):
+        return seen[0] == sha
+    return Look.read(seen[1]).is_like(Look.read(look))
+
+
 def _bands(shape: int) -> Iterator[tuple[int, int]]:
     for band in range(BANDS):
         yield band, (shape >> (band * BAND_BITS)) & ((1 << BAND_BITS) - 1)
@@ -175,7 +200,7 @@ def _almost(value: int) -> Iterator[int]:
 class Deduplicator:
     """Stage 2 where asked for, one actor, that sees all images in source order.
 
-    Adds the column ``duplicate``: empty, or a ``Duplicate`` as JSON.
+    Adds the columns ``duplicate``, empty or a ``Duplicate`` as JSON, and ``dedupe_s``.
     """
 
     def __init__(self, originals: Any, dedupe: Dedupe):
@@ -186,6 +211,7 @@ class Deduplicator:
     def __call__(self, batch: pa.Table) -> pa.Table:
         import ray
 
+        began = time.perf_counter()
         columns = batch.select(["id", "uri", "payload", "reason"]).to_pydict()
         good = [row for row, reason in enumerate(columns["reason"]) if not reason]
         payloads = {row: json.loads(columns["payload"][row]) for row in good}
@@ -211,7 +237,8 @@ class Deduplicator:
             pixels = batch["pixels"].to_pylist()
             left = [b"" if double else one for double, one in zip(told, pixels)]
             batch = replaced(batch, "pixels", pa.array(left, pa.large_binary()))
-        return batch.append_column("duplicate", pa.array(told, pa.string()))
+        batch = batch.append_column("duplicate", pa.array(told, pa.string()))
+        return batch.append_column("dedupe_s", spread(time.perf_counter() - began, len(batch)))
 
 
 def duplicates_in(batch: pa.Table) -> Iterator[Duplicate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fti_qdrant.gallery.points import OURS, Payload
 
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 
-NO_REVISION = f"{1:016x}"
+NO_REVISION = 1
 """Of a point whose image is to be looked at anew, changed or not."""
 
 
@@ -29,6 +29,12 @@ def known_pairs(held: Iterable[tuple[str, Payload]]) -> np.ndarray:
     pairs = np.fromiter((_pair(id, payload) for id, payload in held), dtype=PAIR)
     pairs.sort(order="id")
     return pairs
+
+
+def ask_anew(pairs: np.ndarray, ids: Sequence[str]) -> None:
+    """Has these images looked at as if they had changed."""
+    short = np.array([short_id(id) for id in ids], dtype=np.uint64)
+    pairs["revision"][np.searchsorted(pairs["id"], short)] = NO_REVISION
 
 
 def _pair(id: str, payload: Payload) -> tuple[int, int]:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from fti_ingest.payloads import IndexTypes, plain
+from fti_ingest.scratch import Scratch
 from fti_ingest.seen import SeenIds, short_id
 from fti_qdrant.gallery import IndexType, point_id
 from fti_qdrant.gallery.points import Payload
@@ -62,14 +62,15 @@ class Reject:
 
 @dataclass(frozen=True)
 class Source:
-    """A listed source, in a temporary folder (``TMPDIR``) that goes when the source does.
+    """A listed source, in a temporary folder that goes when the source does.
 
     Attributes:
+        scratch: that folder; other files of the run may lie there.
         indexes: payload fields whose values are all of one type that Qdrant can index.
         complete: whether all of it could be listed; duplicates do no harm here.
     """
 
-    folder: TemporaryDirectory[str]
+    scratch: Scratch
     indexes: dict[str, IndexType]
     reject_count: int
     complete: bool = True
@@ -77,7 +78,7 @@ class Source:
     @property
     def path(self) -> Path:
         """The file with the images."""
-        return Path(self.folder.name) / ITEMS_FILE
+        return self.scratch.path / ITEMS_FILE
 
     @cached_property
     def table(self) -> pa.Table:
@@ -86,7 +87,7 @@ class Source:
 
     def rejects(self) -> Iterator[Reject]:
         """What names no image: bad rows of a manifest, duplicates."""
-        with (Path(self.folder.name) / REJECTS_FILE).open(encoding="utf-8") as file:
+        with (self.scratch.path / REJECTS_FILE).open(encoding="utf-8") as file:
             for line in file:
                 yield Reject(*json.loads(line))
 
@@ -109,8 +110,8 @@ class Listing:
     """Collects a ``Source``; an item that cannot be stored becomes a reject."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="fti-listing-")
-        root = Path(self._folder.name)
+        self._scratch = Scratch()
+        root = self._scratch.path
         self._items = pa.ipc.new_file(str(root / ITEMS_FILE), ITEM_SCHEMA)
         self._rejects = (root / REJECTS_FILE).open("w", encoding="utf-8")
         self._reject_count = 0
@@ -131,6 +132,9 @@ class Listing:
         except UnicodeError:
             reason = "a name or value is not UTF-8; rename the file or mend the row"
             self.reject(item.uri, prefix + reason)
+            return
+        except OverflowError as error:
+            self.reject(item.uri, f"{prefix}{error}")
             return
         except RecursionError:
             self.reject(item.uri, f"{prefix}the payload is nested too deeply")
@@ -153,7 +157,7 @@ class Listing:
         self._pack()
         self._items.close()
         self._rejects.close()
-        return Source(self._folder, self._types.found(), self._reject_count, self._complete)
+        return Source(self._scratch, self._types.found(), self._reject_count, self._complete)
 
     def _pack(self) -> None:
         """Writes what waits; an image that was listed before is noted, and does not count."""

@@ -14,6 +14,7 @@ from fti_ingest.reasons import SKIPPED, UNCHANGED
 STAGES = {
     "read_s": "read",
     "decode_s": "decode",
+    "dedupe_s": "dedupe",
     "embed_s": "embed",
     "write_s": "write",
 }
@@ -37,6 +38,7 @@ class Outcome:
         stages: seconds of work by stage, of all its workers together.
         before: the same, until the first were done.
         duplicates: by kind, of the images that were looked at.
+        outdated: of those, the ones whose original then turned out to have changed.
     """
 
     images: int = 0
@@ -50,6 +52,7 @@ class Outcome:
     first_images: int = 0
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES.values(), 0.0))
     before: dict[str, float] = field(default_factory=dict)
+    outdated: int = 0
     duplicates: dict[str, int] = field(default_factory=lambda: {"exact": 0, "near": 0})
 
     @property
@@ -116,7 +119,12 @@ def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
         running = math.inf
     after = {name: s - outcome.before.get(name, 0.0) for name, s in outcome.stages.items()}
     total = sum(outcome.stages.values()) or 1.0
-    lanes = {"read": capacity.cpus, "decode": capacity.cpus, "embed": capacity.models}
+    lanes = {
+        "read": capacity.cpus,
+        "decode": capacity.cpus,
+        "dedupe": 1,
+        "embed": capacity.models,
+    }
     return [
         StageUse(
             stage,
@@ -125,6 +133,7 @@ def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
             min(1.0, after[stage] / (running * lanes.get(stage, capacity.writers))),
         )
         for stage, seconds in outcome.stages.items()
+        if seconds or stage != "dedupe"
     ]
 
 
@@ -141,6 +150,11 @@ def advice(uses: list[StageUse]) -> str:
         return (
             f"{slower} is the bottleneck, and the model waits; for more speed: more CPUs in the "
             "Ray cluster" + (", or the source nearer to them" if slower == "reading" else "")
+        )
+    if busy.get("dedupe", 0.0) >= BUSY:
+        return (
+            "looking for duplicates is the bottleneck, in one process; for more speed: leave out "
+            "--dedupe, or make several galleries"
         )
     if busy["write"] >= BUSY:
         return (

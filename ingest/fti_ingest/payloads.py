@@ -20,8 +20,11 @@ LARGEST_INTEGER = 2**63 - 1
 def plain(value: Any) -> Any:
     """A value as JSON has it; None for what is missing.
 
-    Raises UnicodeDecodeError for bytes that are not UTF-8 text.
+    Raises UnicodeDecodeError for bytes that are not UTF-8 text, OverflowError for an integer that
+    Qdrant's gRPC does not take.
     """
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise OverflowError(f"{value:,} is too large an integer; write it as a text")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int, bool)):
@@ -69,7 +72,7 @@ def _kind(value: Any) -> IndexType | None:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "integer" if abs(value) <= LARGEST_INTEGER else None
+        return "integer"
     if isinstance(value, (float, Decimal)):
         return "float"
     if isinstance(value, date):  # a datetime is one too

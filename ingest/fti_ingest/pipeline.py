@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,10 +20,18 @@ from fti_ingest.duplicates import (
     duplicates_in,
     outdated_ids,
 )
-from fti_ingest.known import known_pairs
+from fti_ingest.known import ask_anew, known_pairs
 from fti_ingest.listing import Reject, Source
-from fti_ingest.outcome import Capacity, Outcome
+from fti_ingest.outcome import Outcome
 from fti_ingest.prune import ListedIds, prune
+from fti_ingest.resources import (
+    DECODE_BATCH,
+    EMBED_BATCH,
+    GPU_BATCH,
+    bound_backlog,
+    model_pool,
+    threads_per_worker,
+)
 from fti_ingest.sinks import ServerWriter, points
 from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
@@ -39,11 +44,8 @@ from fti_qdrant.images import Preprocess
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-DECODE_BATCH = 32
-EMBED_BATCH, GPU_BATCH = 64, 256
-
-BACKLOG = 8
-"""Batches of pixels, for each model, that may wait between the stages."""
+ORIGINALS = "originals.sqlite"
+"""Where duplicates are looked for, among a run's temporary files."""
 
 RAISED = re.compile(r"^((?:\w+\.)*[A-Z]\w*): (.+)$", re.MULTILINE)
 """The line of a traceback that names the error."""
@@ -123,6 +125,9 @@ def run(
     gallery.flush()
     outcome.seconds = time.monotonic() - began
     outcome.pruned = prune(gallery, source) if options.prune else 0
+    if options.dedupe is not None:
+        with closing(Originals(str(source.scratch.path / ORIGINALS))) as originals:
+            outcome.outdated = len(originals.outdated())
     return outcome
 
 
@@ -140,27 +145,24 @@ def _stream(
 ) -> Iterator[pa.Table]:
     if not len(source):
         return
-    from ray.data import ActorPoolStrategy
-
     batch = GPU_BATCH if choice.gpus_per_worker else EMBED_BATCH
+    batches: dict[str, Any] = {"batch_size": batch, "batch_format": "pyarrow"}
+    models = model_pool(choice.workers, choice.gpus_per_worker)
     bound_backlog(3 * choice.preprocess.size**2, choice.workers, batch)
     threads = threads_per_worker(choice.workers)
     words = gallery.spec.words is not None
-    pool: dict[str, Any] = {
-        "batch_size": batch,
-        "batch_format": "pyarrow",
-        "compute": ActorPoolStrategy(size=choice.workers),
-        "num_cpus": 0,
-    }
     dataset = decoded(source, gallery.scroll(), choice.preprocess, options).map_batches(
         Embedder,
         fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
-        num_gpus=choice.gpus_per_worker or None,
-        **pool,
+        **batches,
+        **models,
     )
     if options.server is not None:
         writer = (options.server, gallery.spec)
-        dataset = dataset.map_batches(ServerWriter, fn_constructor_args=writer, **pool)
+        writers = model_pool(choice.workers)
+        dataset = dataset.map_batches(
+            ServerWriter, fn_constructor_args=writer, **batches, **writers
+        )
     yield from answers(dataset)
 
 
@@ -185,10 +187,11 @@ def decoded(
     DataContext.get_current().execution_options.preserve_order = dedupe is not None
     if dedupe is None:
         return staged(source, known_pairs(held), decoder, DECODE_BATCH)
-    path = str(Path(source.folder.name) / "originals.sqlite")
+    path = str(source.scratch.path / ORIGINALS)
     with closing(Originals(path)) as originals:
         stay = ListedIds(source).__contains__ if options.prune else lambda id: True
         known = known_pairs(originals.noting(held, stay))
+        ask_anew(known, originals.outdated())
     return staged(source, known, decoder, DECODE_BATCH).map_batches(
         Deduplicator,
         fn_constructor_args=(beside_driver(Originals, path), dedupe),
@@ -207,45 +210,6 @@ def answers(dataset: Dataset) -> Iterator[pa.Table]:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:
         raise worker_error(error) from error
-
-
-def bound_backlog(picture: int, workers: int, batch: int) -> None:
-    """Decoding runs ahead of the model; Ray alone would let it fill half of the object store.
-
-    Args:
-        picture: bytes of one decoded picture.
-        batch: pictures that a model takes at once.
-    """
-    import ray
-    from ray.data import DataContext, ExecutionResources
-
-    decoding = ray.cluster_resources().get("CPU", 1) * DECODE_BATCH
-    backlog = (BACKLOG * workers * batch + decoding) * picture
-    options = DataContext.get_current().execution_options
-    options.resource_limits = ExecutionResources.for_limits(object_store_memory=backlog)
-
-
-def threads_per_worker(workers: int) -> int:
-    """CPU threads for each of the model's processes, where they spread over Ray's nodes evenly."""
-    import ray
-
-    nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
-    return max(1, cpus() // math.ceil(workers / nodes))
-
-
-def capacity(choice: ModelChoice) -> Capacity:
-    """What the running cluster gives a run."""
-    import ray
-
-    decoders = int(ray.cluster_resources().get("CPU", 1))
-    return Capacity(decoders, choice.workers, choice.workers)
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def worker_error(error: BaseException) -> FtiError:

@@ -29,7 +29,7 @@ from fti_qdrant.images import Preprocess, decode_image
 if TYPE_CHECKING:
     from torch import Tensor
 
-PASSED_ON = ("known", "duplicate", "read_s", "decode_s")
+PASSED_ON = ("known", "duplicate", "read_s", "decode_s", "dedupe_s")
 """Columns of earlier stages that the last one still tells."""
 
 

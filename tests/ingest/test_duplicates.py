@@ -18,7 +18,6 @@ from PIL import Image
 
 from fti_ingest.cli import main
 from fti_ingest.duplicates import Duplicate, Originals
-from fti_ingest.known import NO_REVISION
 from fti_ingest.looks import CELLS, COLOURS_APART, SHAPE_BITS_APART, Look
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings
 from fti_qdrant.cli import extras
@@ -113,12 +112,23 @@ def test_what_does_not_stay_is_nobodys_original(originals: Originals) -> None:
         ("c", {"_fti": {"uri": "c", "sha256": "3", "look": look(2**64 - 1), "revision": "cc"}}),
         ("d", {"_fti": {"uri": "d", "sha256": "3", "duplicate_of": "c", "revision": "dd"}}),
     ]
-    told = dict(originals.noting(held, lambda id: id != "a"))
-    revisions = {id: payload["_fti"]["revision"] for id, payload in told.items()}
-    assert revisions == {"a": "aa", "b": NO_REVISION, "c": "cc", "d": "dd"}
+    assert list(originals.noting(held, lambda id: id != "a")) == held
+    assert originals.outdated() == ["b"]
     assert originals.decide("b", "b", "1", look(0)) is None
     moved = originals.decide("moved/a", "moved/a", "1", look(0))
     assert moved == Duplicate("moved/a", "moved/a", "b", "b", "exact")
+
+
+def test_duplicates_of_what_has_changed_are_outdated(originals: Originals) -> None:
+    """e is near a, and near what a becomes; c and d are not, and f is nobody's."""
+    originals.decide("a", "a", "1", look(0))
+    for id, sha, shape in (("c", "1", 0), ("d", "2", 1), ("e", "3", 0b111), ("f", "6", 2**64 - 1)):
+        originals.decide(id, id, sha, look(shape))
+    assert originals.outdated() == []
+    originals.decide("a", "a", "4", look(0b111111111))
+    assert sorted(originals.outdated()) == ["c", "d"]
+    assert originals.outdated() == []
+    assert originals.decide("c", "c", "1", look(0)) is None
 
 
 def test_a_copy_of_a_near_duplicate_is_near(originals: Originals) -> None:

@@ -33,7 +33,9 @@ def test_rows_are_counted_by_what_became_of_them() -> None:
     assert [(one.uri, one.reason) for one in bad] == [("3.jpg", "broken")]
     counts = (outcome.images, outcome.stored, outcome.unchanged, outcome.skipped, outcome.rejected)
     assert counts == (5, 2, 1, 1, 1)
-    assert outcome.stages == pytest.approx({"read": 1, "decode": 0, "embed": 3, "write": 0})
+    assert outcome.stages == pytest.approx(
+        {"read": 1, "decode": 0, "dedupe": 0, "embed": 3, "write": 0}
+    )
     counts = "5 images in: 2 stored, 1 unchanged, 1 rejected, 1 skipped as duplicates"
     outcome.note_first(10.0)
     outcome.seconds = 10.2
@@ -56,6 +58,7 @@ def test_the_rate_is_that_of_the_workers_at_work() -> None:
         ({"embed": 4, "decode": 19}, "decoding is the bottleneck"),
         ({"embed": 4, "read": 12, "decode": 6}, "reading is the bottleneck"),
         ({"embed": 4, "write": 9}, "writing is the bottleneck"),
+        ({"embed": 4, "dedupe": 9}, "looking for duplicates is the bottleneck"),
         ({"embed": 4, "decode": 4}, "no stage is busy all the time"),
     ],
 )

@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fti_ingest.listing import Reject
-from fti_ingest.pipeline import bound_backlog, threads_per_worker, worker_error
+from fti_ingest.pipeline import worker_error
+from fti_ingest.resources import bound_backlog, model_pool, threads_per_worker
 from fti_ingest.stages import Decoder, to_decode
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.errors import CheckpointError, FtiError
@@ -151,7 +151,7 @@ class CacheWriter:
     def _embedded(self, rows: np.ndarray) -> Iterator[pa.Table]:
         """The rows in order, with their features or the reason why they have none."""
         import ray
-        from ray.data import ActorPoolStrategy, DataContext
+        from ray.data import DataContext
         from ray.exceptions import RayError
 
         picture = 3 * self.backbone.preprocess.size**2
@@ -161,12 +161,7 @@ class CacheWriter:
             self._listed(rows[start : start + EMBED_BATCH])
             for start in range(0, len(rows), EMBED_BATCH)
         ]
-        pool: dict[str, Any] = {
-            "batch_size": EMBED_BATCH,
-            "compute": ActorPoolStrategy(size=self.workers),
-            "num_cpus": 0,
-            "num_gpus": self.gpus_per_worker or None,
-        }
+        pool = {"batch_size": EMBED_BATCH, **model_pool(self.workers, self.gpus_per_worker)}
         arguments = (self.backbone.name, self.precision, threads_per_worker(self.workers))
         decoded = ray.data.from_arrow(blocks).map_batches(
             Decoder(self.backbone.preprocess),

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from fti_ingest.blocks import BLOCKS
 from fti_ingest.listing import Reject
-from fti_ingest.pipeline import bound_backlog, threads_per_worker, worker_error
+from fti_ingest.pipeline import worker_error
 from fti_ingest.reasons import UNCHANGED
+from fti_ingest.resources import bound_backlog, model_pool, threads_per_worker
 from fti_training.captions.captioner import Pixels
 from fti_training.captions.split import Splitter, cut_tail
 from fti_training.captions.stages import Reader, Writer
@@ -139,7 +140,7 @@ def _stream(
     if not blocks:
         return
     import ray
-    from ray.data import ActorPoolStrategy, Dataset
+    from ray.data import Dataset
     from ray.exceptions import RayError
 
     batches: dict[str, Any] = {"batch_size": batch, "batch_format": "pyarrow"}
@@ -153,9 +154,7 @@ def _stream(
         dataset = dataset.map_batches(
             Writer,
             fn_constructor_args=(choice.model, choice.precision, threads),
-            compute=ActorPoolStrategy(size=choice.workers),
-            num_gpus=choice.gpus_per_worker or None,
-            num_cpus=0,
+            **model_pool(choice.workers, choice.gpus_per_worker),
             **batches,
         )
     try:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fti_ingest.pipeline import worker_error
 from fti_ingest.ray_session import quiet_ray
 from fti_ingest.rejects import RejectsFile, read_rejects
+from fti_ingest.resources import check_gpus
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.backbone_loading import absolute_name
 from fti_qdrant.cli.progress import step_progress
@@ -137,14 +138,9 @@ class Fit:
         share, workers = self.config.gpus_per_worker, self.config.workers
         if workers > 1 and share % 1:
             raise FtiError(f"gpus_per_worker={share:g}: workers cannot share a GPU; use whole ones")
-        wanted = workers * share
+        check_gpus(workers, share)
         there = ray.cluster_resources().get("GPU", 0)
-        if wanted > there:
-            raise FtiError(
-                f"workers={workers} with gpus_per_worker={share:g} need {wanted:g} GPUs; "
-                f"the cluster has {there:g}"
-            )
-        if there and not wanted:
+        if there and not share:
             told = f"training on CPUs; the cluster has {there:g} GPUs: --gpus-per-worker 1 uses one"
             print(told, file=sys.stderr)
 

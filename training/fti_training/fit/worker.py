@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from fti_ingest.pipeline import threads_per_worker
+from fti_ingest.resources import threads_per_worker
 from fti_qdrant.backbone import Backbone
 from fti_training.cache.layout import Cache
 from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches
