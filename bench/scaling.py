@@ -31,7 +31,10 @@ from fti_ingest.duplicates import Originals
 from fti_ingest.known import PAIR
 from fti_ingest.listing import Item, Listing
 from fti_ingest.looks import CELLS, Look
-from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR
+from fti_ingest.payloads import IndexTypes
+from fti_qdrant.gallery import IndexType
+from fti_qdrant.gallery.edge import INDEX_TYPES
+from fti_qdrant.gallery.points import IMAGE_VECTOR, OURS, SHA256_KEY, WORDS_VECTOR
 
 BATCH = 500
 TOPK = 12
@@ -51,17 +54,18 @@ class PerImage:
     vector: float
     quantised: float
     index: float
+    fields: float
     ids: float
     payload: float
     words: float = 0.0
 
     def memory(self, kind: str) -> float:
-        """What a fast search holds: index, ids, and the vectors that it compares."""
+        """What a fast search holds: both indexes, ids, and the vectors that it compares."""
         compared = self.vector if kind == "none" else self.quantised
-        return compared + self.index + self.ids
+        return compared + self.index + self.fields + self.ids
 
     def disk(self) -> float:
-        return self.vector + self.quantised + self.index + self.ids + self.payload + self.words
+        return sum(vars(self).values())
 
 
 def payload_of(number: int) -> dict[str, object]:
@@ -76,6 +80,13 @@ def payload_of(number: int) -> dict[str, object]:
         "day": "2026-11-24T00:00:00Z",
         "_fti": {**ours, "revision": uuid.uuid4().hex[:16]},
     }
+
+
+def indexed() -> dict[str, IndexType]:
+    """The fields that fti-ingest would index, of a source with such payloads."""
+    types = IndexTypes()
+    types.see({name: value for name, value in payload_of(0).items() if name != OURS})
+    return {**types.found(), SHA256_KEY: "keyword"}
 
 
 def config(kind: str, dim: int, words: bool) -> edge.EdgeConfig:
@@ -105,6 +116,8 @@ def measured(kind: str, dim: int, count: int, words: bool, root: Path) -> PerIma
     path.mkdir()
     rng = np.random.default_rng(0)
     shard = edge.EdgeShard.create(str(path), config(kind, dim, words))
+    for field, type in indexed().items():
+        shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[type]))
     for start in range(0, count, BATCH):
         points = []
         for number in range(start, min(start + BATCH, count)):
@@ -129,14 +142,15 @@ def measured(kind: str, dim: int, count: int, words: bool, root: Path) -> PerIma
         quantised=quantised,
         index=size(f"vector_index-{IMAGE_VECTOR}/**/*"),
         ids=size("id_tracker*"),
-        payload=size("payload_storage/**/*", "payload_index/**/*"),
+        fields=size("payload_index/**/*"),
+        payload=size("payload_storage/**/*"),
         words=size(f"vector_storage-{WORDS_VECTOR}/**/*"),
     )
 
 
 def per_image_table(found: dict[str, PerImage], dim: int, count: int) -> Table:
     table = Table("bytes an image", *KINDS, title=f"d = {dim}, {count:,} images")
-    for part in ("vector", "quantised", "index", "ids", "payload", "words"):
+    for part in ("vector", "quantised", "index", "fields", "ids", "payload", "words"):
         table.add_row(part, *(f"{getattr(found[kind], part):,.0f}" for kind in KINDS))
     table.add_row("in memory", *(f"{found[kind].memory(kind):,.0f}" for kind in KINDS))
     table.add_row("on disk", *(f"{found[kind].disk():,.0f}" for kind in KINDS))
@@ -178,7 +192,7 @@ def driver_table(count: int, root: Path) -> Table:
     micros = (time.perf_counter() - began) / count * 1e6
     table.add_row("listing", f"{source.path.stat().st_size / count:,.0f}", "disk", f"{micros:,.0f}")
     table.add_row("ids seen while listing", "8", "memory", "")
-    table.add_row("what the gallery holds", f"{PAIR.itemsize}", "disk, mapped", "")
+    table.add_row("what the gallery holds", f"{PAIR.itemsize}", "memory, then disk", "")
     file = root / "originals.sqlite"
     originals = Originals(str(file))
     rng = np.random.default_rng(0)

@@ -127,12 +127,13 @@ def ingest(
             tell_dry(listed, place, spec, choice.preprocess, options, ray_address)
             return
         with (
-            opened_or_made(place, spec, server, indexes) as target,
+            opened_or_made(place, spec, server, indexes, listed.indexes) as target,
             RejectsFile(outputs.rejects_at(place)) as rejected,
             DuplicatesFile(outputs.duplicates_at(place)) as doubled,
             quiet_ray(ray_address, metrics_port),
             bulk_loading(target, server.bulk),
         ):
+            RunReport.make_room(outputs.report_at(place))
             with _told(len(listed), rejected, doubled) as told:
                 outcome = run(listed, target, choice, options, told)
             uses = stage_uses(outcome, capacity(workers, workers if workers_write else 1))

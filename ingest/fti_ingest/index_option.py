@@ -13,6 +13,14 @@ from fti_qdrant.gallery import Gallery, IndexType
 KINDS: tuple[str, ...] = get_args(IndexType)
 
 
+HELD_BY: dict[IndexType, tuple[IndexType, ...]] = {
+    "float": ("float", "integer"),
+    "keyword": ("keyword", "datetime"),
+    "datetime": ("datetime", "keyword"),
+}
+"""Types of values that an index of another type takes; a date is a text, as stored."""
+
+
 class FieldTypes(click.ParamType):
     """``field:type`` pairs, with commas between them."""
 
@@ -42,6 +50,31 @@ index_option = click.option(
     callback=_joined,
     help="Payload fields to index, brand:keyword,price:float; by default by their values.",
 )
+
+
+def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
+    """Tells of fields that the gallery was made without, and refuses what its indexes would miss.
+
+    Args:
+        found: the types of a source's values.
+
+    Raises BadManifest.
+    """
+    there = gallery.spec.indexes
+    for field, kind in found.items():
+        if field in there and kind not in HELD_BY.get(there[field], (there[field],)):
+            raise BadManifest(
+                f"gallery {gallery.name} has {there[field]} index on {field!r}, and this source "
+                f"has {kind} values there, which filters would miss; mend the source, or ingest "
+                f"all into a new gallery with --index {field}:{kind}"
+            )
+    new = sorted(set(found) - set(there))
+    if new:
+        click.echo(
+            f"note: {gallery.name} has no index on {', '.join(new)}: filters on that are slow; "
+            "indexes are made with a gallery",
+            err=True,
+        )
 
 
 def check_indexes(wanted: Mapping[str, IndexType], gallery: Gallery) -> None:

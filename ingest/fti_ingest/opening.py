@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fti_ingest.index_option import check_indexes
+from fti_ingest.index_option import check_indexes, check_values
 from fti_ingest.pipeline import ModelChoice
 from fti_ingest.server_options import ServerChoice
 from fti_qdrant.errors import BadManifest, GalleryNotFound
@@ -51,9 +51,17 @@ def opened_or_made(
     place: GalleryPlace,
     spec: GallerySpec,
     server: ServerChoice,
-    indexes: Mapping[str, IndexType],
+    asked: Mapping[str, IndexType],
+    found: Mapping[str, IndexType],
 ) -> Iterator[Gallery]:
-    """Opens the gallery, or makes it. Raises ModelMismatch where it holds another model's."""
+    """Opens the gallery, or makes it.
+
+    Args:
+        asked: indexes that the user wants; where none, ``found`` are those of the source's values.
+
+    Raises ModelMismatch where it holds another model's vectors, BadManifest where its indexes are
+    not those asked for, or do not take the source's values.
+    """
     opened: Gallery
     try:
         opened = place.open()
@@ -67,7 +75,9 @@ def opened_or_made(
             opened = place.create(spec)
     try:
         check_fits(opened, spec)
-        check_indexes(indexes, opened)
+        check_indexes(asked, opened)
+        if not asked:
+            check_values(found, opened)
         yield opened
     finally:
         opened.close()

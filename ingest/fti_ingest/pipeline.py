@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,7 @@ from fti_ingest.resources import (
     model_pool,
     threads_per_worker,
 )
-from fti_ingest.sinks import ServerWriter, points
+from fti_ingest.sinks import ServerWriter, messages_in, points
 from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
@@ -43,6 +44,8 @@ from fti_qdrant.images import Preprocess
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+logger = logging.getLogger(__name__)
 
 ORIGINALS = "originals.sqlite"
 """Where duplicates are looked for, among a run's temporary files."""
@@ -117,6 +120,8 @@ def run(
             told.reject(bad)
         if not outcome.first:
             outcome.note_first(time.monotonic() - began)
+        for message in messages_in(batch):
+            logger.info(message)
         for found in duplicates_in(batch):
             outcome.duplicates[found.kind] += 1
             told.duplicate(found)

@@ -53,10 +53,25 @@ class RunReport(BaseModel):
 
     def write(self, path: Path) -> None:
         """Raises OutputUnavailable."""
-        try:
+        with _told_unwritable():
             path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputUnavailable(f"the report cannot be written: {error}") from error
+
+    @staticmethod
+    def make_room(path: Path) -> None:
+        """Removes an earlier run's, which a failing one would leave. Raises OutputUnavailable."""
+        with _told_unwritable():
+            path.touch()
+            path.unlink()
+
+
+@contextmanager
+def _told_unwritable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputUnavailable(
+            f"the report cannot be written: {error}; choose --report FILE"
+        ) from error
 
 
 def counts_and_times(outcome: Outcome, uses: list[StageUse]) -> dict[str, Any]:
@@ -116,6 +131,9 @@ def json_log(path: Path | None) -> Iterator[None]:
         one.propagate = False
     try:
         yield
+    except BaseException as error:
+        logger.error("failed", extra={"error": str(error) or type(error).__name__})
+        raise
     finally:
         for one, level in before:
             one.removeHandler(handler)

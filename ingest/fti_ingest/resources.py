@@ -6,11 +6,16 @@ import math
 import os
 from typing import Any
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from fti_ingest.outcome import Capacity
 from fti_qdrant.errors import FtiError
 
 DECODE_BATCH = 32
 EMBED_BATCH, GPU_BATCH = 64, 256
+
+JOINING = 60
+"""Seconds for the nodes of a cluster to come."""
 
 BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
@@ -33,9 +38,8 @@ def model_pool(workers: int, gpus_per_worker: float = 0) -> dict[str, Any]:
 
 def check_gpus(workers: int, gpus_per_worker: float) -> None:
     """Raises FtiError where the cluster has not so many."""
-    import ray
-
-    wanted, there = workers * gpus_per_worker, ray.cluster_resources().get("GPU", 0)
+    wanted = workers * gpus_per_worker
+    there = _joined("GPU", wanted)
     if wanted > there:
         raise FtiError(
             f"workers={workers} with gpus_per_worker={gpus_per_worker:g} need {wanted:g} GPUs; "
@@ -73,10 +77,26 @@ def capacity(workers: int, writers: int) -> Capacity:
     return Capacity(_decoders(), workers, writers)
 
 
-def _decoders() -> int:
+def _joined(resource: str, wanted: float) -> float:
+    """How much there is; the nodes of a cluster that has just been started get time to join."""
     import ray
 
-    there = int(ray.cluster_resources().get("CPU", 0))
+    def there() -> float:
+        return float(ray.cluster_resources().get(resource, 0))
+
+    if len(ray.nodes()) == 1:
+        return there()
+    waiting = Retrying(
+        retry=retry_if_result(lambda found: found < wanted),
+        stop=stop_after_delay(JOINING),
+        wait=wait_fixed(1),
+        retry_error_callback=lambda state: there(),
+    )
+    return float(waiting(there))
+
+
+def _decoders() -> int:
+    there = int(_joined("CPU", 1))
     if not there:
         raise FtiError("the Ray cluster has no CPU to decode on; start a worker node that has some")
     return there

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +46,31 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
 
 
+class Heard(logging.Handler):
+    """What our loggers say in this process, kept for the driver: its log is elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._messages: list[str] = []
+        logging.getLogger("fti_qdrant").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())
+
+    def column(self, rows: int) -> pa.Array:
+        """All since the last call, in the first of so many rows, as a list in JSON."""
+        told, self._messages = self._messages, []
+        first = json.dumps(told) if told else ""
+        return pa.array([first, *[""] * (rows - 1)][:rows], pa.string())
+
+
+def messages_in(batch: pa.Table) -> Iterator[str]:
+    """What a ``ServerWriter`` heard; nothing where none had the batch."""
+    if "messages" in batch.column_names:
+        for told in filter(None, batch["messages"].to_pylist()):
+            yield from json.loads(told)
+
+
 class ServerWriter:
     """Stage 3 for a server: writes the good rows where they are and hands on only the outcome.
 
@@ -53,6 +80,7 @@ class ServerWriter:
 
     def __init__(self, address: ServerPlace, spec: GallerySpec):
         self.spec = spec
+        self.heard = Heard()
         if spec.words:
             self.gallery: Gallery | None = address.open_patiently()
         else:
@@ -68,4 +96,5 @@ class ServerWriter:
         elif (good := good_rows(batch)).num_rows:
             self.sink.write_rows(good.select(["id", "vector", "payload"]))
         told = batch.drop_columns([name for name in HEAVY if name in batch.column_names])
+        told = told.append_column("messages", self.heard.column(len(batch)))
         return told.append_column("write_s", spread(time.perf_counter() - began, len(batch)))

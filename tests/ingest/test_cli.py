@@ -228,6 +228,15 @@ def test_a_gallery_that_is_open_elsewhere_is_a_failure(tmp_path: Path) -> None:
     assert "is open already" in run.error
 
 
+def test_gpus_that_are_not_there_are_a_failure(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
+    """Ray would wait for them for ever."""
+    write_pictures(tmp_path / "photos", 1)
+    asked = ("photos", "--gallery", "g", "--workers", "2", "--gpus-per-worker", "500")
+    run = ingest(*asked, cwd=tmp_path, **ray_cluster)
+    assert run.code == 1
+    assert "workers=2 with gpus_per_worker=500 need 1000 GPUs; the cluster has" in run.error
+
+
 def test_a_cluster_that_does_not_answer_is_a_failure(tmp_path: Path) -> None:
     write_pictures(tmp_path / "photos", 1)
     arguments = ("photos", "--gallery", "g", "--ray-address", "127.0.0.1:1")

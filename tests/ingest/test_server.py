@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,14 @@ def test_a_server_that_dies_in_mid_run(
 ) -> None:
     write_pictures(tmp_path / "photos", 300)
     server = start("--die-after", "2")
-    run = ingest("photos", *server.arguments, "--patience", "2", cwd=tmp_path, **ray_cluster)
+    (tmp_path / "report.json").write_text("of an earlier run")
+    asked = ("photos", *server.arguments, "--patience", "2", "--log", "log.jsonl")
+    run = ingest(*asked, cwd=tmp_path, **ray_cluster)
     assert run.code == 1
+    assert not (tmp_path / "report.json").exists()
+    *_, last = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    assert (last["message"], last["levelname"]) == ("failed", "ERROR")
+    assert "the server does not answer" in last["error"]
     assert f"collection '{server.collection}' at {server.url}: the server does not answer" in (
         run.error
     )

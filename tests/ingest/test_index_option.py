@@ -1,0 +1,49 @@
+"""Payload indexes of a gallery that is there already, beside the values that come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fti_ingest.index_option import check_indexes, check_values
+from fti_qdrant.backbone import Backbone
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery import EdgeGallery, GallerySpec, IndexType
+
+INDEXES: dict[str, IndexType] = {"stock": "integer", "price": "float", "day": "datetime"}
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, tiny_backbone: Backbone) -> Iterator[EdgeGallery]:
+    spec = GallerySpec(fingerprint=tiny_backbone.fingerprint, indexes=INDEXES)
+    with EdgeGallery.create(tmp_path / "shop", spec) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "found", [{}, INDEXES, {"price": "integer"}, {"day": "keyword"}, {"stock": "integer"}]
+)
+def test_values_that_the_indexes_take(
+    gallery: EdgeGallery, found: dict[str, IndexType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_values(found, gallery)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["float", "keyword", "bool"])
+def test_values_that_filters_would_miss(gallery: EdgeGallery, kind: IndexType) -> None:
+    with pytest.raises(BadManifest, match=f"integer index on 'stock'.* has {kind} values there"):
+        check_values({"stock": kind}, gallery)
+
+
+def test_new_fields_are_told(gallery: EdgeGallery, capsys: pytest.CaptureFixture[str]) -> None:
+    check_values({"brand": "keyword", "colour": "keyword", "price": "float"}, gallery)
+    assert "no index on brand, colour: filters on that are slow" in capsys.readouterr().err
+
+
+def test_an_index_asked_for_must_be_there(gallery: EdgeGallery) -> None:
+    check_indexes({"price": "float"}, gallery)
+    with pytest.raises(BadManifest, match="has float index on 'price', not integer"):
+        check_indexes({"price": "integer"}, gallery)
