@@ -190,6 +190,6 @@ def _conclude(outcome: Outcome, rejected: RejectsFile, doubled: DuplicatesFile) 
     if rejected.first is None:
         return
     click.echo(f"rejected files are listed in {rejected.path}")
-    if not outcome.stored and not outcome.unchanged:
+    if outcome.rejected == outcome.images:
         first = rejected.first
         raise BadManifest(f"no image could be stored; the first one, {first.uri}: {first.reason}")

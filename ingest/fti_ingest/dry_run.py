@@ -13,7 +13,7 @@ from fti_ingest.opening import check_fits
 from fti_ingest.pipeline import RunOptions, Told, answers, decoded
 from fti_ingest.prune import departed
 from fti_ingest.ray_session import quiet_ray
-from fti_ingest.reasons import SKIPPED, UNCHANGED
+from fti_ingest.reasons import SKIPPED, UNCHANGED, UPDATED
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery import Gallery, GallerySpec
@@ -30,18 +30,21 @@ class Preview:
 
     new: int = 0
     changed: int = 0
+    updated: int = 0
     unchanged: int = 0
     rejected: int = 0
     skipped: int = 0
     departed: int = 0
 
     def line(self) -> str:
-        images = self.new + self.changed + self.unchanged + self.rejected + self.skipped
+        seen = (self.new, self.changed, self.updated, self.unchanged, self.rejected, self.skipped)
+        updated = f", {self.updated:,} get a new payload only" if self.updated else ""
         skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         return (
-            f"{images:,} images in: {self.new:,} new and {self.changed:,} changed would be stored, "
-            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected{skipped}; "
-            f"{self.departed:,} in the gallery have left the source. Nothing was written"
+            f"{sum(seen):,} images in: {self.new:,} new and {self.changed:,} changed would be "
+            f"stored, {self.unchanged:,} are unchanged, {self.rejected:,} would be rejected"
+            f"{updated}{skipped}; {self.departed:,} in the gallery have left the source. "
+            "Nothing was written"
         )
 
 
@@ -70,8 +73,9 @@ def preview(
             seen.unchanged += reason == UNCHANGED
             seen.new += not reason and not known
             seen.changed += not reason and bool(known)
+            seen.updated += reason == UPDATED
             seen.skipped += reason == SKIPPED
-            if reason not in ("", UNCHANGED, SKIPPED):
+            if reason not in ("", UNCHANGED, UPDATED, SKIPPED):
                 seen.rejected += 1
                 told.reject(Reject(uri, reason))
         for one in duplicates_in(batch):

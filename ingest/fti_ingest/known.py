@@ -12,13 +12,21 @@ from fti_qdrant.gallery.points import OURS, Payload
 
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 
+HALF = 8
+"""Digits of a revision for each of the two: of 4 billion changes one would go unnoticed."""
+
 NO_REVISION = 1
 """Of a point whose image is to be looked at anew, changed or not."""
 
 
 def revision_of(sha256: str, uri: str, payload: str) -> str:
-    """Changes with the image's bytes, its place and its payload: 16 hex digits."""
-    return hashlib.sha256(f"{sha256}{uri}{payload}".encode()).hexdigest()[:16]
+    """16 hex digits: half change with the image's bytes, half with its place and its payload."""
+    beside = hashlib.sha256(f"{uri}{payload}".encode()).hexdigest()
+    return sha256[:HALF] + beside[:HALF]
+
+
+def same_image(revision: str, other: str) -> bool:
+    return revision[:HALF] == other[:HALF]
 
 
 def known_pairs(held: Iterable[tuple[str, Payload]]) -> np.ndarray:

@@ -10,7 +10,7 @@ from ray.util.metrics import Counter, Gauge
 
 from fti_ingest.outcome import Outcome
 
-OUTCOMES = ("stored", "unchanged", "rejected", "skipped")
+OUTCOMES = ("stored", "updated", "unchanged", "rejected", "skipped")
 
 
 class RunMetrics:

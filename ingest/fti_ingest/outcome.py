@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fti_ingest.listing import Reject
-from fti_ingest.reasons import SKIPPED, UNCHANGED
+from fti_ingest.reasons import SKIPPED, UNCHANGED, UPDATED
 
 STAGES = {
     "read_s": "read",
@@ -32,6 +32,7 @@ class Outcome:
     """What became of the images.
 
     Attributes:
+        updated: their payload alone was new.
         seconds: from the first image listed to the last one stored.
         first: seconds until the first were done: Ray's start of workers, loading of the model.
         first_images: how many those were.
@@ -43,6 +44,7 @@ class Outcome:
 
     images: int = 0
     stored: int = 0
+    updated: int = 0
     unchanged: int = 0
     rejected: int = 0
     skipped: int = 0
@@ -68,9 +70,10 @@ class Outcome:
     def add(self, batch: pa.Table) -> list[Reject]:
         """Takes note of finished rows; returns the bad ones."""
         reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        bad = (reasons != "") & (reasons != UNCHANGED) & (reasons != SKIPPED)
+        bad = ~np.isin(reasons, ("", UNCHANGED, UPDATED, SKIPPED))
         self.images += len(reasons)
         self.stored += int((reasons == "").sum())
+        self.updated += int((reasons == UPDATED).sum())
         self.unchanged += int((reasons == UNCHANGED).sum())
         self.skipped += int((reasons == SKIPPED).sum())
         self.rejected += int(bad.sum())
@@ -81,12 +84,13 @@ class Outcome:
         return [Reject(uris[int(row)].as_py(), reasons[row]) for row in np.flatnonzero(bad)]
 
     def line(self) -> str:
+        updated = f", {self.updated:,} updated (payload only)" if self.updated else ""
         skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         pruned = f", {self.pruned:,} pruned" if self.pruned else ""
         rate = "" if self.rate is None else f"; {self.rate:,.1f} images/s"
         return (
             f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{self.rejected:,} rejected{skipped}{pruned}{rate}"
+            f"{self.rejected:,} rejected{updated}{skipped}{pruned}{rate}"
         )
 
 

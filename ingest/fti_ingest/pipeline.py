@@ -33,7 +33,7 @@ from fti_ingest.resources import (
     model_pool,
     threads_per_worker,
 )
-from fti_ingest.sinks import ServerWriter, messages_in, points
+from fti_ingest.sinks import ServerWriter, messages_in, points, updated_points
 from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
@@ -138,7 +138,7 @@ def run(
 
 def _stored(batch: pa.Table, gallery: Gallery) -> pa.Table:
     began = time.perf_counter()
-    gallery.upsert(points(batch, gallery.spec))
+    gallery.upsert([*points(batch, gallery.spec), *updated_points(batch, gallery)])
     return batch.append_column("write_s", spread(time.perf_counter() - began, batch.num_rows))
 
 

@@ -3,5 +3,8 @@
 UNCHANGED = "unchanged"
 """The gallery holds it already, as it is."""
 
+UPDATED = "payload"
+"""The gallery holds its image already, with another payload or from another place."""
+
 SKIPPED = "duplicate"
 """It is there already under another name, and duplicates are not wanted."""

@@ -38,6 +38,7 @@ class RunReport(BaseModel):
     ended: datetime
     images: int
     stored: int
+    updated: int
     unchanged: int
     rejected: int
     skipped: int
@@ -76,7 +77,7 @@ def _told_unwritable() -> Iterator[None]:
 
 def counts_and_times(outcome: Outcome, uses: list[StageUse]) -> dict[str, Any]:
     """The part of a report that says what became of the images, and where the time went."""
-    names = ("images", "stored", "unchanged", "rejected", "skipped", "pruned")
+    names = ("images", "stored", "updated", "unchanged", "rejected", "skipped", "pruned")
     return {
         **{name: getattr(outcome, name) for name in names},
         "seconds": round(outcome.seconds, 3),

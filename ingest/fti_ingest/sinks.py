@@ -6,13 +6,16 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
+from fti_ingest.reasons import UPDATED
 from fti_ingest.stages import spread
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
 from fti_qdrant.gallery.place import ServerPlace
+from fti_qdrant.gallery.points import OURS
 
 HEAVY = ("payload", "vector", "words")
 """Columns that nobody needs once they are stored."""
@@ -37,6 +40,23 @@ def points(batch: pa.Table, spec: GallerySpec) -> list[GalleryPoint]:
         for row, (id, payload, vector) in enumerate(
             zip(good["id"].to_pylist(), good["payload"].to_pylist(), matrix(good["vector"]))
         )
+    ]
+
+
+def updated_points(batch: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
+    """The points that have only a new payload; what we store beside stays, as does the vector."""
+    rows = batch.filter(pa.compute.equal(batch["reason"], UPDATED))
+    if not rows.num_rows:
+        return []
+    payloads = dict(zip(rows["id"].to_pylist(), map(json.loads, rows["payload"].to_pylist())))
+    return [
+        GalleryPoint(
+            held.id,
+            held.vector,
+            {**payloads[held.id], OURS: {**held.payload[OURS], **payloads[held.id][OURS]}},
+            held.words,
+        )
+        for held in gallery.retrieve(list(payloads))
     ]
 
 
@@ -75,26 +95,31 @@ class ServerWriter:
     """Stage 3 for a server: writes the good rows where they are and hands on only the outcome.
 
     Plain vectors go through ray-qdrant's datasink. It writes one vector a point, so points with
-    pseudo-words go through ``ServerGallery.upsert``, which retries alike.
+    pseudo-words, and those that are there already, go through ``ServerGallery.upsert``, which
+    retries alike.
     """
 
     def __init__(self, address: ServerPlace, spec: GallerySpec):
         self.spec = spec
         self.heard = Heard()
-        if spec.words:
-            self.gallery: Gallery | None = address.open_patiently()
-        else:
+        self.address = address
+        if not spec.words:
             from fti_ingest.qdrant_sink import PayloadSink
 
-            self.gallery = None
             self.sink = PayloadSink(address)
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        return self.address.open_patiently()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         began = time.perf_counter()
-        if self.gallery is not None:
+        if self.spec.words:
             self.gallery.upsert(points(batch, self.spec))
         elif (good := good_rows(batch)).num_rows:
             self.sink.write_rows(good.select(["id", "vector", "payload"]))
+        if pa.compute.any(pa.compute.equal(batch["reason"], UPDATED)).as_py():
+            self.gallery.upsert(updated_points(batch, self.gallery))
         told = batch.drop_columns([name for name in HEAVY if name in batch.column_names])
         told = told.append_column("messages", self.heard.column(len(batch)))
         return told.append_column("write_s", spread(time.perf_counter() - began, len(batch)))

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.known import revision_of
+from fti_ingest.known import revision_of, same_image
 from fti_ingest.lanes import Lanes
 from fti_ingest.looks import Look
 from fti_ingest.reading import Read, read_batch, shown
-from fti_ingest.reasons import UNCHANGED
+from fti_ingest.reasons import UNCHANGED, UPDATED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import Preprocess, decode_image
@@ -77,6 +77,9 @@ class Decoder:
             revision = revision_of(sha256, uri, payload)
             if revision == known:
                 return b"", payload, UNCHANGED
+            if same_image(revision, known):
+                new = {**json.loads(payload), OURS: {"uri": uri, "revision": revision}}
+                return b"", json.dumps(new), UPDATED
             loaded = decode_image(data, uri=uri)
             width, height = loaded.size
             pixels = self.preprocess.pixels(loaded.image).tobytes()

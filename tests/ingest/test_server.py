@@ -7,6 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fti_qdrant.filters import as_filter
 from fti_qdrant.gallery import ServerGallery, VectorQuery, connect, point_id
 from tests.ingest.servers import KEY, Start, only_standin
@@ -56,6 +58,20 @@ def test_workers_write_through_ray_qdrant(
     with server.open() as gallery:
         assert dict(gallery.scroll()) == before
 
+    write_csv(tmp_path / "shop.csv", [{**row, "vector": "w"} for row in rows[:8]])
+    dearer = ingest("shop.csv", *server.arguments, "--dry-run", cwd=tmp_path, **options)
+    assert "0 changed would be stored, 0 are unchanged" in dearer.out
+    assert "0 would be rejected, 8 get a new payload only; 61 in the gallery have" in dearer.out
+    dearer = ingest("shop.csv", *server.arguments, cwd=tmp_path, **options)
+    assert dearer.line == (
+        "8 images in: 0 stored, 0 unchanged, 0 rejected, 8 updated (payload only)"
+    ), dearer.err
+    with server.open() as gallery:
+        assert gallery.count() == 69
+        assert payload_of(gallery, names[3]) == {"id": 3, "vector": "w", "size": "3"}
+        [again] = gallery.retrieve([point_id(names[5])])
+        np.testing.assert_allclose(again.vector, stored.vector, atol=1e-6)
+
 
 def test_pseudo_words(tmp_path: Path, start: Start, ray_cluster: dict[str, str]) -> None:
     names = write_pictures(tmp_path / "photos", 6)
@@ -70,6 +86,16 @@ def test_pseudo_words(tmp_path: Path, start: Start, ray_cluster: dict[str, str])
     assert stored.words.shape == (1 + gallery.spec.words.topk, gallery.spec.words.token_dim)
     assert stored.words.any()
     assert 1 <= stored.payload["_fti"]["r"] <= gallery.spec.words.topk
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    arguments[0] = "elsewhere"
+    moved = ingest(*arguments, cwd=tmp_path, **ray_cluster, **server.environment)
+    assert moved.line.endswith("0 rejected, 6 updated (payload only)"), moved.err
+    with server.open() as gallery:
+        [there] = gallery.retrieve([point_id(names[2])])
+    assert there.payload["_fti"]["uri"] == str(tmp_path / "elsewhere" / names[2])
+    assert there.payload["_fti"]["r"] == stored.payload["_fti"]["r"]
+    assert there.words is not None
+    np.testing.assert_array_equal(there.words, stored.words)
 
 
 @only_standin

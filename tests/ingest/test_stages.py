@@ -19,7 +19,7 @@ from fti_ingest.listing import Item, Listing, Reject
 from fti_ingest.outcome import Outcome
 from fti_ingest.pipeline import worker_error
 from fti_ingest.qdrant_sink import PayloadSink
-from fti_ingest.reasons import UNCHANGED
+from fti_ingest.reasons import UNCHANGED, UPDATED
 from fti_ingest.rejects import RejectsFile
 from fti_ingest.sinks import points
 from fti_ingest.stages import Decoder, Embedder
@@ -96,6 +96,14 @@ class TestDecoder:
         decoded = Decoder(PREPROCESS)(rows_of([file], known=revision))
         assert decoded["reason"].to_pylist() == [UNCHANGED]
         assert decoded["pixels"].to_pylist() == [b""]
+        other = revision_of(sha256, str(file), json.dumps({"name": "b.png"}))
+        moved = revision_of(sha256, "elsewhere", json.dumps({"name": "a.png"}))
+        for before in (other, moved):
+            decoded = Decoder(PREPROCESS)(rows_of([file], known=before))
+            assert decoded["reason"].to_pylist() == [UPDATED]
+            assert decoded["pixels"].to_pylist() == [b""]
+            expected = {"name": "a.png", "_fti": {"uri": str(file), "revision": revision}}
+            assert json.loads(decoded["payload"][0].as_py()) == expected
         picture(2).save(file)
         assert Decoder(PREPROCESS)(rows_of([file], known=revision))["reason"].to_pylist() == [""]
 
