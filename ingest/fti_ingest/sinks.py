@@ -67,12 +67,15 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
 
 
 class Heard(logging.Handler):
-    """What our loggers say in this process, kept for the driver: its log is elsewhere."""
+    """What is said of uploads in this process, kept for the driver: its log is elsewhere."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._messages: list[str] = []
         logging.getLogger("fti_qdrant").addHandler(self)
+        sink = logging.getLogger("ray_qdrant")
+        sink.addHandler(self)
+        sink.setLevel(logging.DEBUG)  # its attempts, else it says nothing of them
 
     def emit(self, record: logging.LogRecord) -> None:
         self._messages.append(record.getMessage())
