@@ -14,8 +14,8 @@ from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import bomb, ingest, read_rejects, write_pictures
 
 GOOD, HOSTILE = 1000, 200
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-SUFFIX = {"JPEG": "jpg", "TIFF": "tif"}
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+SUFFIX = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 CUTS = (0.02, 0.1, 0.3, 0.5, 0.8)
 
 
