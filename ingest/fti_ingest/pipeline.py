@@ -130,7 +130,7 @@ def run(
     gallery.flush()
     outcome.seconds = time.monotonic() - began
     outcome.pruned = prune(gallery, source) if options.prune else 0
-    if options.dedupe is not None:
+    if options.dedupe in ("mark", "skip"):
         with closing(Originals(str(source.scratch.path / ORIGINALS))) as originals:
             outcome.outdated = len(originals.outdated())
     return outcome
