@@ -68,12 +68,14 @@ class Source:
         scratch: that folder; other files of the run may lie there.
         indexes: payload fields whose values are all of one type that Qdrant can index.
         complete: whether all of it could be listed; duplicates do no harm here.
+        own: of a source elsewhere, the folder that the user named; what lies below may be read.
     """
 
     scratch: Scratch
     indexes: dict[str, IndexType]
     reject_count: int
     complete: bool = True
+    own: str = ""
 
     @property
     def path(self) -> Path:
@@ -119,6 +121,8 @@ class Listing:
         self._seen = SeenIds()
         self._types = IndexTypes()
         self._complete = True
+        self.own = ""
+        """``Source.own``."""
 
     def add(self, item: Item, where: str = "") -> None:
         """``where`` is the item's place in its manifest, for messages."""
@@ -157,7 +161,8 @@ class Listing:
         self._pack()
         self._items.close()
         self._rejects.close()
-        return Source(self._scratch, self._types.found(), self._reject_count, self._complete)
+        types = self._types.found()
+        return Source(self._scratch, types, self._reject_count, self._complete, self.own)
 
     def _pack(self) -> None:
         """Writes what waits; an image that was listed before is noted, and does not count."""

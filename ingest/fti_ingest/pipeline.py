@@ -188,7 +188,7 @@ def decoded(
     from ray.data import ActorPoolStrategy, DataContext
 
     dedupe = options.dedupe
-    decoder = Decoder(preprocess, options.allow_urls, looks=dedupe is not None)
+    decoder = Decoder(preprocess, options.allow_urls, source.own, looks=dedupe is not None)
     DataContext.get_current().execution_options.preserve_order = dedupe is not None
     if dedupe is None:
         return staged(source, known_pairs(held), decoder, DECODE_BATCH)

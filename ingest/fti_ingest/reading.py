@@ -32,11 +32,16 @@ def shown(uri: str) -> str:
     return SPAN.sub("", uri)
 
 
-def read_batch(uris: Sequence[str], allow_urls: bool) -> list[Read]:
-    """The bytes of listed images, in the order asked for; nothing is raised for one of them."""
+def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Read]:
+    """The bytes of listed images, in the order asked for; nothing is raised for one of them.
+
+    Args:
+        allow_urls: whether images may be fetched from any web server that a manifest names.
+        own: what the URLs begin with that are the source itself, and need no leave.
+    """
     kinds: dict[str, list[int]] = defaultdict(list)
     for row, uri in enumerate(uris):
-        kinds[_kind(uri)].append(row)
+        kinds[_kind(uri, own)].append(row)
     found: dict[int, Read] = {}
     for row in kinds["file"]:
         found[row] = _caught(_read_file, uris[row])
@@ -49,8 +54,8 @@ def read_batch(uris: Sequence[str], allow_urls: bool) -> list[Read]:
     return [found[row] for row in range(len(uris))]
 
 
-def _kind(uri: str) -> str:
-    if is_url(uri):
+def _kind(uri: str, own: str) -> str:
+    if is_url(uri) and not (own and uri.startswith(own)):
         return "url"
     if not is_remote(uri):
         return "file"

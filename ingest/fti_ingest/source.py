@@ -13,6 +13,7 @@ from fti_ingest.listing import IMAGE_SUFFIXES, Item, Listing, Source, is_image_n
 from fti_ingest.manifests import MANIFEST_SUFFIXES, add_manifest
 from fti_ingest.storage import filesystem, is_remote, location, readable
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.images.source import is_url
 
 KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"
 
@@ -45,7 +46,7 @@ def _list_local(listing: Listing, source: str) -> None:
     path = Path(source)
     if path.is_dir():
         files = files_here(path, EVERYTHING, _unreadable(listing))
-        _add_all(listing, (file for file in files if is_image_name(file[0])))
+        _add_all(listing, (one for one in files if is_image_name(one[0])))
     elif path.is_file():
         _add_file(listing, source, path.name)
     elif glob.has_magic(source) and Path(divided(source)[0]).is_dir():
@@ -59,14 +60,21 @@ def _list_remote(listing: Listing, source: str) -> None:
     fs, name = filesystem(source)
     if glob.has_magic(source):
         root, pattern = divided(name)
+        listing.own = divided(source)[0] + "/"
         _add_all(listing, files_there(fs, root, pattern, _unreadable(listing)))
         return
     path = location(source)
-    if path.is_file():
-        _add_file(listing, source, PurePosixPath(urlsplit(source).path).name)
-    elif path.is_dir():
+    file = PurePosixPath(urlsplit(source).path).name
+    holds_many = file.lower().endswith(MANIFEST_SUFFIXES) or is_archive(file)
+    if path.is_file() and (
+        holds_many or not is_url(source)
+    ):  # a web server's folders are files too
+        listing.own = source.rpartition("/")[0] + "/"
+        _add_file(listing, source, file)
+    elif path.is_dir() or is_url(source):
+        listing.own = source.rstrip("/") + "/"
         files = files_there(fs, name, EVERYTHING, _unreadable(listing))
-        _add_all(listing, (file for file in files if is_image_name(file[0])))
+        _add_all(listing, (one for one in files if is_image_name(one[0])))
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 

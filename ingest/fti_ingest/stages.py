@@ -43,13 +43,15 @@ class Decoder:
 
     preprocess: Preprocess
     allow_urls: bool = False
+    own: str = ""
+    """``Source.own``."""
     looks: bool = False
     """Whether what a picture looks like is wanted, for near duplicates."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.select(["uri", "payload", "known"]).to_pydict()
         began = time.perf_counter()
-        data = read_batch(rows["uri"], self.allow_urls)
+        data = read_batch(rows["uri"], self.allow_urls, self.own)
         read = time.perf_counter()
         done = [self._decode(*row) for row in zip(data, *rows.values())]
         decoded = time.perf_counter()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,49 @@ def test_a_folder_that_cannot_be_read_is_listed(
     assert [(one.uri, one.reason) for one in found.rejects()] == [
         ("memory:///photos/open/closed", "the folder cannot be read: not yours")
     ]
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server on a private address, with pictures and pages that list them."""
+    root = tmp_path / "web"
+    for n in range(4):
+        (root / f"photos/{n % 2}").mkdir(parents=True, exist_ok=True)
+        (root / f"photos/{n % 2}/{n}.jpg").write_bytes(jpeg(n))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("pattern", ["photos", "photos/", "photos/**/*.jpg", "photos/?/*"])
+def test_a_folder_of_a_web_server_is_the_users_own_choice(web: str, pattern: str) -> None:
+    """No leave is needed to read what was named, also on a private address."""
+    source = read_source(f"{web}/{pattern}")
+    assert {row["id"] for row in source.rows()} == {point_id(f"{n % 2}/{n}.jpg") for n in range(4)}
+    uris = [row["uri"] for row in source.rows()]
+    read = read_batch(uris, allow_urls=False, own=source.own)
+    assert read == [jpeg(int(uri[-5])) for uri in uris]
+    assert all(isinstance(one, BadImage) for one in read_batch(uris, allow_urls=False))
+
+
+@pytest.mark.parametrize("path", ["nothing", "nothing/*.jpg", "m.csv", "photos/0/0.jpg"])
+def test_what_a_web_server_does_not_have_is_one_line(web: str, path: str) -> None:
+    with pytest.raises(BadManifest, match=web) as raised:
+        read_source(f"{web}/{path}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_manifest_of_a_web_server_may_name_what_lies_beside_it(web: str, tmp_path: Path) -> None:
+    other = "http://127.0.0.1:1/photos/0/0.jpg"
+    text = f"image\n0/0.jpg\n{web}/photos/1/1.jpg\n{web}/m.jpg\n{other}\n"
+    (tmp_path / "web" / "photos" / "m.csv").write_text(text)
+    source = read_source(f"{web}/photos/m.csv")
+    uris = [row["uri"] for row in source.rows()]
+    first, second, *others = read_batch(uris, allow_urls=False, own=source.own)
+    assert [first, second] == [jpeg(0), jpeg(1)]
+    assert ["pass --allow-urls" in str(one) for one in others] == [True, True]
 
 
 def test_manifests_and_shards_of_a_bucket(s3: dict[str, str], tmp_path: Path) -> None:
