@@ -66,9 +66,8 @@ def _list_remote(listing: Listing, source: str) -> None:
     path = location(source)
     file = PurePosixPath(urlsplit(source).path).name
     holds_many = file.lower().endswith(MANIFEST_SUFFIXES) or is_archive(file)
-    if path.is_file() and (
-        holds_many or not is_url(source)
-    ):  # a web server's folders are files too
+    # to fsspec a web server's folders are files too
+    if path.is_file() and (holds_many or not is_url(source)):
         listing.own = source.rpartition("/")[0] + "/"
         _add_file(listing, source, file)
     elif path.is_dir() or is_url(source):
