@@ -22,8 +22,11 @@ NAT64 = int(ipaddress.IPv6Address("64:ff9b::"))
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def fetch(url: str, limits: ImageLimits) -> bytes:
+def fetch(url: str, limits: ImageLimits, own: str = "") -> bytes:
     """Downloads an image.
+
+    Args:
+        own: ``host`` or ``host:port`` that the user named, which may be private.
 
     Each hop's host is resolved once, checked, and connected to by that very address, so that a
     name cannot point elsewhere between the check and the connection.
@@ -39,7 +42,7 @@ def fetch(url: str, limits: ImageLimits) -> bytes:
         try:
             with httpx.Client(timeout=limits.timeout, **options) as client:
                 for _ in range(REDIRECTS + 1):
-                    with _get(client, target, deadline) as response:
+                    with _get(client, target, deadline, own) as response:
                         if response.has_redirect_location:
                             target = urljoin(target, response.headers["location"])
                             continue
@@ -91,14 +94,14 @@ class Deadline:
                 one.shutdown(socket.SHUT_RDWR)
 
 
+def any_address(host: str, port: int) -> str:
+    """The address to connect to. Raises BadImage where there is none."""
+    return _addresses(host, port)[0]
+
+
 def public_address(host: str, port: int) -> str:
     """The address to connect to. Raises BadImage unless all addresses of the host are public."""
-    try:
-        found = [
-            str(entry[4][0]) for entry in socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)
-        ]
-    except (OSError, UnicodeError) as error:
-        raise BadImage(f"host {host!r} cannot be found ({error})") from error
+    found = _addresses(host, port)
     for address in found:
         ip = _reached(ipaddress.ip_address(address.split("%")[0]))
         if not ip.is_global or ip.is_multicast:
@@ -107,6 +110,14 @@ def public_address(host: str, port: int) -> str:
                 "from public servers only"
             )
     return found[0]  # the system lists first what it can reach best
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        entries = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)
+    except (OSError, UnicodeError) as error:
+        raise BadImage(f"host {host!r} cannot be found ({error})") from error
+    return [str(entry[4][0]) for entry in entries]
 
 
 def _reached(ip: Address) -> Address:
@@ -119,7 +130,7 @@ def _reached(ip: Address) -> Address:
 
 
 def _get(
-    client: httpx.Client, url: str, deadline: Deadline
+    client: httpx.Client, url: str, deadline: Deadline, own: str
 ) -> AbstractContextManager[httpx.Response]:
     try:
         parts = urlsplit(url)
@@ -128,7 +139,8 @@ def _get(
         raise BadImage(f"{url!r} is not a URL ({error})") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadImage(f"{url!r} is not an http(s) URL")
-    pinned = httpx.URL(url).copy_with(host=public_address(parts.hostname, port))
+    find = any_address if parts.netloc == own else public_address
+    pinned = httpx.URL(url).copy_with(host=find(parts.hostname, port))
     return client.stream(
         "GET",
         pinned,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 import zipfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,21 +17,17 @@ from typing import IO, Any
 import numpy as np
 
 from fti_ingest.listing import Item, Listing, is_image_name
-from fti_ingest.seen import SeenIds, short_id
 from fti_ingest.storage import CHAIN, filesystem
-from fti_qdrant.gallery import point_id
 
 TAR, ZIP = ".tar", ".zip"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+NOTES = (".json", ".txt", ".cls")
 LARGEST_NOTE = 1_000_000
-"""Bytes of a ``.json``, ``.txt`` or ``.cls`` beside an image."""
+"""Bytes of a note beside an image."""
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError)
 """Of one file in a zip: damaged, encrypted, or compressed in a way that Python does not know."""
-
-SAMPLES = 4096
-"""Names of samples that wait to be compared."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,10 @@ def add_archive(listing: Listing, place: str, key: str) -> None:
     try:
         with fs.open(path, "rb") as file:
             scattered = Scattered()
-            for name, sample in groupby(members(file, place), key=lambda member: member.sample):
-                _add_sample(listing, list(sample), key)
-                scattered.see(name)
+            for _, group in groupby(members(file, place), key=lambda member: member.sample):
+                sample = list(group)
+                _add_sample(listing, sample, key)
+                scattered.see(sample)
         if scattered.count():
             listing.reject(
                 place,
@@ -105,7 +104,7 @@ def _payload(members: Iterable[Member]) -> dict[str, Any]:
     payload: dict[str, Any] = {}
     for member in members:
         kind = member.name.rpartition(".")[2].lower()
-        if kind not in ("json", "txt", "cls"):
+        if not member.name.lower().endswith(NOTES):
             continue
         if member.size > LARGEST_NOTE:
             raise ValueError(f"{member.name!r} beside it is over {LARGEST_NOTE:,} bytes")
@@ -162,23 +161,19 @@ def _zip_members(file: IO[bytes], place: str) -> Iterable[Member]:
 
 
 class Scattered:
-    """Counts the samples that come more than once, in 8 bytes each."""
+    """Counts the samples whose image stands apart from what is said of it; 8 bytes each."""
 
     def __init__(self) -> None:
-        self._seen = SeenIds()
-        self._waiting: list[int] = []
-        self._again = 0
+        self._images, self._notes = array("Q"), array("Q")
 
-    def see(self, sample: str) -> None:
-        self._waiting.append(short_id(point_id(sample)))
-        if len(self._waiting) == SAMPLES:
-            self._compare()
+    def see(self, members: list[Member]) -> None:
+        image = any(is_image_name(member.name) for member in members)
+        note = any(member.name.lower().endswith(NOTES) for member in members)
+        if image == note:
+            return
+        name = members[0].sample.encode(errors="surrogateescape")
+        short = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
+        (self._images if image else self._notes).append(short)
 
     def count(self) -> int:
-        self._compare()
-        return self._again
-
-    def _compare(self) -> None:
-        new = self._seen.add(np.array(self._waiting, dtype=np.uint64))
-        self._again += int((~new).sum())
-        self._waiting = []
+        return len(np.intersect1d(self._images, self._notes))

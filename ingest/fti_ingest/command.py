@@ -124,19 +124,19 @@ def ingest(
         spec, choice = describe(model, inverter, precision, pseudo_words, fields)
         choice = replace(choice, workers=workers, gpus_per_worker=gpus_per_worker)
         if dry_run:
-            tell_dry(listed, place, spec, choice.preprocess, options, ray_address)
+            tell_dry(listed, place, spec, indexes, choice.preprocess, options, ray_address)
             return
-        with (
-            opened_or_made(place, spec, server, indexes, listed.indexes) as target,
-            RejectsFile(outputs.rejects_at(place)) as rejected,
-            DuplicatesFile(outputs.duplicates_at(place)) as doubled,
-            quiet_ray(ray_address, metrics_port),
-            bulk_loading(target, server.bulk),
-        ):
+        with opened_or_made(place, spec, server, indexes, listed.indexes) as target:
             RunReport.make_room(outputs.report_at(place))
-            with _told(len(listed), rejected, doubled) as told:
+            with (
+                RejectsFile(outputs.rejects_at(place)) as rejected,
+                DuplicatesFile(outputs.duplicates_at(place)) as doubled,
+                quiet_ray(ray_address, metrics_port),
+                bulk_loading(target, server.bulk),
+                _told(len(listed), rejected, doubled) as told,
+            ):
                 outcome = run(listed, target, choice, options, told)
-            uses = stage_uses(outcome, capacity(workers, workers if workers_write else 1))
+                uses = stage_uses(outcome, capacity(workers, workers if workers_write else 1))
         report = RunReport(
             version=version("fti-qdrant"),
             source=source,

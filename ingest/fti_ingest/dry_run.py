@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
@@ -16,7 +17,7 @@ from fti_ingest.ray_session import quiet_ray
 from fti_ingest.reasons import SKIPPED, UNCHANGED, UPDATED
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import GalleryNotFound
-from fti_qdrant.gallery import Gallery, GallerySpec
+from fti_qdrant.gallery import Gallery, GallerySpec, IndexType
 from fti_qdrant.gallery.place import GalleryPlace
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import Preprocess
@@ -88,13 +89,17 @@ def tell_dry(
     source: Source,
     place: GalleryPlace,
     spec: GallerySpec,
+    indexes: Mapping[str, IndexType],
     preprocess: Preprocess,
     options: RunOptions,
     ray_address: str | None,
 ) -> None:
     """Prints each bad file, duplicate, and what has left the source, then counts; makes no file.
 
-    Raises ModelMismatch where the gallery holds another model's vectors.
+    Args:
+        indexes: those that the user asks for.
+
+    Raises as ``check_fits``.
     """
     try:
         target = place.open()
@@ -114,7 +119,7 @@ def tell_dry(
 
     try:
         if target is not None:
-            check_fits(target, spec)
+            check_fits(target, spec, indexes, source.indexes)
         with quiet_ray(ray_address), step_progress() as progress:
             task = progress.add_task("images", total=len(source))
             told = Told(

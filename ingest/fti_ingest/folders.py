@@ -20,6 +20,8 @@ Unreadable = Callable[[str, str], None]
 """Is told a folder and the reason why it cannot be listed."""
 
 ANY_DEPTH = "**"
+DOTS = re.compile(r"(^|/)\.{0,2}(/|$)")
+"""In a path: steps to nowhere and upwards, as a web page's links may have them."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,11 @@ class Pattern:
 
     Attributes:
         parts: what stands between its slashes.
+        hidden: names that begin with a dot match too.
     """
 
     parts: tuple[str, ...]
+    hidden: bool = False
 
     @cached_property
     def bounded(self) -> int:
@@ -38,10 +42,13 @@ class Pattern:
         return self.parts.index(ANY_DEPTH) if ANY_DEPTH in self.parts else len(self.parts) - 1
 
     def matches(self, path: str) -> bool:
-        return self._whole.fullmatch(path) is not None
+        hides = not self.hidden and any(name.startswith(".") for name in path.split("/"))
+        return not hides and self._whole.fullmatch(path) is not None
 
     def enters(self, depth: int, name: str) -> bool:
         """Whether files in a folder of this name, so many below the first, may match."""
+        if name.startswith(".") and not self.hidden:
+            return False
         if depth >= self.bounded:
             return ANY_DEPTH in self.parts
         return self._folders[depth].fullmatch(name) is not None
@@ -55,15 +62,21 @@ class Pattern:
         return [re.compile(glob_translate(part)) for part in self.parts[: self.bounded]]
 
 
-EVERYTHING = Pattern((ANY_DEPTH,))
+EVERYTHING = Pattern((ANY_DEPTH,), hidden=True)
 
 
 def divided(pattern: str) -> tuple[str, Pattern]:
-    """The folders of a glob pattern before its first wildcard, and the rest."""
+    """The folders of a glob pattern before its first wildcard, and the rest.
+
+    As for a shell, only a pattern with a part that begins with a dot matches hidden names, and
+    ``**`` beside other signs is ``*``.
+    """
     scheme, sign, path = pattern.rpartition("://")
     parts = PurePosixPath(path).parts
     fixed = next(n for n, part in enumerate(parts) if glob.has_magic(part))
-    return scheme + sign + str(PurePosixPath(*parts[:fixed])), Pattern(parts[fixed:])
+    rest = tuple(one if one == ANY_DEPTH else re.sub(r"\*+", "*", one) for one in parts[fixed:])
+    hidden = any(one.startswith(".") for one in rest)
+    return scheme + sign + str(PurePosixPath(*parts[:fixed])), Pattern(rest, hidden)
 
 
 def files_here(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator[tuple[str, str]]:
@@ -96,15 +109,18 @@ def files_there(
 ) -> Iterator[tuple[str, str]]:
     """URIs of files and their paths below ``root``, which fsspec's ``fs`` knows.
 
-    Its own walk is silent about folders that cannot be read. Raises FileNotFoundError.
+    Its own walk is silent about folders that cannot be read. Raises what ``fs`` raises where
+    ``root`` is one.
     """
-    waiting: list[tuple[str, tuple[str, ...]]] = [(root, ())]
+    top = root.rstrip("/")
+    waiting = [root]
     while waiting:
-        folder, inside = waiting.pop()
+        asked = waiting.pop()
+        folder = asked.rstrip("/")
         try:
-            entries = fs.ls(folder, detail=True)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and not inside:
+            entries = fs.ls(asked, detail=True)  # a web server may know it with its slash alone
+        except Exception as error:  # aiohttp's and botocore's are no OSErrors
+            if folder == top:
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
             unreadable(fs.unstrip_protocol(folder), reason)
@@ -112,12 +128,13 @@ def files_there(
         entered = []
         for entry in sorted(entries, key=lambda entry: str(entry["name"])):
             place = str(entry["name"]).rstrip("/")
-            name = place.rpartition("/")[2]
-            if place == folder.rstrip("/"):
-                continue  # object stores list a folder in itself
+            key = place.removeprefix(f"{top}/")
+            if not place.startswith(f"{folder}/") or DOTS.search(key):
+                continue  # itself, and a web page's links to anywhere else
+            *above, name = key.split("/")
             if entry["type"] == "directory":
-                if pattern.enters(len(inside), name):
-                    entered.append((place, (*inside, name)))
-            elif pattern.matches(key := "/".join((*inside, name))):
+                if pattern.enters(len(above), name):
+                    entered.append(str(entry["name"]))
+            elif pattern.matches(key):
                 yield fs.unstrip_protocol(place), key
         waiting.extend(reversed(entered))

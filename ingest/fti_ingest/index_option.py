@@ -53,13 +53,7 @@ index_option = click.option(
 
 
 def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
-    """Tells of fields that the gallery was made without, and refuses what its indexes would miss.
-
-    Args:
-        found: the types of a source's values.
-
-    Raises BadManifest.
-    """
+    """Raises BadManifest where a source has values that the gallery's indexes would leave out."""
     there = gallery.spec.indexes
     for field, kind in found.items():
         if field in there and kind not in HELD_BY.get(there[field], (there[field],)):
@@ -68,7 +62,11 @@ def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
                 f"has {kind} values there, which filters would miss; mend the source, or ingest "
                 f"all into a new gallery with --index {field}:{kind}"
             )
-    new = sorted(set(found) - set(there))
+
+
+def tell_new_fields(found: Mapping[str, IndexType], gallery: Gallery) -> None:
+    """Tells which fields of a source the gallery was made without an index on."""
+    new = sorted(set(found) - set(gallery.spec.indexes))
     if new:
         click.echo(
             f"note: {gallery.name} has no index on {', '.join(new)}: filters on that are slow; "

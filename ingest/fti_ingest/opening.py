@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fti_ingest.index_option import check_indexes, check_values
+from fti_ingest.index_option import check_indexes, check_values, tell_new_fields
 from fti_ingest.pipeline import ModelChoice
 from fti_ingest.server_options import ServerChoice
 from fti_qdrant.errors import BadManifest, GalleryNotFound
@@ -59,8 +59,7 @@ def opened_or_made(
     Args:
         asked: indexes that the user wants; where none, ``found`` are those of the source's values.
 
-    Raises ModelMismatch where it holds another model's vectors, BadManifest where its indexes are
-    not those asked for, or do not take the source's values.
+    Raises as ``check_fits``.
     """
     opened: Gallery
     try:
@@ -74,19 +73,29 @@ def opened_or_made(
         else:
             opened = place.create(spec)
     try:
-        check_fits(opened, spec)
-        check_indexes(asked, opened)
-        if not asked:
-            check_values(found, opened)
+        check_fits(opened, spec, asked, found)
         yield opened
     finally:
         opened.close()
 
 
-def check_fits(gallery: Gallery, spec: GallerySpec) -> None:
-    """Raises ModelMismatch where it holds another model's vectors, or other pseudo-words."""
+def check_fits(
+    gallery: Gallery,
+    spec: GallerySpec,
+    asked: Mapping[str, IndexType],
+    found: Mapping[str, IndexType],
+) -> None:
+    """Whether a source can go into a gallery; ``asked`` and ``found`` as in ``opened_or_made``.
+
+    Raises ModelMismatch where it holds another model's vectors, or other pseudo-words, BadManifest
+    where its indexes are not those asked for, or do not take the source's values.
+    """
     gallery.spec.check_model(spec.fingerprint, gallery.name)
     gallery.spec.check_words(spec.words, gallery.name)
+    check_indexes(asked, gallery)
+    check_values(found, gallery)
+    if not asked:
+        tell_new_fields(found, gallery)
 
 
 @contextmanager

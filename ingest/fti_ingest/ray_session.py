@@ -22,6 +22,7 @@ QUIET = {
 }
 
 CONNECT_SECONDS = 10
+JOINED = "fti_joined"
 
 
 @contextmanager
@@ -62,6 +63,7 @@ def _session(address: str | None, metrics_port: int | None) -> Iterator[None]:
             reason = str(error.__cause__ or error)[:400]
             raise GalleryUnavailable(f"Ray cluster {address or 'local'}: {reason}") from error
     context = DataContext.get_current()
+    context.set_config(JOINED, bool(address) or not started_here)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
@@ -71,6 +73,13 @@ def _session(address: str | None, metrics_port: int | None) -> Iterator[None]:
     finally:
         if started_here:
             ray.shutdown()
+
+
+def is_joined() -> bool:
+    """Whether Ray is a cluster that was there before, to which nodes may come."""
+    from ray.data import DataContext
+
+    return bool(DataContext.get_current().get_config(JOINED, True))
 
 
 def _probe(address: str | None) -> None:

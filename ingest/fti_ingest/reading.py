@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fti_ingest.storage import CHAIN, filesystem, is_remote
 from fti_qdrant.errors import BadImage, BadManifest
@@ -41,7 +42,7 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
     """
     kinds: dict[str, list[int]] = defaultdict(list)
     for row, uri in enumerate(uris):
-        kinds[_kind(uri, own)].append(row)
+        kinds[_kind(uri)].append(row)
     found: dict[int, Read] = {}
     for row in kinds["file"]:
         found[row] = _caught(_read_file, uris[row])
@@ -50,12 +51,12 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
     remote = kinds["remote"]
     found.update(zip(remote, _read_spans([uris[row] for row in remote])))
     urls = kinds["url"]
-    found.update(zip(urls, _read_urls([uris[row] for row in urls], allow_urls)))
+    found.update(zip(urls, _read_urls([uris[row] for row in urls], allow_urls, own)))
     return [found[row] for row in range(len(uris))]
 
 
-def _kind(uri: str, own: str) -> str:
-    if is_url(uri) and not (own and uri.startswith(own)):
+def _kind(uri: str) -> str:
+    if is_url(uri):
         return "url"
     if not is_remote(uri):
         return "file"
@@ -78,14 +79,19 @@ def _read_file(uri: str) -> bytes:
     return read_bytes(uri, allow_urls=False, limits=DEFAULT_LIMITS)[0]
 
 
-def _read_urls(uris: Sequence[str], allow_urls: bool) -> list[Read]:
-    if not allow_urls:
-        return [BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it") for uri in uris]
+def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
     if not uris:
         return []
+    from fti_qdrant.images.url import fetch
+
+    named = urlsplit(own).netloc
 
     def fetched(uri: str) -> bytes:
-        return read_bytes(uri, allow_urls=True, limits=DEFAULT_LIMITS)[0]
+        if own and uri.startswith(own):
+            return fetch(uri, DEFAULT_LIMITS, named)
+        if not allow_urls:
+            raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
+        return fetch(uri, DEFAULT_LIMITS)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
         return list(pool.map(lambda uri: _caught(fetched, uri), uris))
@@ -120,6 +126,9 @@ def _read_spans(uris: Sequence[str]) -> list[Read]:
             fs, path = filesystem(place)
         except (BadManifest, BadImage) as error:
             found[row] = BadImage(str(error))
+            continue
+        except Exception as error:  # a filesystem's own
+            found[row] = _unreadable(uri, error)
             continue
         systems[id(fs)] = fs
         spans[row] = (path, begin, min(end, begin + MOST))

@@ -1,4 +1,4 @@
-"""What is asked of a Ray cluster, and whether it has that: Ray itself would wait for ever."""
+"""What is asked of a Ray cluster, and whether it has that: Ray itself waits in silence."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import math
 import os
 from typing import Any
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+import click
 
 from fti_ingest.outcome import Capacity
+from fti_ingest.ray_session import is_joined
 from fti_qdrant.errors import FtiError
 
 DECODE_BATCH = 32
 EMBED_BATCH, GPU_BATCH = 64, 256
-
-JOINING = 60
-"""Seconds for the nodes of a cluster to come."""
 
 BACKLOG = 8
 """Batches of pixels, for each model, that may wait between the stages."""
@@ -24,7 +22,7 @@ BACKLOG = 8
 def model_pool(workers: int, gpus_per_worker: float = 0) -> dict[str, Any]:
     """So many actors that hold a model, or that write: options of ``Dataset.map_batches``.
 
-    Raises FtiError where the cluster has not so many GPUs.
+    Raises FtiError as ``check_gpus``.
     """
     from ray.data import ActorPoolStrategy
 
@@ -37,11 +35,10 @@ def model_pool(workers: int, gpus_per_worker: float = 0) -> dict[str, Any]:
 
 
 def check_gpus(workers: int, gpus_per_worker: float) -> None:
-    """Raises FtiError where the cluster has not so many."""
-    wanted = workers * gpus_per_worker
-    there = _joined("GPU", wanted)
+    """Raises FtiError where a Ray of our own has not so many; a cluster may grow, and is told."""
+    wanted, there = workers * gpus_per_worker, _there("GPU")
     if wanted > there:
-        raise FtiError(
+        _lacking(
             f"workers={workers} with gpus_per_worker={gpus_per_worker:g} need {wanted:g} GPUs; "
             f"the cluster has {there:g}"
         )
@@ -54,7 +51,7 @@ def bound_backlog(picture: int, workers: int, batch: int) -> None:
         picture: bytes of one decoded picture.
         batch: pictures that a model takes at once.
 
-    Raises FtiError where the cluster has no CPU to decode on.
+    Raises FtiError where a Ray of our own has no CPU to decode on.
     """
     from ray.data import DataContext, ExecutionResources
 
@@ -77,29 +74,23 @@ def capacity(workers: int, writers: int) -> Capacity:
     return Capacity(_decoders(), workers, writers)
 
 
-def _joined(resource: str, wanted: float) -> float:
-    """How much there is; the nodes of a cluster that has just been started get time to join."""
+def _decoders() -> int:
+    there = int(_there("CPU"))
+    if not there:
+        _lacking("the Ray cluster has no CPU to decode on")
+    return there
+
+
+def _there(resource: str) -> float:
     import ray
 
-    def there() -> float:
-        return float(ray.cluster_resources().get(resource, 0))
-
-    if len(ray.nodes()) == 1:
-        return there()
-    waiting = Retrying(
-        retry=retry_if_result(lambda found: found < wanted),
-        stop=stop_after_delay(JOINING),
-        wait=wait_fixed(1),
-        retry_error_callback=lambda state: there(),
-    )
-    return float(waiting(there))
+    return float(ray.cluster_resources().get(resource, 0))
 
 
-def _decoders() -> int:
-    there = int(_joined("CPU", 1))
-    if not there:
-        raise FtiError("the Ray cluster has no CPU to decode on; start a worker node that has some")
-    return there
+def _lacking(what: str) -> None:
+    if not is_joined():
+        raise FtiError(what)
+    click.echo(f"note: {what}; waiting for nodes to join", err=True)
 
 
 def cpus() -> int:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-PREFIX, LOCK_FILE = "fti-listing-", "lock"
+PREFIX, LOCK_FILE = f"fti-listing-{socket.gethostname()}-", "lock"
+"""Of this machine only: a shared folder's locks may not reach others."""
+
 SETTLED = 60
 """Seconds after which a folder that its run does not hold is nobody's: it is made, then held."""
 
@@ -22,7 +26,8 @@ class Scratch:
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
         self.path = Path(self._folder.name)
         self._lock = FileLock(self.path / LOCK_FILE, timeout=0, thread_local=False)
-        self._lock.acquire()
+        with suppress(OSError):  # no locks there: what a kill leaves, stays
+            self._lock.acquire()
 
 
 def remove_abandoned() -> None:

@@ -48,9 +48,11 @@ def filesystem(place: str) -> tuple[AbstractFileSystem, str]:
     if not is_remote(place):  # a name of this machine may hold fsspec's signs
         return LocalFileSystem(), place
     try:
-        return url_to_fs(place, use_listings_cache=False)  # a listing may be a million names
+        fs, path = url_to_fs(place)
     except (ValueError, ImportError) as error:
         _unknown(place, error)
+    fs.dircache.use_listings_cache = False  # a listing may be a million names
+    return fs, path
 
 
 @contextmanager

@@ -234,11 +234,11 @@ def test_a_gallery_that_is_open_elsewhere_is_a_failure(tmp_path: Path) -> None:
     assert "is open already" in run.error
 
 
-def test_gpus_that_are_not_there(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
-    """Ray would wait for them for ever."""
+def test_gpus_that_are_not_there(tmp_path: Path) -> None:
+    """Ray would wait for them for ever; to a cluster that is joined they may come."""
     write_pictures(tmp_path / "photos", 1)
     asked = ("photos", "--gallery", "g", "--workers", "2", "--gpus-per-worker", "500")
-    run = ingest(*asked, cwd=tmp_path, **ray_cluster)
+    run = ingest(*asked, cwd=tmp_path)
     assert run.code == 2
     assert "workers=2 with gpus_per_worker=500 need 1000 GPUs; the cluster has" in run.error
 

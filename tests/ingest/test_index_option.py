@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.index_option import check_indexes, check_values
+from fti_ingest.index_option import check_indexes, check_values, tell_new_fields
 from fti_qdrant.backbone import Backbone
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, GallerySpec, IndexType
@@ -29,6 +29,7 @@ def test_values_that_the_indexes_take(
     gallery: EdgeGallery, found: dict[str, IndexType], capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_values(found, gallery)
+    tell_new_fields(found, gallery)
     assert capsys.readouterr().err == ""
 
 
@@ -39,7 +40,9 @@ def test_values_that_filters_would_miss(gallery: EdgeGallery, kind: IndexType) -
 
 
 def test_new_fields_are_told(gallery: EdgeGallery, capsys: pytest.CaptureFixture[str]) -> None:
-    check_values({"brand": "keyword", "colour": "keyword", "price": "float"}, gallery)
+    found: dict[str, IndexType] = {"brand": "keyword", "colour": "keyword", "price": "float"}
+    check_values(found, gallery)
+    tell_new_fields(found, gallery)
     assert "no index on brand, colour: filters on that are slow" in capsys.readouterr().err
 
 

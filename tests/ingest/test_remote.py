@@ -119,6 +119,36 @@ def test_a_folder_of_a_web_server_is_the_users_own_choice(web: str, pattern: str
     assert all(isinstance(one, BadImage) for one in read_batch(uris, allow_urls=False))
 
 
+class Pages(SimpleHTTPRequestHandler):
+    """Pages with links as other servers have them, and a folder that is closed."""
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            here = ("2020/a.jpg", "2021/a.jpg", "deep/", "./", "../", "closed/", "/2022/a.jpg")
+            page = "".join(f'<a href="{link}">x</a>' for link in here)
+        elif self.path == "/deep/":
+            page = '<a href="b.jpg">b</a> <a href="./">here</a>'
+        else:
+            self.send_error(403 if self.path.startswith("/closed") else 404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+
+def test_links_of_any_kind_and_a_closed_folder() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        source = read_source(f"{url}/")
+        server.shutdown()
+    keys = ("2020/a.jpg", "2021/a.jpg", "2022/a.jpg", "deep/b.jpg")
+    assert {row["id"] for row in source.rows()} == {point_id(key) for key in keys}
+    [closed] = source.rejects()
+    assert closed.uri == f"{url}/closed"
+    assert "403" in closed.reason
+
+
 @pytest.mark.parametrize("path", ["nothing", "nothing/*.jpg", "m.csv", "photos/0/0.jpg"])
 def test_what_a_web_server_does_not_have_is_one_line(web: str, path: str) -> None:
     with pytest.raises(BadManifest, match=web) as raised:

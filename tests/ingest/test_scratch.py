@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.scratch import LOCK_FILE, SETTLED, Scratch
+from fti_ingest.scratch import LOCK_FILE, PREFIX, SETTLED, Scratch
 
 HOLDER = """
 import time
@@ -55,8 +55,8 @@ def test_that_of_a_killed_run_goes_with_the_next_one_and_that_of_a_living_one_st
 
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
-    (tmp_path / "fti-listing-mine").mkdir()
+    (tmp_path / f"{PREFIX}mine").mkdir()
     new = Scratch()  # made a moment ago, perhaps not held yet
     new._lock.release()
     Scratch()
-    assert {path.name for path in tmp_path.iterdir()} == {"fti-listing-mine", new.path.name}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{PREFIX}mine", new.path.name}

@@ -110,6 +110,7 @@ class TestGlobs:
     @pytest.fixture(autouse=True)
     def _photos(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         touch(tmp_path, "p/a.jpg", "p/ab/b.jpg", "p/ab/c.png", "p/abc/d.jpg", "q/e.jpg")
+        touch(tmp_path, "p/.thumbs/h.jpg", "p/ab/._b.jpg")
         monkeypatch.chdir(tmp_path)
 
     @pytest.mark.parametrize(
@@ -121,6 +122,10 @@ class TestGlobs:
             ("p/ab/[bc].*", ["b.jpg", "c.png"]),
             ("?/*.jpg", ["p/a.jpg", "q/e.jpg"]),
             ("./p/*.jpg", ["a.jpg"]),
+            ("p/**.jpg", ["a.jpg"]),
+            ("p/***/b.jpg", ["ab/b.jpg"]),
+            ("p/.*/*.jpg", [".thumbs/h.jpg"]),
+            ("p/ab/*", ["b.jpg", "c.png"]),
         ],
     )
     def test_keys_are_relative_to_the_fixed_part(self, pattern: str, keys: list[str]) -> None:
