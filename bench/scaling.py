@@ -34,7 +34,7 @@ from fti_ingest.looks import CELLS, Look
 from fti_ingest.payloads import IndexTypes
 from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.edge import INDEX_TYPES
-from fti_qdrant.gallery.points import IMAGE_VECTOR, OURS, SHA256_KEY, WORDS_VECTOR
+from fti_qdrant.gallery.points import IMAGE_VECTOR, OURS, WORDS_VECTOR, indexes_made
 
 BATCH = 500
 TOPK = 12
@@ -86,7 +86,7 @@ def indexed() -> dict[str, IndexType]:
     """The fields that fti-ingest would index, of a source with such payloads."""
     types = IndexTypes()
     types.see({name: value for name, value in payload_of(0).items() if name != OURS})
-    return {**types.found(), SHA256_KEY: "keyword"}
+    return indexes_made(types.found())
 
 
 def config(kind: str, dim: int, words: bool) -> edge.EdgeConfig:

@@ -18,7 +18,6 @@ from fti_qdrant.errors import BadQuery, FtiError, GalleryNotFound, GalleryUnavai
 from fti_qdrant.gallery.edge_filters import to_edge
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
-    SHA256_KEY,
     WORDS_VECTOR,
     GalleryPoint,
     GallerySpec,
@@ -29,6 +28,7 @@ from fti_qdrant.gallery.points import (
     as_uuid,
     check_points,
     check_vector,
+    indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.records import scored, stored, vectors_of
@@ -88,7 +88,7 @@ class EdgeGallery:
                 fresh.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 shard_folder.mkdir(parents=True)
                 shard = edge.EdgeShard.create(str(shard_folder), _config(spec))
-                for field, kind in {**spec.indexes, SHA256_KEY: "keyword"}.items():
+                for field, kind in indexes_made(spec.indexes).items():
                     shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[kind]))
                 shard.flush()
                 fresh.replace(folder / SPEC_FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +25,11 @@ IMAGE_NAMESPACE = uuid.UUID("5c3f0f9e-7d0b-5a6e-9f3b-2b1a4f7d9c10")
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
 Payload = dict[str, Any]
 PointId = str | uuid.UUID
+
+
+def indexes_made(wanted: Mapping[str, IndexType]) -> dict[str, IndexType]:
+    """The payload indexes of a gallery: those wanted, and ours, by which a reference is found."""
+    return {**wanted, SHA256_KEY: "keyword"}
 
 
 def point_id(key: str) -> str:

@@ -13,7 +13,6 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
-    SHA256_KEY,
     WORDS_VECTOR,
     GalleryPoint,
     GallerySpec,
@@ -24,6 +23,7 @@ from fti_qdrant.gallery.points import (
     as_uuid,
     check_points,
     check_vector,
+    indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.records import scored, stored, vectors_of
@@ -135,7 +135,7 @@ class ServerGallery:
 
     def index_fields(self) -> None:
         """Makes the payload indexes that are not there: a creation may have been cut short."""
-        for field, kind in {**self.spec.indexes, SHA256_KEY: "keyword"}.items():
+        for field, kind in indexes_made(self.spec.indexes).items():
             schema = models.PayloadSchemaType(kind)
             self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
 

@@ -14,7 +14,7 @@ from fti_ingest.opening import check_fits
 from fti_ingest.pipeline import RunOptions, Told, answers, decoded
 from fti_ingest.prune import departed
 from fti_ingest.ray_session import quiet_ray
-from fti_ingest.reasons import SKIPPED, UNCHANGED, UPDATED
+from fti_ingest.reasons import NO_FAULT, SKIPPED, UNCHANGED, UPDATED
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery import Gallery, GallerySpec, IndexType
@@ -76,7 +76,7 @@ def preview(
             seen.changed += not reason and bool(known)
             seen.updated += reason == UPDATED
             seen.skipped += reason == SKIPPED
-            if reason not in ("", UNCHANGED, UPDATED, SKIPPED):
+            if reason not in NO_FAULT:
                 seen.rejected += 1
                 told.reject(Reject(uri, reason))
         for one in duplicates_in(batch):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fti_ingest.listing import Reject
-from fti_ingest.reasons import SKIPPED, UNCHANGED, UPDATED
+from fti_ingest.reasons import NO_FAULT, SKIPPED, UNCHANGED, UPDATED
 
 STAGES = {
     "read_s": "read",
@@ -70,7 +70,7 @@ class Outcome:
     def add(self, batch: pa.Table) -> list[Reject]:
         """Takes note of finished rows; returns the bad ones."""
         reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        bad = ~np.isin(reasons, ("", UNCHANGED, UPDATED, SKIPPED))
+        bad = ~np.isin(reasons, NO_FAULT)
         self.images += len(reasons)
         self.stored += int((reasons == "").sum())
         self.updated += int((reasons == UPDATED).sum())

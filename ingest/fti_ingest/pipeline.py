@@ -25,6 +25,7 @@ from fti_ingest.known import ask_anew, known_pairs
 from fti_ingest.listing import Reject, Source
 from fti_ingest.outcome import Outcome
 from fti_ingest.prune import ListedIds, prune
+from fti_ingest.reasons import UPDATED
 from fti_ingest.resources import (
     DECODE_BATCH,
     EMBED_BATCH,
@@ -33,7 +34,7 @@ from fti_ingest.resources import (
     model_pool,
     threads_per_worker,
 )
-from fti_ingest.sinks import ServerWriter, messages_in, points, updated_points
+from fti_ingest.sinks import ServerWriter, messages_in, points, rows_with, updated_points
 from fti_ingest.stages import Decoder, Embedder, spread
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
@@ -138,7 +139,8 @@ def run(
 
 def _stored(batch: pa.Table, gallery: Gallery) -> pa.Table:
     began = time.perf_counter()
-    gallery.upsert([*points(batch, gallery.spec), *updated_points(batch, gallery)])
+    updated = updated_points(rows_with(batch, UPDATED), gallery)
+    gallery.upsert([*points(batch, gallery.spec), *updated])
     return batch.append_column("write_s", spread(time.perf_counter() - began, batch.num_rows))
 
 

@@ -8,3 +8,6 @@ UPDATED = "payload"
 
 SKIPPED = "duplicate"
 """It is there already under another name, and duplicates are not wanted."""
+
+NO_FAULT = ("", UNCHANGED, UPDATED, SKIPPED)
+"""All that a row may say which is not a reject's reason."""

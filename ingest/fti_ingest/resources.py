@@ -55,8 +55,10 @@ def bound_backlog(picture: int, workers: int, batch: int) -> None:
     """
     from ray.data import DataContext, ExecutionResources
 
-    decoding = _decoders() * DECODE_BATCH
-    backlog = (BACKLOG * workers * batch + decoding) * picture
+    decoders = int(_there("CPU"))
+    if not decoders:
+        _lacking("the Ray cluster has no CPU to decode on")
+    backlog = (BACKLOG * workers * batch + decoders * DECODE_BATCH) * picture
     options = DataContext.get_current().execution_options
     options.resource_limits = ExecutionResources.for_limits(object_store_memory=backlog)
 
@@ -70,15 +72,8 @@ def threads_per_worker(workers: int) -> int:
 
 
 def capacity(workers: int, writers: int) -> Capacity:
-    """What the running cluster gives a run."""
-    return Capacity(_decoders(), workers, writers)
-
-
-def _decoders() -> int:
-    there = int(_there("CPU"))
-    if not there:
-        _lacking("the Ray cluster has no CPU to decode on")
-    return there
+    """What the running cluster gives a run; nodes with CPUs may have left it since."""
+    return Capacity(max(1, int(_there("CPU"))), workers, writers)
 
 
 def _there(resource: str) -> float:

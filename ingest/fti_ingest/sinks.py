@@ -21,14 +21,14 @@ HEAVY = ("payload", "vector", "words")
 """Columns that nobody needs once they are stored."""
 
 
-def good_rows(batch: pa.Table) -> pa.Table:
-    """The rows that have no ``reason`` against them."""
-    return batch.filter(pa.compute.equal(batch["reason"], ""))
+def rows_with(batch: pa.Table, reason: str) -> pa.Table:
+    """The rows of this ``reason``; an empty one stands for those that are to be stored."""
+    return batch.filter(pa.compute.equal(batch["reason"], reason))
 
 
 def points(batch: pa.Table, spec: GallerySpec) -> list[GalleryPoint]:
     """The good rows of a batch as points."""
-    good = good_rows(batch)
+    good = rows_with(batch, "")
     if not good.num_rows:
         return []
     shape = (1 + spec.words.topk, spec.words.token_dim) if spec.words else None
@@ -43,9 +43,8 @@ def points(batch: pa.Table, spec: GallerySpec) -> list[GalleryPoint]:
     ]
 
 
-def updated_points(batch: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
-    """The points that have only a new payload; what we store beside stays, as does the vector."""
-    rows = batch.filter(pa.compute.equal(batch["reason"], UPDATED))
+def updated_points(rows: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
+    """Rows of ``UPDATED`` as points: a new payload; what we store beside stays, and the vector."""
     if not rows.num_rows:
         return []
     payloads = dict(zip(rows["id"].to_pylist(), map(json.loads, rows["payload"].to_pylist())))
@@ -119,10 +118,10 @@ class ServerWriter:
         began = time.perf_counter()
         if self.spec.words:
             self.gallery.upsert(points(batch, self.spec))
-        elif (good := good_rows(batch)).num_rows:
+        elif (good := rows_with(batch, "")).num_rows:
             self.sink.write_rows(good.select(["id", "vector", "payload"]))
-        if pa.compute.any(pa.compute.equal(batch["reason"], UPDATED)).as_py():
-            self.gallery.upsert(updated_points(batch, self.gallery))
+        if (updated := rows_with(batch, UPDATED)).num_rows:  # else no gallery need be opened
+            self.gallery.upsert(updated_points(updated, self.gallery))
         told = batch.drop_columns([name for name in HEAVY if name in batch.column_names])
         told = told.append_column("messages", self.heard.column(len(batch)))
         return told.append_column("write_s", spread(time.perf_counter() - began, len(batch)))

@@ -45,8 +45,7 @@ def read_source(source: str) -> Source:
 def _list_local(listing: Listing, source: str) -> None:
     path = Path(source)
     if path.is_dir():
-        files = files_here(path, EVERYTHING, _unreadable(listing))
-        _add_all(listing, (one for one in files if is_image_name(one[0])))
+        _add_images(listing, files_here(path, EVERYTHING, _unreadable(listing)))
     elif path.is_file():
         _add_file(listing, source, path.name)
     elif glob.has_magic(source) and Path(divided(source)[0]).is_dir():
@@ -72,8 +71,7 @@ def _list_remote(listing: Listing, source: str) -> None:
         _add_file(listing, source, file)
     elif path.is_dir() or is_url(source):
         listing.own = source.rstrip("/") + "/"
-        files = files_there(fs, name, EVERYTHING, _unreadable(listing))
-        _add_all(listing, (one for one in files if is_image_name(one[0])))
+        _add_images(listing, files_there(fs, name, EVERYTHING, _unreadable(listing)))
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 
@@ -90,6 +88,13 @@ def _add_file(listing: Listing, place: str, name: str) -> None:
 
 def _unreadable(listing: Listing) -> Callable[[str, str], None]:
     return lambda place, reason: listing.reject(place, f"the folder cannot be read: {reason}")
+
+
+def _add_images(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
+    """Of a folder's files those that are images, by their place and their key."""
+    for place, key in files:
+        if is_image_name(place):
+            listing.add(Item(key, place))
 
 
 def _add_all(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
