@@ -30,10 +30,10 @@ from rich.table import Table
 from bench import plain
 from bench.photographs import write_jpeg
 from bench.verdict import verdict
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.composer import Composer, References
+from fti_qdrant.composers.composer import Composer, References
 from fti_qdrant.images import open_image
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.inverter import Inverter
 
 TEXT = "in red, with long sleeves"
 IMPORT = "import time; t = time.perf_counter(); import fti_qdrant; print(time.perf_counter() - t)"

@@ -39,14 +39,14 @@ from safetensors.torch import save_file
 
 from bench.photographs import write_jpeg
 from bench.verdict import verdict
-from fti_ingest.outcome import StageUse, advice, stage_uses
-from fti_ingest.pipeline import ModelChoice, Told, run
-from fti_ingest.ray_session import quiet_ray
-from fti_ingest.resources import BACKLOG, EMBED_BATCH, capacity, cpus
-from fti_ingest.source import read_source
-from fti_qdrant.backbone import Backbone
+from fti_ingest.engine.resources import BACKLOG, EMBED_BATCH, capacity, cpus
+from fti_ingest.engine.session import quiet_ray
+from fti_ingest.run.outcome import StageUse, advice, stage_uses
+from fti_ingest.run.pipeline import ModelChoice, Told, run
+from fti_ingest.sources.read_source import read_source
 from fti_qdrant.gallery import EdgeGallery, GallerySpec
 from fti_qdrant.images import open_image
+from fti_qdrant.model.backbone import Backbone
 
 ARCHITECTURE = "ViT-B-32"
 SAMPLE_SECONDS = 0.25

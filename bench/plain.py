@@ -18,8 +18,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torch import Tensor
 
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.inverter import Inverter
 
 TOKENIZER = SimpleTokenizer()
 START, END = TOKENIZER.sot_token_id, TOKENIZER.eot_token_id

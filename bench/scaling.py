@@ -27,11 +27,11 @@ import qdrant_edge as edge
 from rich.console import Console
 from rich.table import Table
 
-from fti_ingest.duplicates import Originals
-from fti_ingest.known import PAIR
-from fti_ingest.listing import Item, Listing
-from fti_ingest.looks import CELLS, Look
-from fti_ingest.payloads import IndexTypes
+from fti_ingest.sources.listing import Item, Listing
+from fti_ingest.sources.payloads import IndexTypes
+from fti_ingest.stages.deduplicate import Originals
+from fti_ingest.stages.perceptual_hash import CELLS, Look
+from fti_ingest.stages.revisions import PAIR
 from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.edge import INDEX_TYPES
 from fti_qdrant.gallery.points import IMAGE_VECTOR, OURS, WORDS_VECTOR, indexes_made

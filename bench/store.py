@@ -21,8 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from fti_qdrant.filters import as_filter
-from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import EdgeGallery, GalleryPoint, GallerySpec, VectorQuery, point_id
+from fti_qdrant.model.fingerprint import Fingerprint
 
 BAR, AIM = 300, 600
 BRANDS = 50

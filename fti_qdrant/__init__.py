@@ -13,31 +13,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fti_qdrant.lazy import names_of
+from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
-    from fti_qdrant.backbone import Backbone, ImageFeatures
-    from fti_qdrant.composer import Composer
+    from fti_qdrant.composers.composer import Composer
     from fti_qdrant.errors import FtiError
     from fti_qdrant.gallery import EdgeGallery, Gallery, ServerGallery
-    from fti_qdrant.inverter import Inverter, PseudoWords
-    from fti_qdrant.search import AsyncComposedSearch, ComposedSearch, Hit, Hits, Query
+    from fti_qdrant.model.backbone import Backbone, ImageFeatures
+    from fti_qdrant.model.inverter import Inverter, PseudoWords
+    from fti_qdrant.query import Hit, Hits, Query
+    from fti_qdrant.search import AsyncComposedSearch, ComposedSearch
 
 _HOMES = {
-    "Backbone": "backbone",
-    "ImageFeatures": "backbone",
-    "Composer": "composer",
+    "Backbone": "model.backbone",
+    "ImageFeatures": "model.backbone",
+    "Composer": "composers.composer",
     "FtiError": "errors",
     "EdgeGallery": "gallery",
     "Gallery": "gallery",
     "ServerGallery": "gallery",
-    "Inverter": "inverter",
-    "PseudoWords": "inverter",
+    "Inverter": "model.inverter",
+    "PseudoWords": "model.inverter",
     "AsyncComposedSearch": "search",
     "ComposedSearch": "search",
-    "Hit": "search",
-    "Hits": "search",
-    "Query": "search",
+    "Hit": "query",
+    "Hits": "query",
+    "Query": "query",
 }
 
 __all__ = [

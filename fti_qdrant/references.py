@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fti_qdrant.composer import PSEUDO_WORD_METHODS, Composer, References
+from fti_qdrant.composers.composer import PSEUDO_WORD_METHODS, Composer, References
 from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
 from fti_qdrant.gallery.points import OURS
-from fti_qdrant.gallery.words import unstacked
-from fti_qdrant.hits import Query, Reference, stored_id
+from fti_qdrant.gallery.pseudo_words import unstacked
 from fti_qdrant.images import LoadedImage, open_image
-from fti_qdrant.inverter import Inverter, PseudoWords
+from fti_qdrant.model.inverter import Inverter, PseudoWords
+from fti_qdrant.query import Query, Reference, stored_id
 
 
 @dataclass(frozen=True)

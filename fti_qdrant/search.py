@@ -13,9 +13,8 @@ import torch
 from qdrant_client import models
 from torch import Tensor
 
-from fti_qdrant.composer import Composer, References
+from fti_qdrant.composers.composer import Composer, References
 from fti_qdrant.errors import BadFilter, BadQuery
-from fti_qdrant.explain import Explainer, Explanation
 from fti_qdrant.filters import FilterLike, as_filter, both, check_ranges, field_keys
 from fti_qdrant.gallery import (
     EdgeGallery,
@@ -26,9 +25,10 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
-from fti_qdrant.hits import Hit, Hits, Query, Reference
 from fti_qdrant.images import LoadedImage
-from fti_qdrant.inverter import PseudoWords
+from fti_qdrant.model.explain import Explainer, Explanation
+from fti_qdrant.model.inverter import PseudoWords
+from fti_qdrant.query import Hit, Hits, Query, Reference
 from fti_qdrant.references import ReadQuery, invert, read
 
 

@@ -14,9 +14,9 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.composer import Composer
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.inverter import Inverter
 from tests.clusters import started
 
 TINY = {

@@ -11,9 +11,9 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench import plain
-from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.errors import UnsupportedModel
-from fti_qdrant.prompts import Prompts
+from fti_qdrant.model.backbone import Backbone, ImageFeatures
+from fti_qdrant.model.prompts import Prompts
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TEXTS = [

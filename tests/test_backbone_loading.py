@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.backbone_loading import MINI, local_folder, split_name
 from fti_qdrant.errors import ModelMismatch, UnsupportedModel
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.loading import MINI, local_folder, split_name
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"

@@ -14,10 +14,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 
 from bench import plain
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.composer import METHODS, Composer, References, slerp, weighted_sum
+from fti_qdrant.composers.composer import METHODS, Composer, References, slerp, weighted_sum
 from fti_qdrant.errors import BadQuery, ModelMismatch, PromptTooLong
-from fti_qdrant.inverter import Inverter, PseudoWords
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.inverter import Inverter, PseudoWords
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TEXTS = ["in red", "", "* and *", "a word " * 100, "🙂 with 🎩", "戴着帽子", "smaller", "   "]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from bench import plain
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.explain import COMMON_WORDS, WORDS_FILE, Explainer, common_words, words_of
-from fti_qdrant.inverter import PseudoWords
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.explain import COMMON_WORDS, WORDS_FILE, Explainer, common_words, words_of
+from fti_qdrant.model.inverter import PseudoWords
 
 WORDS = ["dog", "cat", "red", "hat", "beard", "firefighter"]
 

@@ -20,7 +20,6 @@ from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import BadFilter
 from fti_qdrant.filters import as_filter, both, check_ranges, field_keys
-from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -29,6 +28,7 @@ from fti_qdrant.gallery import (
     ServerGallery,
     VectorQuery,
 )
+from fti_qdrant.model.fingerprint import Fingerprint
 
 IDS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
 VECTOR = np.ones(4, np.float32)

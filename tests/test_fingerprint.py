@@ -10,8 +10,8 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.fingerprint import Fingerprint, weights_hash
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.fingerprint import Fingerprint, weights_hash
 
 PRINT = Fingerprint("a", "0123456789abcdef", "GELU", "targetpad-1.25/bicubic/centre-crop-32", 64)
 

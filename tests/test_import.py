@@ -38,7 +38,7 @@ def test_the_client_library_needs_no_ray():
 
 def test_a_decoding_worker_loads_neither_torch_nor_a_client():
     """One a CPU: each would spend seconds and half a gigabyte on them."""
-    loaded = loaded_after("import fti_ingest.stages, fti_ingest.blocks")
+    loaded = loaded_after("import fti_ingest.stages.decode, fti_ingest.engine.ray_blocks")
     assert "fti_qdrant.images.preprocess" in loaded
     assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray"} & loaded
 

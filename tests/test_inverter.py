@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench import plain
-from fti_qdrant.backbone import ImageFeatures
 from fti_qdrant.errors import CheckpointError, ModelMismatch
-from fti_qdrant.inverter import Inverter, PseudoWords
-from fti_qdrant.inverter_loading import load_inverter
+from fti_qdrant.model.backbone import ImageFeatures
+from fti_qdrant.model.inverter import Inverter, PseudoWords
+from fti_qdrant.model.inverter_loading import load_inverter
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fti_qdrant.backbone_loading import MINI
-from fti_qdrant.composer import TRAINING_FREE_METHODS
+from fti_qdrant.composers.composer import TRAINING_FREE_METHODS
+from fti_qdrant.model.loading import MINI
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.run import GALLERY_ARTWORK, Figures, Mini, measure
 

@@ -10,8 +10,8 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from bench import plain
 from fti_qdrant.errors import PromptTooLong, UnsupportedModel
-from fti_qdrant.prompts import Prompts
-from fti_qdrant.tokens import Tokens, Vocabulary
+from fti_qdrant.model.prompts import Prompts
+from fti_qdrant.model.tokens import Tokens, Vocabulary
 
 TOKENIZER = SimpleTokenizer()
 VOCABULARY = Vocabulary.of(TOKENIZER, 77)

@@ -12,9 +12,7 @@ from pydantic import BaseModel, Field
 
 from fti_qdrant.benchmarks import metrics
 from fti_qdrant.benchmarks.annotations import find_file, read_json, read_records
-from fti_qdrant.benchmarks.metrics import Floats
-from fti_qdrant.benchmarks.predictions import number_id, ranked_lists
-from fti_qdrant.benchmarks.protocol import (
+from fti_qdrant.benchmarks.base import (
     DEPTH,
     Benchmark,
     BenchmarkQuery,
@@ -23,6 +21,8 @@ from fti_qdrant.benchmarks.protocol import (
     Ranked,
     first_existing,
 )
+from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.predictions import number_id, ranked_lists
 from fti_qdrant.errors import BadBenchmark
 
 DEPTHS = (5, 10, 25, 50)

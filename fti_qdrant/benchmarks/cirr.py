@@ -10,9 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from fti_qdrant.benchmarks.annotations import find_file, read_json, read_records
-from fti_qdrant.benchmarks.metrics import Floats
-from fti_qdrant.benchmarks.predictions import ranked_lists
-from fti_qdrant.benchmarks.protocol import (
+from fti_qdrant.benchmarks.base import (
     DEPTH,
     Benchmark,
     BenchmarkQuery,
@@ -21,6 +19,8 @@ from fti_qdrant.benchmarks.protocol import (
     Ranked,
     first_existing,
 )
+from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.predictions import ranked_lists
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 
 VERSION = "rc2"

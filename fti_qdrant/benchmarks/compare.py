@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fti_qdrant.benchmarks.protocol import grouped, stratified_mean
+from fti_qdrant.benchmarks.base import grouped, stratified_mean
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Metrics
 from fti_qdrant.errors import BadBenchmark, CheckpointError
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from fti_qdrant.benchmarks.protocol import Benchmark, GalleryImage
+from fti_qdrant.benchmarks.base import Benchmark, GalleryImage
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from fti_qdrant.benchmarks.protocol import DEPTH, Ranked
+from fti_qdrant.benchmarks.base import DEPTH, Ranked
 from fti_qdrant.errors import BadPredictions
 
 

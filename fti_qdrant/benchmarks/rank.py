@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from qdrant_client import models
 from torch import Tensor
 
-from fti_qdrant.benchmarks.gallery import NAME, PART, Contents, only
-from fti_qdrant.benchmarks.protocol import DEPTH, Benchmark, BenchmarkQuery
+from fti_qdrant.benchmarks.base import DEPTH, Benchmark, BenchmarkQuery
+from fti_qdrant.benchmarks.gallery_contents import NAME, PART, Contents, only
 from fti_qdrant.benchmarks.rankings import EXACT, Run
-from fti_qdrant.composer import PSEUDO_WORD_METHODS, Composer, References
+from fti_qdrant.composers.composer import PSEUDO_WORD_METHODS, Composer, References
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery import Gallery, ScoredPoint, VectorQuery
 from fti_qdrant.images import open_image

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fti_qdrant.benchmarks import metrics
+from fti_qdrant.benchmarks.base import Benchmark, Ranked
 from fti_qdrant.benchmarks.metrics import Floats
-from fti_qdrant.benchmarks.protocol import Benchmark, Ranked
 from fti_qdrant.errors import BadPredictions
 
 if TYPE_CHECKING:

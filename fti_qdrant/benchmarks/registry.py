@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.circo import CIRCO
 from fti_qdrant.benchmarks.cirr import CIRR
 from fti_qdrant.benchmarks.emoji.benchmark import EmojiBenchmark
 from fti_qdrant.benchmarks.fashioniq import FashionIQ
-from fti_qdrant.benchmarks.protocol import Benchmark
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
     one.name: one for one in (FashionIQ, CIRR, CIRCO, EmojiBenchmark)

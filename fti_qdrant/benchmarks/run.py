@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from fti_qdrant.benchmarks import rankings
-from fti_qdrant.benchmarks.protocol import DEPTH, summarise
+from fti_qdrant.benchmarks.base import DEPTH, summarise
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Figures, Metrics, write_json

@@ -14,7 +14,7 @@ from fti_qdrant.cli.ingest_process import run_ingest
 
 if TYPE_CHECKING:
     from fti_qdrant.benchmarks.emoji.showcase import Showcase
-    from fti_qdrant.hits import Hits
+    from fti_qdrant.query import Hits
     from fti_qdrant.search import ComposedSearch
 
 HITS = 7

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.place import gallery_options
+from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.errors import BadFilter
 
 if TYPE_CHECKING:
-    from fti_qdrant.explain import Explanation
-    from fti_qdrant.gallery.place import GalleryPlace
-    from fti_qdrant.hits import Hits
+    from fti_qdrant.gallery.location import GalleryPlace
+    from fti_qdrant.model.explain import Explanation
+    from fti_qdrant.query import Hits
     from fti_qdrant.search import ComposedSearch
 
 EPILOG = """\b
@@ -109,7 +109,7 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
 
 
 def _open(place: GalleryPlace, options: dict[str, Any]) -> ComposedSearch:
-    from fti_qdrant.gallery.place import EmbeddedPlace
+    from fti_qdrant.gallery.location import EmbeddedPlace
     from fti_qdrant.search import ComposedSearch
 
     if isinstance(place, EmbeddedPlace):
@@ -121,7 +121,7 @@ def _open(place: GalleryPlace, options: dict[str, Any]) -> ComposedSearch:
 def _picture(search: ComposedSearch, image: str) -> str | None:
     """The path to show for a reference: itself, or where a stored image was."""
     from fti_qdrant.gallery.points import OURS
-    from fti_qdrant.hits import stored_id
+    from fti_qdrant.query import stored_id
 
     id = stored_id(image)
     if id is None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fti_qdrant.lazy import names_of
+from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
-    from fti_qdrant.gallery.connection import connect
     from fti_qdrant.gallery.edge import EdgeGallery
     from fti_qdrant.gallery.points import (
         GalleryPoint,
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
     )
     from fti_qdrant.gallery.protocol import Gallery, GalleryState, VectorQuery
     from fti_qdrant.gallery.server import ServerGallery
+    from fti_qdrant.gallery.server_connection import connect
 
 _HOMES = {
-    "connect": "connection",
+    "connect": "server_connection",
     "EdgeGallery": "edge",
     "GalleryPoint": "points",
     "GallerySpec": "points",

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch, UnknownImageId
-from fti_qdrant.fingerprint import Fingerprint
+from fti_qdrant.model.fingerprint import Fingerprint
 
 IMAGE_VECTOR = "image"
 WORDS_VECTOR = "pseudo_words"

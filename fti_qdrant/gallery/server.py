@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.collection_config import SEARCH_LINKS, CollectionStorage, search_params
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
@@ -28,7 +29,6 @@ from fti_qdrant.gallery.points import (
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.records import scored, stored, vectors_of
 from fti_qdrant.gallery.server_errors import retrying, translated
-from fti_qdrant.gallery.storage import SEARCH_LINKS, CollectionStorage, search_params
 
 SPEC_KEY = "fti_qdrant"
 """Our key in the collection's own metadata."""

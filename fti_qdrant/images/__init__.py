@@ -1,7 +1,7 @@
 """Image sources and preprocessing: the one path from a file to the pixels a backbone sees."""
 
 from fti_qdrant.images.preprocess import Preprocess, target_pad
-from fti_qdrant.images.source import (
+from fti_qdrant.images.read import (
     DEFAULT_LIMITS,
     ImageLimits,
     ImageSource,

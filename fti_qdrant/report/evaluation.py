@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fti_qdrant.benchmarks.protocol import DEPTH, Benchmark
+from fti_qdrant.benchmarks.base import DEPTH, Benchmark
 from fti_qdrant.benchmarks.published import published_for
 from fti_qdrant.benchmarks.run import Measured
-from fti_qdrant.composer import PSEUDO_WORD_METHODS, Composer
+from fti_qdrant.composers.composer import PSEUDO_WORD_METHODS, Composer
 from fti_qdrant.errors import BadImage
-from fti_qdrant.explain import Explainer, NearestWords
 from fti_qdrant.images import open_image
+from fti_qdrant.model.explain import Explainer, NearestWords
 from fti_qdrant.report.row import Row, Shown, thumbnail, write_page
 
 HITS = 10

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fti_qdrant.errors import BadImage, FtiError
-from fti_qdrant.explain import NearestWords
 from fti_qdrant.images import open_image
+from fti_qdrant.model.explain import NearestWords
 
 THUMBNAIL = 128
 """Longest side of a picture on a page, in pixels."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fti_qdrant.explain import Explanation
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.hits import Hits
+from fti_qdrant.model.explain import Explanation
+from fti_qdrant.query import Hits
 from fti_qdrant.report.row import Row, Shown, thumbnail, write_page
 
 

@@ -17,21 +17,20 @@ from pyarrow import parquet
 from qdrant_client import QdrantClient
 
 from fti_qdrant.benchmarks import run as runs
-from fti_qdrant.benchmarks.gallery import (
+from fti_qdrant.benchmarks.base import Benchmark, BenchmarkQuery, GalleryImage
+from fti_qdrant.benchmarks.gallery_contents import (
     NAME,
     PART,
     is_complete,
     refusal,
     survey,
 )
-from fti_qdrant.benchmarks.protocol import Benchmark, BenchmarkQuery, GalleryImage
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.benchmarks.run import conclude, rank_all
-from fti_qdrant.composer import METHODS, Composer
+from fti_qdrant.composers.composer import METHODS, Composer
 from fti_qdrant.errors import BadBenchmark, BadImage, ModelMismatch, OutputUnavailable
-from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -40,8 +39,9 @@ from fti_qdrant.gallery import (
     ServerGallery,
     point_id,
 )
-from fti_qdrant.gallery.place import EmbeddedPlace
+from fti_qdrant.gallery.location import EmbeddedPlace
 from fti_qdrant.images import open_image
+from fti_qdrant.model.fingerprint import Fingerprint
 from tests.benchmarks import definitions, standins
 
 NAMES = ("fashioniq", "cirr", "circo")

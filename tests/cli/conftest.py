@@ -13,7 +13,7 @@ from PIL import Image
 
 from fti_qdrant import Composer, EdgeGallery, Inverter
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, WordsSpec, point_id
-from fti_qdrant.gallery.words import stacked
+from fti_qdrant.gallery.pseudo_words import stacked
 from fti_qdrant.images import open_image
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
-from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -24,6 +23,7 @@ from fti_qdrant.gallery import (
     connect,
     point_id,
 )
+from fti_qdrant.model.fingerprint import Fingerprint
 from tests.qdrant_grpc_standin import serving
 
 DIM, TOPK, TOKEN_DIM = 8, 3, 6

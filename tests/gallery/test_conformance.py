@@ -21,7 +21,7 @@ from fti_qdrant.errors import (
 from fti_qdrant.filters import as_filter
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec, VectorQuery, point_id
 from fti_qdrant.gallery.points import OURS
-from fti_qdrant.gallery.words import unstacked
+from fti_qdrant.gallery.pseudo_words import unstacked
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
 

@@ -14,7 +14,6 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import BadFilter
-from fti_qdrant.fingerprint import Fingerprint
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -25,6 +24,7 @@ from fti_qdrant.gallery import (
     point_id,
 )
 from fti_qdrant.gallery.edge_filters import to_edge
+from fti_qdrant.model.fingerprint import Fingerprint
 
 VECTOR = np.ones(4, np.float32)
 CITIES = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fti_qdrant.images import Preprocess, open_image
-from fti_qdrant.images.source import DRAFT_SIDE, to_rgb
+from fti_qdrant.images.read import DRAFT_SIDE, to_rgb
 
 ORIENTATION = 0x0112
 

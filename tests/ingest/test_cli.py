@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fti_ingest.cli import main
-from fti_qdrant.fingerprint import Fingerprint
+from fti_ingest.cli.main import main
 from fti_qdrant.gallery import EdgeGallery, GallerySpec, VectorQuery, point_id
+from fti_qdrant.model.fingerprint import Fingerprint
 from tests.ingest.sources_and_runs import (
     Run,
     ingest,
@@ -136,7 +136,7 @@ def test_fields_are_indexed_by_type_and_filters_find(shop: Shop) -> None:
 
 
 def test_vectors_are_those_of_the_pictures(shop: Shop) -> None:
-    from fti_qdrant.composer import Composer
+    from fti_qdrant.composers.composer import Composer
     from fti_qdrant.images import open_image
 
     names = [shop.good[0], *shop.good[-5:]]
@@ -179,8 +179,8 @@ def test_running_again_changes_nothing_then_only_what_changed(
 
 
 def test_a_folder_with_pseudo_words(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
-    from fti_qdrant.composer import Composer
-    from fti_qdrant.gallery.words import stacked
+    from fti_qdrant.composers.composer import Composer
+    from fti_qdrant.gallery.pseudo_words import stacked
     from fti_qdrant.images import open_image
 
     names = write_pictures(tmp_path / "photos" / "deep", 10)

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fti_ingest.cli import main
-from fti_ingest.duplicates import Duplicate, Originals
-from fti_ingest.looks import CELLS, COLOURS_APART, SHAPE_BITS_APART, Look
+from fti_ingest.cli.main import main
+from fti_ingest.stages.deduplicate import Duplicate, Originals
+from fti_ingest.stages.perceptual_hash import CELLS, COLOURS_APART, SHAPE_BITS_APART, Look
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings
 from fti_qdrant.cli import extras
 from fti_qdrant.gallery import EdgeGallery, point_id

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.index_option import check_indexes, check_values, tell_new_fields
-from fti_qdrant.backbone import Backbone
+from fti_ingest.cli.index_option import check_indexes, check_values, tell_new_fields
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, GallerySpec, IndexType
+from fti_qdrant.model.backbone import Backbone
 
 INDEXES: dict[str, IndexType] = {"stock": "integer", "price": "float", "day": "datetime"}
 

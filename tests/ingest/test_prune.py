@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.prune import check_prunable, departed
-from fti_ingest.source import read_source
+from fti_ingest.run.prune import check_prunable, departed
+from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import ingest, picture, write_pictures

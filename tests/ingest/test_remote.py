@@ -15,9 +15,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
-from fti_ingest.reading import read_batch
-from fti_ingest.source import read_source
-from fti_ingest.storage import filesystem
+from fti_ingest.sources.fetch import read_batch
+from fti_ingest.sources.filesystems import filesystem
+from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadImage, BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import ingest

@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fti_ingest.outcome import STAGES, Capacity, Outcome, advice, stage_uses
-from fti_ingest.reasons import SKIPPED, UNCHANGED
-from fti_ingest.report import RunReport
+from fti_ingest.run.outcome import STAGES, Capacity, Outcome, advice, stage_uses
+from fti_ingest.run.report import RunReport
+from fti_ingest.stages.row_status import SKIPPED, UNCHANGED
 from tests.ingest.sources_and_runs import ingest, write_pictures
 
 
@@ -116,9 +116,9 @@ def test_an_output_that_cannot_be_written(
 
 WATCHED = """
 import sys
-from fti_ingest.metrics import RunMetrics
-from fti_ingest.outcome import Outcome
-from fti_ingest.ray_session import quiet_ray
+from fti_ingest.run.metrics import RunMetrics
+from fti_ingest.run.outcome import Outcome
+from fti_ingest.engine.session import quiet_ray
 with quiet_ray(None, int(sys.argv[1])):
     metrics = RunMetrics("shop", 50)
     outcome = Outcome(stored=30)

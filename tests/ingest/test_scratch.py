@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.scratch import LOCK_FILE, PREFIX, SETTLED, Scratch
+from fti_ingest.sources.scratch_folder import LOCK_FILE, PREFIX, SETTLED, Scratch
 
 HOLDER = """
 import time
-from fti_ingest.scratch import Scratch
+from fti_ingest.sources.scratch_folder import Scratch
 held = Scratch()
 print(held.path, flush=True)
 time.sleep(600)

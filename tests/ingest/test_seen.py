@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fti_ingest.seen import SeenIds, short_id
+from fti_ingest.sources.id_set import SeenIds, short_id
 from fti_qdrant.gallery import point_id
 
 Batches = st.lists(st.lists(st.integers(0, 30), max_size=12), max_size=12)

@@ -14,7 +14,7 @@ import trustme
 
 from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery import connect, point_id
-from fti_qdrant.gallery.storage import CollectionStorage
+from fti_qdrant.gallery.collection_config import CollectionStorage
 from tests.ingest.servers import BadRoad, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write_pictures
 from tests.qdrant_grpc_standin import serving

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fti_ingest.listing import Source
-from fti_ingest.manifests import _Column
-from fti_ingest.payloads import IndexTypes
-from fti_ingest.source import read_source
+from fti_ingest.sources.listing import Source
+from fti_ingest.sources.manifests import _Column
+from fti_ingest.sources.payloads import IndexTypes
+from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import point_id
 

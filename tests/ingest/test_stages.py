@@ -13,20 +13,21 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayError, RayTaskError
 
-from fti_ingest.blocks import BLOCKS, ListedBlocks, block_rows, revisions
-from fti_ingest.known import known_pairs, revision_of
-from fti_ingest.listing import Item, Listing, Reject
-from fti_ingest.outcome import Outcome
-from fti_ingest.pipeline import worker_error
-from fti_ingest.qdrant_sink import PayloadSink
-from fti_ingest.reasons import UNCHANGED, UPDATED
-from fti_ingest.rejects import RejectsFile
-from fti_ingest.sinks import points
-from fti_ingest.stages import Decoder, Embedder
-from fti_qdrant.composer import Composer
+from fti_ingest.engine.ray_blocks import BLOCKS, ListedBlocks, block_rows, revisions
+from fti_ingest.run.outcome import Outcome
+from fti_ingest.run.pipeline import worker_error
+from fti_ingest.run.rejects import RejectsFile
+from fti_ingest.sources.listing import Item, Listing, Reject
+from fti_ingest.stages.decode import Decoder
+from fti_ingest.stages.embed import Embedder
+from fti_ingest.stages.qdrant_datasink import PayloadSink
+from fti_ingest.stages.revisions import known_pairs, revision_of
+from fti_ingest.stages.row_status import UNCHANGED, UPDATED
+from fti_ingest.stages.write import points
+from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable
 from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
-from fti_qdrant.gallery.place import ServerPlace
+from fti_qdrant.gallery.location import ServerPlace
 from fti_qdrant.images import Preprocess, open_image
 from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd_pictures
 
@@ -133,7 +134,7 @@ class TestEmbedder:
     def test_vectors_and_pseudo_words_are_the_librarys(
         self, embedder: Embedder, decoded: pa.Table, tiny_composer: Composer
     ) -> None:
-        from fti_qdrant.gallery.words import stacked
+        from fti_qdrant.gallery.pseudo_words import stacked
 
         done = points(embedder(decoded), self.spec(tiny_composer))
         images = [picture(number) for number in (0, 1, 3, 4)]

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from fti_qdrant import ComposedSearch, Composer, EdgeGallery, ServerGallery
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, WordsSpec, point_id
-from fti_qdrant.gallery.words import stacked
+from fti_qdrant.gallery.pseudo_words import stacked
 from fti_qdrant.images import open_image
 
 WORDS = ["cat", "dog", "house", "tree", "car", "red", "blue", "green"]

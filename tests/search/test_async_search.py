@@ -14,7 +14,7 @@ import pytest
 from fti_qdrant import AsyncComposedSearch, ComposedSearch, EdgeGallery
 from fti_qdrant.errors import BadImage, BadQuery, GalleryUnavailable
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, ScoredPoint, VectorQuery
-from fti_qdrant.hits import Hits
+from fti_qdrant.query import Hits
 
 TEXT = "in red, with long sleeves"
 SLOW = 0.5

@@ -20,8 +20,8 @@ from qdrant_client import models
 
 from fti_qdrant import ComposedSearch, Composer, EdgeGallery, Query, ServerGallery
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, point_id
-from fti_qdrant.hits import Hits
 from fti_qdrant.images import open_image
+from fti_qdrant.query import Hits
 
 TEXT = "in red, with long sleeves"
 

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from fti_qdrant.backbone import ImageFeatures
+from fti_qdrant.model.backbone import ImageFeatures
+from fti_training.distributed import Together
 from fti_training.step import InverterStep
-from fti_training.world import Together
 
 
 def main(rank: int, size: int, folder: str) -> None:

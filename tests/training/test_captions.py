@@ -9,7 +9,7 @@ import pytest
 
 from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
-from fti_qdrant.tokens import Vocabulary
+from fti_qdrant.model.tokens import Vocabulary
 from fti_training.mini.captions import Captioner
 from fti_training.mini.inverter import split_caption
 

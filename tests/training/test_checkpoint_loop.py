@@ -15,8 +15,8 @@ from torch import nn
 from fti_qdrant.errors import CheckpointError
 from fti_training import checkpoint
 from fti_training.loop import Loop
-from fti_training.optimise import Cosine
 from fti_training.step import InverterStep, SplitCaption
+from fti_training.update import Cosine
 
 STEPS, EVERY = 6, 2
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fti_qdrant.composer import Composer
+from fti_qdrant.composers.composer import Composer
 
 QUICK = {
     "backbone_steps": 6,

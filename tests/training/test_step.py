@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import plain
-from fti_qdrant.backbone import ImageFeatures
+from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.precision import autocast
 from fti_training.step import InverterStep, SplitCaption, Weights
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fti_training.distributed import Alone
 from fti_training.step import InverterStep, SplitCaption
-from fti_training.world import Alone
 
 ROWS = 11
 CAPTIONS = [

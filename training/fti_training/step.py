@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fti_qdrant.backbone import Backbone, ImageFeatures
-from fti_qdrant.inverter import Inverter, PseudoWords, Relevant
-from fti_qdrant.tokens import Tokens
+from fti_qdrant.model.backbone import Backbone, ImageFeatures
+from fti_qdrant.model.inverter import Inverter, PseudoWords, Relevant
+from fti_qdrant.model.tokens import Tokens
+from fti_training.distributed import Alone, World
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
-from fti_training.world import Alone, World
 
 MOST_REMEMBERED = 200_000
 """Sentences whose features are kept: 600 MB at d = 768."""

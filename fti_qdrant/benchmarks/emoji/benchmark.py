@@ -8,6 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fti_qdrant.benchmarks.base import (
+    Benchmark,
+    BenchmarkQuery,
+    GalleryImage,
+    Ranked,
+    first_existing,
+)
 from fti_qdrant.benchmarks.emoji.artwork import drawings, file_name
 from fti_qdrant.benchmarks.emoji.edits import (
     KNOWN_WORDINGS,
@@ -21,13 +28,6 @@ from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
 from fti_qdrant.benchmarks.emoji.gallery import write_gallery
 from fti_qdrant.benchmarks.metrics import Floats
 from fti_qdrant.benchmarks.predictions import ranked_lists
-from fti_qdrant.benchmarks.protocol import (
-    Benchmark,
-    BenchmarkQuery,
-    GalleryImage,
-    Ranked,
-    first_existing,
-)
 
 ARTWORK = "twemoji"
 HELD_OUT, SEEN = "held out", "seen"

@@ -18,8 +18,8 @@ from fti_qdrant.cli.evaluate.options import (
 )
 
 if TYPE_CHECKING:
+    from fti_qdrant.benchmarks.base import Benchmark
     from fti_qdrant.benchmarks.doctor import Diagnosis
-    from fti_qdrant.benchmarks.protocol import Benchmark
 
 SHOWN = 20
 EPILOG = """\b

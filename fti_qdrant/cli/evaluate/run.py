@@ -13,16 +13,16 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import benchmark_argument, root_of, split_option
 from fti_qdrant.cli.extras import need
+from fti_qdrant.cli.gallery_options import place_of
 from fti_qdrant.cli.ingest_process import run_ingest
-from fti_qdrant.cli.place import place_of
 
 if TYPE_CHECKING:
-    from fti_qdrant.benchmarks.gallery import Contents
-    from fti_qdrant.benchmarks.protocol import Benchmark
+    from fti_qdrant.benchmarks.base import Benchmark
+    from fti_qdrant.benchmarks.gallery_contents import Contents
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.run import Measured
-    from fti_qdrant.composer import Composer
-    from fti_qdrant.gallery.place import GalleryPlace
+    from fti_qdrant.composers.composer import Composer
+    from fti_qdrant.gallery.location import GalleryPlace
 
 WITHOUT_INVERTER = ("sum", "image", "text")
 EPILOG = """\b
@@ -87,7 +87,7 @@ def run(
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.rankings import EXACT, INDEX
     from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
-    from fti_qdrant.composer import Composer
+    from fti_qdrant.composers.composer import Composer
 
     need("matplotlib", "eval")
     if url is not None and gallery is not None:
@@ -118,7 +118,7 @@ def run(
 
 def _methods(chosen: str | None, composer: Composer) -> tuple[str, ...]:
     """Raises BadQuery for a composer that there is not, or that needs an inverter."""
-    from fti_qdrant.composer import METHODS, PSEUDO_WORD_METHODS
+    from fti_qdrant.composers.composer import METHODS, PSEUDO_WORD_METHODS
     from fti_qdrant.errors import BadQuery
 
     able = composer.inverter is not None
@@ -152,7 +152,7 @@ def _fill(
     """
     from rich.progress import Progress
 
-    from fti_qdrant.benchmarks.gallery import (
+    from fti_qdrant.benchmarks.gallery_contents import (
         MANIFEST,
         is_complete,
         refusal,

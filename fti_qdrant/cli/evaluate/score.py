@@ -45,8 +45,8 @@ def score(
 ) -> None:
     """Score ranked lists by the official protocol; needs annotations, no images and no model."""
     from fti_qdrant.benchmarks.annotations import read_predictions_file
+    from fti_qdrant.benchmarks.base import summarise
     from fti_qdrant.benchmarks.predictions import short_lists
-    from fti_qdrant.benchmarks.protocol import summarise
     from fti_qdrant.benchmarks.registry import open_benchmark
     from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, show
 

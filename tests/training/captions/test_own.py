@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from fti_qdrant.errors import BadManifest
-from fti_training.captions.own import read_own
+from fti_training.captions.user_captions import read_own
 
 ROWS = [
     {"uri": "a.jpg", "caption": "a cat, on  a\nmat", "id": 1},

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from fti_qdrant.backbone import Backbone
 from fti_qdrant.errors import CheckpointError, FtiError, ModelMismatch
 from fti_qdrant.images import open_image
+from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import Cache
 from fti_training.cache.write import CacheWriter, Sizes
 from fti_training.samples import read_samples

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fti_qdrant.composer import Composer
+from fti_qdrant.composers.composer import Composer
 from tests.training.fit.runs import command, rows_of, run, start, training_workers, write_samples
 
 Cluster = dict[str, str]

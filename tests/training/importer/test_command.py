@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fti_qdrant.composer import Composer
+from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import CheckpointError
-from fti_qdrant.inverter import Inverter
-from fti_qdrant.inverter_loading import load_inverter
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import load_inverter
 from fti_training.importer.output import OUR_FILES
 from fti_training.importer.run import import_inverter
 from tests.training.importer.standins import save

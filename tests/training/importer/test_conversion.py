@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from fti_qdrant.backbone import ImageFeatures
 from fti_qdrant.errors import CheckpointError, FtiError, ModelMismatch, UnsupportedModel
-from fti_qdrant.inverter import Inverter
-from fti_qdrant.inverter_loading import load_inverter
+from fti_qdrant.model.backbone import ImageFeatures
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import load_inverter
 from fti_training.importer.backbone_sizes import sizes_of
 from fti_training.importer.convert import their_name
 from fti_training.importer.run import convert_checkpoint, import_inverter

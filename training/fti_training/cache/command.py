@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fti_ingest.worker_options import worker_options
+from fti_ingest.cli.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 
 EPILOG = """\b
@@ -42,10 +42,10 @@ def cache(
     Prints the size first and refuses where the disk is too small. Pictures that cannot be read
     are listed in OUT/rejects.jsonl.
     """
-    from fti_ingest.ray_session import quiet_ray
-    from fti_ingest.rejects import RejectsFile
-    from fti_qdrant.backbone import Backbone
+    from fti_ingest.engine.session import quiet_ray
+    from fti_ingest.run.rejects import RejectsFile
     from fti_qdrant.cli.progress import step_progress
+    from fti_qdrant.model.backbone import Backbone
     from fti_training.cache.write import CacheWriter, Sizes, gigabytes
     from fti_training.samples import read_samples
 

@@ -20,9 +20,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from fti_qdrant.backbone import ImageFeatures
 from fti_qdrant.errors import CheckpointError, ModelMismatch
-from fti_qdrant.fingerprint import Fingerprint
+from fti_qdrant.model.backbone import ImageFeatures
+from fti_qdrant.model.fingerprint import Fingerprint
 from fti_training.samples import Samples, samples_of
 
 PLAN, INDEX, CAPTIONS, SHARDS = "plan.json", "cache.json", "captions.parquet", "shards"

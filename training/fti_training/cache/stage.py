@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.lanes import Lanes
-from fti_ingest.stages import stacked_pixels
+from fti_ingest.stages.decode import stacked_pixels
+from fti_ingest.stages.micro_batches import Lanes
 from fti_training.step import SplitCaption
 
 
@@ -19,7 +19,7 @@ class FeatureStage:
     """
 
     def __init__(self, model: str, precision: str | None, threads: int):
-        from fti_qdrant.backbone import Backbone
+        from fti_qdrant.model.backbone import Backbone
         from fti_training.step import Sentences
 
         self.backbone = Backbone.load(model, precision=precision)

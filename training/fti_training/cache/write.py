@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fti_ingest.listing import Reject
-from fti_ingest.pipeline import worker_error
-from fti_ingest.resources import bound_backlog, model_pool, threads_per_worker
-from fti_ingest.stages import Decoder, to_decode
-from fti_qdrant.backbone import Backbone
+from fti_ingest.engine.resources import bound_backlog, model_pool, threads_per_worker
+from fti_ingest.run.pipeline import worker_error
+from fti_ingest.sources.listing import Reject
+from fti_ingest.stages.decode import Decoder, to_decode
 from fti_qdrant.errors import CheckpointError, FtiError
+from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import (
     ARRAYS,
     CAPTIONS,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fti_qdrant.backbone import DTYPES, best_device
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model.backbone import DTYPES, best_device
 from fti_training.captions import DEFAULT_MODEL
 
 GENERATION: dict[str, Any] = {

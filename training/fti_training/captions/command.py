@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fti_ingest.worker_options import worker_options
+from fti_ingest.cli.worker_options import worker_options
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.errors import BadManifest
 from fti_training.captions import DEFAULT_MODEL
@@ -15,8 +15,8 @@ from fti_training.captions import DEFAULT_MODEL
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fti_ingest.listing import Reject
-    from fti_ingest.rejects import RejectsFile
+    from fti_ingest.run.rejects import RejectsFile
+    from fti_ingest.sources.listing import Reject
     from fti_training.captions.run import ModelChoice, Outcome
 
 EPILOG = """\b
@@ -87,8 +87,8 @@ def captions(
     """
     if (images is None) == (from_captions is None):
         raise click.UsageError("pass either IMAGES or --from-captions FILE")
-    from fti_ingest.ray_session import quiet_ray
-    from fti_ingest.rejects import RejectsFile
+    from fti_ingest.engine.session import quiet_ray
+    from fti_ingest.run.rejects import RejectsFile
     from fti_qdrant.cli.progress import step_progress
     from fti_training.captions.run import run
     from fti_training.captions.split import choose_splitter
@@ -126,8 +126,8 @@ def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, l
     """Columns uri and caption (null where a model is to write it), and what cannot be listed."""
     import pyarrow as pa
 
-    from fti_ingest.source import read_source
-    from fti_training.captions.own import read_own
+    from fti_ingest.sources.read_source import read_source
+    from fti_training.captions.user_captions import read_own
 
     if from_captions is not None:
         own = read_own(from_captions)

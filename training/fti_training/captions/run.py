@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fti_ingest.blocks import BLOCKS
-from fti_ingest.listing import Reject
-from fti_ingest.pipeline import worker_error
-from fti_ingest.reasons import UNCHANGED
-from fti_ingest.resources import bound_backlog, model_pool, threads_per_worker
+from fti_ingest.engine.ray_blocks import BLOCKS
+from fti_ingest.engine.resources import bound_backlog, model_pool, threads_per_worker
+from fti_ingest.run.pipeline import worker_error
+from fti_ingest.sources.listing import Reject
+from fti_ingest.stages.row_status import UNCHANGED
 from fti_training.captions.captioner import Pixels
 from fti_training.captions.split import Splitter, cut_tail
 from fti_training.captions.stages import Reader, Writer

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.reading import Read, read_batch, shown
-from fti_ingest.reasons import UNCHANGED
+from fti_ingest.sources.fetch import Read, read_batch, shown
+from fti_ingest.stages.row_status import UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
 from fti_training.captions.captioner import Captioner, Pixels

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from fti_qdrant.errors import CheckpointError, OutputUnavailable
-from fti_qdrant.inverter_loading import load_inverter
+from fti_qdrant.model.inverter_loading import load_inverter
 from fti_training.card.write import CARD
 from fti_training.fit.state import INVERTER
 

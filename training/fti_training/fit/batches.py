@@ -13,16 +13,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from fti_ingest.listing import Reject
-from fti_ingest.stages import Decoder, stacked_pixels, to_decode
-from fti_qdrant.backbone import Backbone, ImageFeatures
+from fti_ingest.sources.listing import Reject
+from fti_ingest.stages.decode import Decoder, stacked_pixels, to_decode
 from fti_qdrant.errors import BadImage
+from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_training.augment import jittered
 from fti_training.cache.layout import Cache
-from fti_training.fit.order import Order
+from fti_training.distributed import World
+from fti_training.fit.sampling_order import Order
 from fti_training.samples import Samples
 from fti_training.step import SplitCaption
-from fti_training.world import World
 
 CHUNK = 1000
 """Steps whose pictures are listed to Ray at a time."""

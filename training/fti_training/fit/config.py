@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT
-from fti_training.optimise import Cosine, Decay, Schedule
 from fti_training.precision import Precision
+from fti_training.update import Cosine, Decay, Schedule
 
 
 class FitConfig(BaseModel):

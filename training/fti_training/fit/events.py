@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from fti_ingest.listing import Reject
+from fti_ingest.sources.listing import Reject
 
 
 @dataclass(frozen=True)

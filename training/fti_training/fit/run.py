@@ -13,20 +13,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fti_ingest.pipeline import worker_error
-from fti_ingest.ray_session import quiet_ray
-from fti_ingest.rejects import RejectsFile, read_rejects
-from fti_ingest.resources import check_gpus
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.backbone_loading import absolute_name
+from fti_ingest.engine.resources import check_gpus
+from fti_ingest.engine.session import quiet_ray
+from fti_ingest.run.pipeline import worker_error
+from fti_ingest.run.rejects import RejectsFile, read_rejects
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.loading import absolute_name
 from fti_training.cache.layout import Cache
 from fti_training.fit.config import FitConfig
-from fti_training.fit.data import DataFacts
+from fti_training.fit.data_facts import DataFacts
 from fti_training.fit.events import Began, Event, Mailbox, Skipped, Stepped, Validated
-from fti_training.fit.order import Order
-from fti_training.fit.records import Records
+from fti_training.fit.log import Records
+from fti_training.fit.sampling_order import Order
 from fti_training.fit.state import INVERTER, State
 from fti_training.fit.storage import Storage
 from fti_training.fit.validate import SCORE

@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.composer import Composer
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.inverter import Inverter
 from fti_training.mini import evaluate
 from fti_training.mini.pictures import draw_all
 

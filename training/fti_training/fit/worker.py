@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from fti_ingest.resources import threads_per_worker
-from fti_qdrant.backbone import Backbone
+from fti_ingest.engine.resources import threads_per_worker
+from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import Cache
+from fti_training.distributed import Alone, Together, World
 from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches
 from fti_training.fit.config import FitConfig
 from fti_training.fit.events import Began, Mailbox, Skipped, Stepped, Validated
-from fti_training.fit.order import Order
+from fti_training.fit.sampling_order import Order
 from fti_training.fit.state import State
 from fti_training.fit.validate import validation
-from fti_training.optimise import Update
 from fti_training.precision import autocast, of_frozen
 from fti_training.samples import Samples
 from fti_training.step import InverterStep, StepLoss, Weights
-from fti_training.world import Alone, Together, World
+from fti_training.update import Update
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fti_qdrant.errors import CheckpointError
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.model.inverter import Inverter
 from fti_training.importer.contents import Contents
-from fti_training.importer.inert import Named, StoredModule
+from fti_training.importer.stand_ins import Named, StoredModule
 
 NORM_EPSILON = 1e-5
 """Of torch.nn.LayerNorm by default, which ours uses."""

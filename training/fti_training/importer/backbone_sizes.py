@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 
-from fti_qdrant.backbone import Backbone
-from fti_qdrant.backbone_loading import check_activation, split_name
-from fti_qdrant.backbone_parts import TextTower, check_visual
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.loading import check_activation, split_name
+from fti_qdrant.model.text_tower import TextTower, check_visual
 
 
 class Sizes(NamedTuple):

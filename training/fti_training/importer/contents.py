@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.inert import StoredModule, StoredTensor
+from fti_training.importer.stand_ins import StoredModule, StoredTensor
 
 WRAPPER = "module."
 """DataParallel's prefix."""

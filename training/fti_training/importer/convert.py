@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError, ModelMismatch
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.model.inverter import Inverter
 from fti_training.importer.architecture import Hyperparameters
 from fti_training.importer.backbone_sizes import Sizes
 

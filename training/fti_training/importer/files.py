@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fti_qdrant.errors import CheckpointError, FtiError
-from fti_training.importer.inert import Storage
+from fti_training.importer.stand_ins import Storage
 from fti_training.importer.unpickle import read_pickle
 
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -10,8 +10,8 @@ from typing import Any
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 
 from fti_qdrant.errors import CheckpointError
-from fti_qdrant.inverter import Inverter
-from fti_qdrant.inverter_loading import save_inverter
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import save_inverter
 
 RECORD_FILE = "training.json"
 """Where the weights came from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fti_qdrant.inverter import Inverter
+from fti_qdrant.model.inverter import Inverter
 from fti_training.importer.architecture import check_architecture, hyperparameters
 from fti_training.importer.backbone_sizes import sizes_of
 from fti_training.importer.contents import contents_of

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.inert import Storage, StorageType, StoredModule, fresh_names
+from fti_training.importer.stand_ins import Storage, StorageType, StoredModule, fresh_names
 
 OpenStorage = Callable[[str, str, int], Storage]
 """(key, dtype, number of values) -> the storage that a pickle refers to."""

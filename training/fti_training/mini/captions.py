@@ -12,8 +12,8 @@ from fti_qdrant.benchmarks.emoji.edits import (
     families,
 )
 from fti_qdrant.benchmarks.emoji.facts import Emoji
-from fti_qdrant.prompts import BUT, OPENING, WITH
-from fti_qdrant.tokens import Vocabulary
+from fti_qdrant.model.prompts import BUT, OPENING, WITH
+from fti_qdrant.model.tokens import Vocabulary
 
 EXTRA_WORDINGS = {
     "gender": ("{value}", "make it a {value}", "as {value}"),

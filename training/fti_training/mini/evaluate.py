@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fti_qdrant.backbone import Backbone, ImageFeatures
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, Wordings, edits
-from fti_qdrant.composer import METHODS, Composer
-from fti_qdrant.prompts import BUT, OPENING
+from fti_qdrant.composers.composer import METHODS, Composer
+from fti_qdrant.model.backbone import Backbone, ImageFeatures
+from fti_qdrant.model.prompts import BUT, OPENING
 from fti_training.mini.pictures import Pictures
 
 CHUNK = 512

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from fti_qdrant.backbone import Backbone
 from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS, edits
-from fti_qdrant.composer import METHODS, Composer
+from fti_qdrant.composers.composer import METHODS, Composer
 from fti_qdrant.errors import FtiError
-from fti_qdrant.explain import WORDS_FILE
-from fti_qdrant.inverter import Inverter
-from fti_qdrant.inverter_loading import load_inverter, save_inverter
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.explain import WORDS_FILE
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import load_inverter, save_inverter
 from fti_training.loop import Parts
 from fti_training.mini import evaluate
 from fti_training.mini.backbone import Phase, fresh_clip, save_open_clip, train_backbone, wrap

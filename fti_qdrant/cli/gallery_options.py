@@ -1,0 +1,71 @@
+"""The options that say where a gallery is, the same for every command."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from fti_qdrant.gallery.location import GalleryPlace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option(
+        "--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery."
+    ),
+    click.option("--url", help="Qdrant server, such as http://localhost:6333."),
+    click.option("--collection", help="Collection on the server."),
+    click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]"),
+    click.option("--grpc", is_flag=True, help="Send data by gRPC."),
+    click.option(
+        "--grpc-port",
+        envvar="QDRANT_GRPC_PORT",
+        type=click.IntRange(1, 65535),
+        default=6334,
+        help="Server's gRPC port. [env: QDRANT_GRPC_PORT; default: 6334]",
+    ),
+)
+
+
+def gallery_options(command: F) -> F:
+    """Adds --gallery, --url, --collection and what goes with these; the command gets ``place``."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        gallery: Path | None,
+        url: str | None,
+        collection: str | None,
+        api_key: str | None,
+        grpc: bool,
+        grpc_port: int,
+        **options: Any,
+    ) -> Any:
+        place = place_of(gallery, url, collection, api_key, grpc_port if grpc else None)
+        return command(*args, place=place, **options)
+
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def place_of(
+    gallery: Path | None,
+    url: str | None,
+    collection: str | None,
+    api_key: str | None,
+    grpc_port: int | None = None,
+) -> GalleryPlace:
+    """Raises UsageError unless it is one place."""
+    if (gallery is None) == (url is None) or (url is None) != (collection is None):
+        raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
+    from fti_qdrant.gallery.location import EmbeddedPlace, ServerPlace
+
+    if gallery is not None:
+        return EmbeddedPlace(gallery)
+    return ServerPlace(str(url), str(collection), api_key, grpc_port)

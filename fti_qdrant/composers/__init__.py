@@ -1,0 +1,1 @@
+"""Composers: (reference features, modification text) -> query vectors."""

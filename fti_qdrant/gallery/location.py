@@ -1,0 +1,75 @@
+"""Where a gallery is, before it is opened: a folder, or a collection on a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from fti_qdrant.gallery.collection_config import CollectionStorage
+from fti_qdrant.gallery.edge import EdgeGallery
+from fti_qdrant.gallery.points import GallerySpec
+from fti_qdrant.gallery.server import ServerGallery
+from fti_qdrant.gallery.server_connection import connect
+
+
+@dataclass(frozen=True)
+class EmbeddedPlace:
+    """A folder."""
+
+    path: Path
+
+    def open(self) -> EdgeGallery:
+        """Raises GalleryNotFound, GalleryUnavailable."""
+        return EdgeGallery.open(self.path)
+
+    def create(self, spec: GallerySpec) -> EdgeGallery:
+        """Raises GalleryUnavailable."""
+        return EdgeGallery.create(self.path, spec)
+
+    def options(self) -> list[str]:
+        """As the commands take it."""
+        return ["--gallery", str(self.path)]
+
+
+@dataclass(frozen=True)
+class ServerPlace:
+    """A collection on a Qdrant server; may travel to other processes.
+
+    Attributes:
+        api_key: by default the environment's ``QDRANT_API_KEY``.
+        grpc_port: data travels by gRPC, at this port.
+        patience: seconds to wait for a server that is away, once it has answered.
+    """
+
+    url: str
+    collection: str
+    api_key: str | None = field(default=None, repr=False)
+    grpc_port: int | None = None
+    patience: float | None = None
+
+    def open(self) -> ServerGallery:
+        """Raises GalleryNotFound, GalleryUnavailable; a server that is not there, at once."""
+        return ServerGallery.open(self._connect(0), self.collection, self.patience)
+
+    def open_patiently(self) -> ServerGallery:
+        """The same for a worker: the driver has seen the server, it may be away for a while."""
+        client = self._connect(self.patience or 0)
+        return ServerGallery.open(client, self.collection, self.patience)
+
+    def create(self, spec: GallerySpec, storage: CollectionStorage | None = None) -> ServerGallery:
+        """Raises GalleryUnavailable."""
+        client = self._connect(self.patience or 0)
+        return ServerGallery.create(client, self.collection, spec, storage, self.patience)
+
+    def options(self) -> list[str]:
+        """As the commands take it; the key travels in the environment."""
+        grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
+        return ["--url", self.url, "--collection", self.collection, *grpc]
+
+    def _connect(self, patience: float) -> QdrantClient:
+        return connect(self.url, self.api_key, grpc_port=self.grpc_port, patience=patience)
+
+
+GalleryPlace = EmbeddedPlace | ServerPlace

@@ -1,0 +1,76 @@
+"""The templates, built from token ids, so that a ``*`` in a user's text is only a ``*``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fti_qdrant.model.tokens import Fixed, Tokens, Vocabulary
+
+OPENING, WITH, AND, BUT = "a photo of", "with", "and", "but"
+
+
+class Prompts:
+    """The prompts of the method over one vocabulary; a star marks each pseudo-word."""
+
+    def __init__(self, vocabulary: Vocabulary):
+        self.vocabulary = vocabulary
+        encode = vocabulary.encode
+        self.opening, self.with_ = encode(OPENING), encode(WITH)
+        self.and_, self.but = encode(AND), encode(BUT)
+
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token ids that every prompt with pseudo-words begins with."""
+        return (*self.vocabulary.start, *self.opening)
+
+    def composed(self, counts: Sequence[Sequence[int]], texts: Sequence[str]) -> Tokens:
+        """``a photo of * with * ... * [and * with * ...] but {text}``, one for each query.
+
+        Without a text, the training template ``a photo of * with * ... *``. A count of 0 stands
+        for a subject token alone: ``a photo of * but {text}``.
+
+        Args:
+            counts: for each query, the number of attribute tokens of each reference image.
+            texts: one modification text for each query; may be empty.
+
+        Raises:
+            PromptTooLong: the pseudo-words alone do not fit into the context.
+        """
+        encoded = [self.vocabulary.encode(text) for text in texts]
+        prompts = [
+            ([*self._references(images), *(self.but if text else [])], text)
+            for images, text in zip(counts, encoded)
+        ]
+        return self.vocabulary.assemble(prompts)
+
+    def subject_in_words(self, subjects: Sequence[str], counts: Sequence[int]) -> Tokens:
+        """``a photo of {subject} with * ... *``: real subject, pseudo attributes.
+
+        A subject that is too long loses its end.
+        """
+        prompts: list[tuple[Fixed, list[int]]] = []
+        around = len(self.vocabulary.start) + len(self.opening) + len(self.with_) + 1
+        for subject, count in zip(subjects, counts):
+            room = max(0, self.vocabulary.context_length - around - count)
+            words = self.vocabulary.encode(subject)[:room]
+            prompts.append(([*self.opening, *words, *self.with_, *[None] * count], []))
+        return self.vocabulary.assemble(prompts)
+
+    def attributes_in_words(self, attributes: Sequence[str]) -> Tokens:
+        """``a photo of * with {attributes}``: pseudo subject, real attributes."""
+        fixed: Fixed = [*self.opening, None, *self.with_]
+        return self.vocabulary.assemble(
+            [(fixed, self.vocabulary.encode(text)) for text in attributes]
+        )
+
+    def in_words(self, subjects: Sequence[str], attributes: Sequence[str]) -> Tokens:
+        """``a photo of {subject} with {attributes}``: the all-real sentence."""
+        sentences = [f"{OPENING} {s} {WITH} {a}" for s, a in zip(subjects, attributes)]
+        return self.vocabulary.tokenise(sentences)
+
+    def _references(self, counts: Sequence[int]) -> Fixed:
+        fixed: Fixed = list(self.opening)
+        for image, count in enumerate(counts):
+            fixed += [*(self.and_ if image else []), None]
+            fixed += [*self.with_, *[None] * count] if count else []
+        return fixed

@@ -1,0 +1,156 @@
+"""The parts of an open_clip model that the method needs: a ViT, and a text tower to write into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from open_clip.transformer import TextTransformer, VisionTransformer
+from torch import Tensor, nn
+
+from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model.prefix_cache import KeysValues, are_plain, ends_of, opening_of
+from fti_qdrant.model.tokens import Tokens
+
+
+def check_visual(visual: nn.Module, name: str) -> int:
+    """Returns the visual width ``w``. Raises UnsupportedModel unless the tower is a ViT."""
+    if isinstance(visual, VisionTransformer):
+        return int(visual.conv1.out_channels)
+    trunk = getattr(visual, "trunk", None)
+    if trunk is not None and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
+        return int(trunk.embed_dim)
+    kind = type(trunk if trunk is not None else visual).__name__
+    raise UnsupportedModel(
+        f"{name!r} has a {kind} as its image tower; textual inversion needs the patch tokens of a "
+        "ViT, so choose a ViT such as ViT-B-32/laion2b_s34b_b79k"
+    )
+
+
+class TextTower(nn.Module):
+    """CLIP's text encoder, taken apart so that pseudo-words can stand among the tokens.
+
+    open_clip keeps it in two shapes: spread over the model (``CLIP``) or as ``model.text``
+    (``CustomTextCLIP``). Both hold the same tensors by the same names.
+    """
+
+    token_embedding: nn.Embedding
+    positional_embedding: nn.Parameter
+    transformer: Any
+    ln_final: nn.LayerNorm
+    text_projection: nn.Linear | nn.Parameter | None
+    attn_mask: Tensor | None
+
+    def __init__(self, model: nn.Module):
+        """Raises UnsupportedModel where the text tower is not CLIP's own."""
+        super().__init__()
+        tower: Any = getattr(model, "text", model)
+        custom = tower is not model
+        if custom and not isinstance(tower, TextTransformer):
+            raise UnsupportedModel(
+                f"the text tower is a {type(tower).__name__}; pseudo-words need CLIP's own"
+            )
+        if getattr(tower, "cls_emb", None) is not None or getattr(tower, "use_pad_mask", False):
+            raise UnsupportedModel("text towers with a class token or a padding mask do not work")
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.transformer = tower.transformer
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        self.context_length = int(tower.context_length)
+        self.pool_type = tower.pool_type if custom else tower.text_pool_type
+        self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
+        self.token_dim = int(self.token_embedding.weight.shape[1])
+        self._reads_ends = self._can_cut and self.pool_type != "first" and self._is_plain
+        self._opening_ids: tuple[int, ...] = ()
+        self._opening: list[KeysValues] | None = None
+
+    @property
+    def causal(self) -> bool:
+        return self.attn_mask is not None
+
+    @property
+    def dim(self) -> int:
+        """``d``, the size of the joint embedding."""
+        if self.text_projection is None:
+            return self.token_dim
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection.out_features
+        return int(self.text_projection.shape[1])
+
+    def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
+        """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalised."""
+        pooled: Tensor = self.ln_final(self._pooled(tokens, words))
+        if self.text_projection is None:
+            return pooled
+        if isinstance(self.text_projection, nn.Linear):
+            return pooled @ self.text_projection.weight.T + self.text_projection.bias
+        return pooled @ self.text_projection
+
+    def _pooled(self, tokens: Tokens, words: Tensor | None) -> Tensor:
+        """``[B, w]``: the transformer's output where the prompts are read."""
+        length = int(tokens.ends.max()) + 1 if self._can_cut else self.context_length
+        x = self._embedded(tokens, words, length)
+        if self._reads_ends:
+            opening = self._opening_for(tokens, words)
+            start = opening[0].keys.shape[2] if opening else 0
+            blocks = self.transformer.resblocks
+            return ends_of(blocks, x[:, start:], tokens.ends - start, opening)
+        mask = self.attn_mask
+        if mask is not None:
+            mask = mask[:length, :length].to(x.dtype)
+        return self.transformer(x, attn_mask=mask)[self._pool_index(tokens, length)]
+
+    def _embedded(self, tokens: Tokens, words: Tensor | None, length: int) -> Tensor:
+        x: Tensor = self.token_embedding(tokens.ids[:, :length])
+        if words is not None:
+            x = x.index_put((tokens.rows, tokens.columns), words.to(x.dtype))
+        return x + self.positional_embedding[:length].to(x.dtype)
+
+    def keep_opening(self, ids: Sequence[int]) -> None:
+        """Names the token ids that most prompts begin with; see ``text_blocks``."""
+        self._opening_ids = tuple(ids)
+        self._opening = None
+
+    def _opening_for(self, tokens: Tokens, words: Tensor | None) -> list[KeysValues] | None:
+        """The opening's keys and values, where every prompt begins with it and goes on."""
+        ids, weight = self._opening_ids, self.token_embedding.weight
+        if not ids or weight.requires_grad or int(tokens.ends.min()) < len(ids):
+            return None
+        named = torch.tensor(ids, device=tokens.ids.device)
+        if not bool((tokens.ids[:, : len(ids)] == named).all()):
+            return None
+        if words is not None and int(tokens.columns.min()) < len(ids):
+            return None
+        kept = self._opening
+        if kept is None or (kept[0].keys.device, kept[0].keys.dtype) != (
+            weight.device,
+            weight.dtype,
+        ):
+            kept = self._opening = self._compute_opening(named)
+        return kept
+
+    @torch.no_grad()
+    def _compute_opening(self, ids: Tensor) -> list[KeysValues]:
+        x = self.token_embedding(ids[None])
+        x = x + self.positional_embedding[: len(ids)].to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False), torch.inference_mode(False):
+            return opening_of(self.transformer.resblocks, x)
+
+    @property
+    def _is_plain(self) -> bool:
+        batch_first = getattr(self.transformer, "batch_first", True)
+        return batch_first and are_plain(self.transformer.resblocks)
+
+    @property
+    def _can_cut(self) -> bool:
+        return self.causal and self.pool_type in ("argmax", "eos", "first")
+
+    def _pool_index(self, tokens: Tokens, length: int) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(len(tokens.ids), device=tokens.ids.device)
+        if self.pool_type == "first":
+            return rows, torch.zeros_like(rows)
+        if self.pool_type == "last":
+            return rows, torch.full_like(rows, length - 1)
+        return rows, tokens.ends

@@ -1,0 +1,1 @@
+"""The commands of ``fti-ingest``, one module each."""

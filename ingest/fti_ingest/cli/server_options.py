@@ -1,0 +1,83 @@
+"""The options of a run that only a server's collection has."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_args
+
+import click
+
+from fti_qdrant.gallery.collection_config import CollectionStorage, Quantisation
+from fti_qdrant.gallery.location import GalleryPlace, ServerPlace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATIENCE = 300
+"""Seconds."""
+
+OPTIONS = (
+    click.option(
+        "--bulk", is_flag=True, help="No index while loading; it is built at the end (server)."
+    ),
+    click.option(
+        "--quantisation",
+        "--quantization",
+        type=click.Choice(get_args(Quantisation)),
+        default="none",
+        show_default=True,
+        help="Of a new collection: small vectors in memory, rescored by whole ones.",
+    ),
+    click.option("--on-disk", is_flag=True, help="Of a new collection: vectors stay on disk."),
+    click.option("--shards", type=click.IntRange(1), help="Of a new collection."),
+    click.option("--replicas", type=click.IntRange(1), help="Of a new collection."),
+    click.option(
+        "--patience",
+        type=click.FloatRange(min=0),
+        default=PATIENCE,
+        show_default=True,
+        help="Seconds to wait for a server that is away, before the run stops.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ServerChoice:
+    """How a server's collection is made and loaded."""
+
+    storage: CollectionStorage
+    bulk: bool
+    patience: float
+
+    def place(self, place: GalleryPlace) -> GalleryPlace:
+        """Raises UsageError where an embedded gallery is asked for what it does not have."""
+        if isinstance(place, ServerPlace):
+            return replace(place, patience=self.patience)
+        if self.bulk or self.storage != CollectionStorage():
+            raise click.UsageError(
+                "--bulk, --quantisation, --on-disk, --shards and --replicas need a server (--url)"
+            )
+        return place
+
+
+def server_options(command: F) -> F:
+    """Adds the options; the command gets one ``server``."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        bulk: bool,
+        quantisation: Quantisation,
+        on_disk: bool,
+        shards: int | None,
+        replicas: int | None,
+        patience: float,
+        **options: Any,
+    ) -> Any:
+        storage = CollectionStorage(quantisation, on_disk, shards, replicas)
+        return command(*args, server=ServerChoice(storage, bulk, patience), **options)
+
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]

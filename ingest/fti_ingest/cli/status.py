@@ -1,0 +1,46 @@
+"""``fti-ingest status``: what a gallery holds, and what the store is doing with it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict
+
+import click
+
+from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.gallery.location import GalleryPlace
+
+EPILOG = """\b
+Examples:
+  fti-ingest status --gallery shop
+  fti-ingest status --url http://localhost:6333 --collection shop --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@gallery_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@one_line_errors
+def status(place: GalleryPlace, as_json: bool) -> None:
+    """Show points, indexed vectors, segments, optimiser, and the model of a gallery."""
+    with closing(place.open()) as gallery:
+        state, spec, address = gallery.state(), gallery.spec, gallery.address
+    if as_json:
+        told = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
+    indexes = ", ".join(f"{field}: {kind}" for field, kind in spec.indexes.items())
+    for label, value in (
+        ("gallery", address),
+        ("points", f"{state.points:,}"),
+        ("indexed vectors", f"{state.indexed:,}"),
+        ("segments", f"{state.segments:,}"),
+        ("optimiser", state.optimiser),
+        *([("bulk load", "begun; a run that ends makes the index")] if state.bulk else []),
+        ("model", str(spec.fingerprint)),
+        ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
+        ("payload indexes", indexes or "none"),
+    ):
+        click.echo(f"{label + ':':<17}{value}")

@@ -1,0 +1,1 @@
+"""Who runs the stages: this process, or a Ray cluster."""

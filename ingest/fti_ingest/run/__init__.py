@@ -1,0 +1,1 @@
+"""One run of ``fti-ingest``: the pipeline, its outcome, and the files that it leaves."""

@@ -1,0 +1,1 @@
+"""What to ingest, and its bytes: folders, manifests, archives, here or at a URI."""

@@ -1,0 +1,160 @@
+"""The encoded bytes of listed images, wherever they are; a batch's remote ones side by side."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fti_ingest.sources.filesystems import CHAIN, filesystem, is_remote
+from fti_qdrant.errors import BadImage, BadManifest
+from fti_qdrant.images import DEFAULT_LIMITS
+from fti_qdrant.images.read import is_url, read_bytes
+
+SPAN = re.compile(r"#bytes=(\d+)-(\d+)$")
+DOWNLOADS = 16
+"""URLs that one decoder fetches at a time; it waits for most of that time."""
+
+OPEN_ARCHIVES = 8
+MOST = DEFAULT_LIMITS.max_bytes + 1
+"""Bytes that are read of an image; the decoder refuses one that has so many."""
+
+Read = bytes | BadImage
+"""An image's bytes, or why they cannot be had."""
+
+
+def shown(uri: str) -> str:
+    """A listed URI as it is stored and told: without the bytes where it lies in its archive."""
+    return SPAN.sub("", uri)
+
+
+def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Read]:
+    """The bytes of listed images, in the order asked for; nothing is raised for one of them.
+
+    Args:
+        allow_urls: whether images may be fetched from any web server that a manifest names.
+        own: what the URLs begin with that are the source itself, and need no leave.
+    """
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for row, uri in enumerate(uris):
+        kinds[_kind(uri)].append(row)
+    found: dict[int, Read] = {}
+    for row in kinds["file"]:
+        found[row] = _caught(_read_file, uris[row])
+    for row in kinds["zip"]:
+        found[row] = _caught(_read_zip, uris[row])
+    remote = kinds["remote"]
+    found.update(zip(remote, _read_spans([uris[row] for row in remote])))
+    urls = kinds["url"]
+    found.update(zip(urls, _read_urls([uris[row] for row in urls], allow_urls, own)))
+    return [found[row] for row in range(len(uris))]
+
+
+def _kind(uri: str) -> str:
+    if is_url(uri):
+        return "url"
+    if not is_remote(uri):
+        return "file"
+    return "zip" if uri.startswith("zip://") else "remote"
+
+
+def _caught(function: Callable[[str], bytes], uri: str) -> Read:
+    try:
+        return function(uri)
+    except BadImage as error:
+        return error
+    except Exception as error:  # one image must never stop the others
+        return _unreadable(uri, error)
+
+
+def _read_file(uri: str) -> bytes:
+    path = Path(uri)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
+    return read_bytes(uri, allow_urls=False, limits=DEFAULT_LIMITS)[0]
+
+
+def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
+    if not uris:
+        return []
+    from fti_qdrant.images.url import fetch
+
+    named = urlsplit(own).netloc
+
+    def fetched(uri: str) -> bytes:
+        if own and uri.startswith(own):
+            return fetch(uri, DEFAULT_LIMITS, named)
+        if not allow_urls:
+            raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
+        return fetch(uri, DEFAULT_LIMITS)
+
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        return list(pool.map(lambda uri: _caught(fetched, uri), uris))
+
+
+def _read_zip(uri: str) -> bytes:
+    member, _, archive = uri.removeprefix("zip://").rpartition(CHAIN)
+    opened = _open_zip(archive)
+    try:
+        with opened.open(member) as file:
+            return file.read(MOST)
+    except KeyError:
+        raise BadImage(f"{uri!r}: no such file in the archive") from None
+
+
+@lru_cache(maxsize=OPEN_ARCHIVES)
+def _open_zip(place: str) -> zipfile.ZipFile:
+    """Stays open for the next images; a worker lives for one run."""
+    fs, path = filesystem(place)
+    return zipfile.ZipFile(fs.open(path, "rb"))
+
+
+def _read_spans(uris: Sequence[str]) -> list[Read]:
+    """Whole objects and tar members, those of one filesystem in one concurrent call."""
+    spans: dict[int, tuple[str, int, int]] = {}
+    groups: dict[int, list[int]] = defaultdict(list)
+    systems = {}
+    found: dict[int, Read] = {}
+    for row, uri in enumerate(uris):
+        try:
+            place, begin, end = _span(uri)
+            fs, path = filesystem(place)
+        except (BadManifest, BadImage) as error:
+            found[row] = BadImage(str(error))
+            continue
+        except Exception as error:  # a filesystem's own
+            found[row] = _unreadable(uri, error)
+            continue
+        systems[id(fs)] = fs
+        spans[row] = (path, begin, min(end, begin + MOST))
+        groups[id(fs)].append(row)
+    for key, rows in groups.items():
+        paths, begins, ends = zip(*(spans[row] for row in rows))
+        answers = systems[key].cat_ranges(list(paths), list(begins), list(ends), on_error="return")
+        for row, answer in zip(rows, answers):
+            bad = isinstance(answer, BaseException)
+            found[row] = _unreadable(uris[row], answer) if bad else bytes(answer)
+    return [found[row] for row in range(len(uris))]
+
+
+def _span(uri: str) -> tuple[str, int, int]:
+    """Where it lies: a place, and the bytes there. Raises BadImage."""
+    if not uri.startswith("tar://"):
+        return uri, 0, MOST
+    where = SPAN.search(uri)
+    if where is None:
+        raise BadImage(f"{uri!r} does not say where in its archive it lies; list it again")
+    begin, end = map(int, where.groups())
+    return shown(uri).rpartition(CHAIN)[2], begin, end
+
+
+def _unreadable(uri: str, error: BaseException) -> BadImage:
+    if isinstance(error, FileNotFoundError):
+        return BadImage(f"{shown(uri)!r}: no such file")
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return BadImage(f"{shown(uri)!r}: cannot be read ({type(error).__name__}: {reason})")

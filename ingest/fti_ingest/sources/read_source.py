@@ -1,0 +1,106 @@
+"""What to ingest: a folder, a glob, archives, a manifest with payload columns -> a ``Source``."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from fti_ingest.sources.archives import add_archive, is_archive
+from fti_ingest.sources.filesystems import filesystem, is_remote, location, readable
+from fti_ingest.sources.folders import EVERYTHING, divided, files_here, files_there
+from fti_ingest.sources.listing import IMAGE_SUFFIXES, Item, Listing, Source, is_image_name
+from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, add_manifest
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.images.read import is_url
+
+KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"
+
+
+def read_source(source: str) -> Source:
+    """Lists a folder (recursively), a glob pattern, a manifest, or tar and zip archives.
+
+    Each may be on this machine or at a URI whose filesystem fsspec knows, ``s3://bucket/photos``.
+    A manifest (CSV, JSONL, Parquet) has a column ``image`` with paths relative to itself, or
+    URIs; its other columns become the payload. Duplicate images are rejected after the first.
+
+    Raises BadManifest: nothing there, no images, no ``image`` column, or not readable.
+    """
+    listing = Listing()
+    if is_remote(source):
+        with readable(source):
+            _list_remote(listing, source)
+    else:
+        _list_local(listing, source)
+    listed = listing.source()
+    if not len(listed) and not listed.reject_count:
+        raise BadManifest(
+            f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES)}); archives are listed by a "
+            "glob such as 'shards/*.tar'"
+        )
+    return listed
+
+
+def _list_local(listing: Listing, source: str) -> None:
+    path = Path(source)
+    if path.is_dir():
+        _add_images(listing, files_here(path, EVERYTHING, _unreadable(listing)))
+    elif path.is_file():
+        _add_file(listing, source, path.name)
+    elif glob.has_magic(source) and Path(divided(source)[0]).is_dir():
+        root, pattern = divided(source)
+        _add_all(listing, files_here(Path(root), pattern, _unreadable(listing)))
+    else:
+        raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
+
+
+def _list_remote(listing: Listing, source: str) -> None:
+    fs, name = filesystem(source)
+    if glob.has_magic(source):
+        root, pattern = divided(name)
+        listing.own = divided(source)[0] + "/"
+        _add_all(listing, files_there(fs, root, pattern, _unreadable(listing)))
+        return
+    path = location(source)
+    file = PurePosixPath(urlsplit(source).path).name
+    holds_many = file.lower().endswith(MANIFEST_SUFFIXES) or is_archive(file)
+    # to fsspec a web server's folders are files too
+    if path.is_file() and (holds_many or not is_url(source)):
+        listing.own = source.rpartition("/")[0] + "/"
+        _add_file(listing, source, file)
+    elif path.is_dir() or is_url(source):
+        listing.own = source.rstrip("/") + "/"
+        _add_images(listing, files_there(fs, name, EVERYTHING, _unreadable(listing)))
+    else:
+        raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
+
+
+def _add_file(listing: Listing, place: str, name: str) -> None:
+    """One file that stands for many images."""
+    if name.lower().endswith(MANIFEST_SUFFIXES):
+        add_manifest(listing, place)
+    elif is_archive(name):
+        add_archive(listing, place if is_remote(place) else str(Path(place).resolve()), name)
+    else:
+        raise BadManifest(f"{place!r} is none of: {KINDS}")
+
+
+def _unreadable(listing: Listing) -> Callable[[str, str], None]:
+    return lambda place, reason: listing.reject(place, f"the folder cannot be read: {reason}")
+
+
+def _add_images(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
+    """Of a folder's files those that are images, by their place and their key."""
+    for place, key in files:
+        if is_image_name(place):
+            listing.add(Item(key, place))
+
+
+def _add_all(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
+    """Files that are images, or archives of them, by their place and their key."""
+    for place, key in files:
+        if is_archive(place):
+            add_archive(listing, place, key)
+        else:
+            listing.add(Item(key, place))

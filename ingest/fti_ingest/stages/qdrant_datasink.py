@@ -1,0 +1,47 @@
+"""ray-qdrant's datasink, for payloads as they are and collections that exist."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+from ray_qdrant.datasink import QdrantDatasink
+
+from fti_qdrant.gallery.location import ServerPlace
+from fti_qdrant.gallery.points import IMAGE_VECTOR
+from fti_qdrant.gallery.server_connection import TIMEOUT, client_options
+from fti_qdrant.gallery.server_errors import retrying, translated
+
+
+class PayloadSink(QdrantDatasink):
+    """Takes the columns ``id``, ``vector`` and ``payload``, a whole payload as JSON.
+
+    As it comes, the sink makes each payload field a column: a user's field ``id`` would collide
+    with the point's, a missing one become null, and fields of mixed types fit no column. It would
+    also make a missing collection, without our metadata.
+    """
+
+    def __init__(self, place: ServerPlace):
+        super().__init__(
+            place.collection,
+            url=place.url,
+            api_key=place.api_key,
+            vector_name=IMAGE_VECTOR,
+            client_kwargs={"timeout": TIMEOUT, **client_options(place.grpc_port)},
+        )
+        self.place = place
+
+    def write_rows(self, table: pa.Table) -> None:
+        """Raises GalleryUnavailable where the server does not take them.
+
+        The sink itself tries again a few times, not where it is told to wait, and not for long.
+        """
+        with translated(f"collection {self.collection!r} at {self.url}"):
+            retrying(self.write, self.place.patience)([table], ctx=None)
+
+    def _to_payloads(self, table: pa.Table) -> list[dict[str, Any]]:
+        return [json.loads(payload) for payload in table["payload"].to_pylist()]
+
+    def _ensure_collection(self, client: Any, collection: str, vector_size: int) -> None:
+        """``ServerGallery.create`` has made it."""

@@ -1,0 +1,89 @@
+"""A user's own captions: a CSV, JSONL or Parquet file with the columns ``uri`` and ``caption``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv, json, parquet
+
+from fti_ingest.sources.listing import Reject
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.images.read import is_url
+
+COLUMNS = ("uri", "caption")
+TEXTS = pa.schema([(name, pa.string()) for name in COLUMNS])
+
+
+@dataclass(frozen=True)
+class OwnCaptions:
+    """What a file says.
+
+    Attributes:
+        table: a row for each image: uri (absolute, or a URL) and caption.
+        rejects: rows without one of the two, and images that come twice.
+    """
+
+    table: pa.Table
+    rejects: list[Reject]
+
+
+def read_own(path: Path) -> OwnCaptions:
+    """Reads a file; its relative uris are relative to its folder.
+
+    Raises BadManifest: not there, of another kind, not readable, a column is missing, no rows.
+    """
+    readers = {".csv": _csv, ".jsonl": _json, ".ndjson": _json, ".parquet": parquet.read_table}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise BadManifest(f"captions file {str(path)!r} is none of {', '.join(readers)}")
+    try:
+        found = reader(path)
+        missing = [name for name in COLUMNS if name not in found.column_names]
+        if missing:
+            raise BadManifest(
+                f"captions file {str(path)!r} has no column {missing[0]!r}; its columns are "
+                f"{', '.join(found.column_names) or 'none'}"
+            )
+        rows = found.select(COLUMNS).cast(TEXTS).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadManifest(f"captions file {str(path)!r} cannot be read: {reason}") from error
+    if not rows:
+        raise BadManifest(f"captions file {str(path)!r} holds no rows")
+    return _listed(path, rows)
+
+
+def _listed(path: Path, rows: list[dict[str, str | None]]) -> OwnCaptions:
+    root = path.parent.resolve()
+    captions: dict[str, str] = {}
+    rejects = []
+    for number, row in enumerate(rows, 1):
+        uri, caption = ((row[name] or "").strip() for name in COLUMNS)
+        if not uri or not caption:
+            rejects.append(Reject(f"{path}, row {number}", f"no {'caption' if uri else 'uri'}"))
+            continue
+        place = uri if is_url(uri) else os.path.normpath(root / uri)
+        if place in captions:
+            reason = "the image is listed twice; the first one counts"
+            rejects.append(Reject(f"{path}, row {number}", reason))
+            continue
+        captions[place] = " ".join(caption.split())
+    columns = [list(captions), list(captions.values())]
+    return OwnCaptions(pa.table(columns, schema=TEXTS), rejects)
+
+
+def _csv(path: Path) -> pa.Table:
+    return csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(column_types=TEXTS),
+    )
+
+
+def _json(path: Path) -> pa.Table:
+    table = json.read_json(path, parse_options=json.ParseOptions(explicit_schema=TEXTS))
+    named = [name for name in table.column_names if table[name].null_count < len(table)]
+    return table.select(named)  # a schema gives a column that no line has, full of nulls
