@@ -3,7 +3,7 @@
     python bench/ablation.py --out runs/ablation
 
 Trains the inverter of the packaged backbone again and again, with the same budget: with the
-subject token only, with attribute tokens, with orthogonality, with tri-wise regularisation (the
+subject token only, with attribute tokens, with orthogonality, with tri-wise regularization (the
 full method), and with other numbers of latent attributes. Each run is measured on the held-out
 edits among all Twemoji pictures. Finished runs are kept in OUT, so a killed ablation goes on.
 """

@@ -21,7 +21,7 @@ import click
 import numpy as np
 import torch
 
-from fti_qdrant.benchmarks.base import Ranked, summarise
+from fti_qdrant.benchmarks.base import Ranked, summarize
 from fti_qdrant.benchmarks.circo import CIRCO, OFFICIAL_GALLERY
 from fti_qdrant.benchmarks.gallery_contents import NAME, survey
 from fti_qdrant.benchmarks.rank import search_batch
@@ -60,7 +60,7 @@ def main(images: int, queries: int, dim: int) -> None:
                 hits = search_batch(gallery, benchmark, batch, part, EXACT)
                 found += [[str(hit.payload[NAME]) for hit in one] for one, _ in hits]
         with stage("metrics"):
-            figures = summarise(benchmark.measure(Ranked(found)), benchmark.groups())
+            figures = summarize(benchmark.measure(Ranked(found)), benchmark.groups())
         gallery.close()
     click.echo(f"mAP@10 {figures['all']['mAP@10']:.4f}, R@10 {figures['all']['R@10']:.4f}")
 

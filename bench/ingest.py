@@ -79,10 +79,10 @@ def write_jpegs(folder: Path, count: int, size: tuple[int, int], different: int)
 
 
 def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
-    """The first pictures, decoded, preprocessed and normalised."""
+    """The first pictures, decoded, preprocessed and normalized."""
     files = sorted(folder.iterdir())[:count]
     pixels = backbone.preprocess.batch(open_image(file).image for file in files)
-    return backbone.preprocess.normalise(pixels)
+    return backbone.preprocess.normalize(pixels)
 
 
 def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:

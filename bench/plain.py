@@ -28,7 +28,7 @@ EPSILON, TEMPERATURE, TRI_WISE_WEIGHT = 0.05, 0.2, 1.4
 
 
 def pixels_of(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
-    """Pictures -> normalised ``[B, 3, size, size]``."""
+    """Pictures -> normalized ``[B, 3, size, size]``."""
     batch = backbone.preprocess.batch(images).float() / 255
     for channel in range(3):
         mean, std = backbone.preprocess.mean[channel], backbone.preprocess.std[channel]
@@ -37,7 +37,7 @@ def pixels_of(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
 
 
 def global_features(backbone: Backbone, pixels: Tensor) -> Tensor:
-    """First visual pass: g ``[B, d]``, open_clip's own ``encode_image``, not normalised."""
+    """First visual pass: g ``[B, d]``, open_clip's own ``encode_image``, not normalized."""
     return backbone.visual(pixels)
 
 
@@ -160,7 +160,7 @@ def composed_sentence(counts: Sequence[int], text: str, context: int = 77) -> Se
 def text_features(
     backbone: Backbone, sentences: Sequence[Sentence], words: Sequence[Tensor | None]
 ) -> Tensor:
-    """CLIP's text encoder over the whole context -> ``[B, d]``, not normalised."""
+    """CLIP's text encoder over the whole context -> ``[B, d]``, not normalized."""
     text = backbone.text
     device = text.positional_embedding.device
     x = text.token_embedding(torch.tensor([one.ids for one in sentences], device=device))
@@ -181,7 +181,7 @@ def text_features(
 def compose(
     backbone: Backbone, inverter: Inverter, images: Sequence[Image.Image], text: str
 ) -> Tensor:
-    """One composed query of one or more reference pictures -> ``[d]``, normalised."""
+    """One composed query of one or more reference pictures -> ``[d]``, normalized."""
     pixels = pixels_of(backbone, images)
     g, p = global_features(backbone, pixels), visual_tokens(backbone, pixels)
     inverted = invert(inverter, g, p)
@@ -240,7 +240,7 @@ def training_step(
     f = text_features(backbone, template, [inverted.words(row) for row in rows])
 
     split = [(row, caption) for row, caption in enumerate(captions) if caption is not None]
-    regularisation = torch.zeros((), dtype=torch.float64, device=pixels.device)
+    regularization = torch.zeros((), dtype=torch.float64, device=pixels.device)
     if split:
         some = [row for row, _ in split]
         real = [sentence([], f"a photo of {s} with {a}", context) for _, (s, a) in split]
@@ -256,7 +256,7 @@ def training_step(
             backbone, attributes, [inverted.words(row, attributes_only=True) for row in some]
         )
         for prompt in (pseudo_subject, pseudo_attributes, f[some]):
-            regularisation = regularisation + one_minus_cosine(prompt, goal)
+            regularization = regularization + one_minus_cosine(prompt, goal)
 
-    parts = (contrastive(g, f), orthogonality(inverted.z), regularisation)
+    parts = (contrastive(g, f), orthogonality(inverted.z), regularization)
     return parts[0] + parts[1] + weight * parts[2], *parts

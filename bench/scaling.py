@@ -3,7 +3,7 @@
     python bench/scaling.py [--count 20000] [--dim 512] [--rate IMAGES_PER_SECOND]
 
 Vectors are random and normal, as HNSW finds hardest; the payload is that of a shop: six fields, and
-ours. Bytes are what the files take on the disk after the optimiser has run. The engine is the one
+ours. Bytes are what the files take on the disk after the optimizer has run. The engine is the one
 that is embedded here and runs in the server. ``--rate`` is of one model process, in images a
 second: ``fti-ingest --profile`` tells yours.
 """
@@ -41,7 +41,7 @@ TOPK = 12
 SIZES = {"1 M": 10**6, "100 M": 10**8, "10 G": 10**10}
 KINDS = ("none", "scalar", "binary")
 LEAST_INDEXED = 12_000_000
-"""Bytes of vectors; below some 10 MB the engine builds neither index nor quantised vectors."""
+"""Bytes of vectors; below some 10 MB the engine builds neither index nor quantized vectors."""
 
 RAM, USABLE = 256, 0.75
 """Gigabytes of a machine, and the share of it that vectors may take."""
@@ -52,7 +52,7 @@ class PerImage:
     """Bytes of one image on the disk, by part."""
 
     vector: float
-    quantised: float
+    quantized: float
     index: float
     fields: float
     ids: float
@@ -61,7 +61,7 @@ class PerImage:
 
     def memory(self, kind: str) -> float:
         """What a fast search holds: both indexes, ids, and the vectors that it compares."""
-        compared = self.vector if kind == "none" else self.quantised
+        compared = self.vector if kind == "none" else self.quantized
         return compared + self.index + self.fields + self.ids
 
     def disk(self) -> float:
@@ -75,7 +75,7 @@ def payload_of(number: int) -> dict[str, object]:
         "brand": f"brand {number % 97}",
         "title": f"summer dress number {number} with short sleeves",
         "price": number % 900 / 10,
-        "colour": ["red", "blue"],
+        "color": ["red", "blue"],
         "stock": number % 7,
         "day": "2026-11-24T00:00:00Z",
         "_fti": {**ours, "revision": uuid.uuid4().hex[:16]},
@@ -90,13 +90,13 @@ def indexed() -> dict[str, IndexType]:
 
 
 def config(kind: str, dim: int, words: bool) -> edge.EdgeConfig:
-    quantised = {
+    quantized = {
         "none": None,
         "scalar": edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, always_ram=True),
         "binary": edge.BinaryQuantizationConfig(always_ram=True),
     }[kind]
     image = edge.EdgeVectorParams(
-        size=dim, distance=edge.Distance.Cosine, quantization_config=quantised
+        size=dim, distance=edge.Distance.Cosine, quantization_config=quantized
     )
     vectors = {IMAGE_VECTOR: image}
     if words:
@@ -111,7 +111,7 @@ def config(kind: str, dim: int, words: bool) -> edge.EdgeConfig:
 
 
 def measured(kind: str, dim: int, count: int, words: bool, root: Path) -> PerImage:
-    """Fills a shard, has it optimised, and looks at its files."""
+    """Fills a shard, has it optimized, and looks at its files."""
     path = root / f"{kind}-{dim}-{words}"
     path.mkdir()
     rng = np.random.default_rng(0)
@@ -136,10 +136,10 @@ def measured(kind: str, dim: int, count: int, words: bool, root: Path) -> PerIma
         found = {file for pattern in patterns for file in path.glob(f"segments/*/{pattern}")}
         return sum(file.stat().st_blocks * 512 for file in found if file.is_file()) / count
 
-    quantised = size(f"vector_storage-{IMAGE_VECTOR}/quantized*")
+    quantized = size(f"vector_storage-{IMAGE_VECTOR}/quantized*")
     return PerImage(
-        vector=size(f"vector_storage-{IMAGE_VECTOR}/**/*") - quantised,
-        quantised=quantised,
+        vector=size(f"vector_storage-{IMAGE_VECTOR}/**/*") - quantized,
+        quantized=quantized,
         index=size(f"vector_index-{IMAGE_VECTOR}/**/*"),
         ids=size("id_tracker*"),
         fields=size("payload_index/**/*"),
@@ -150,7 +150,7 @@ def measured(kind: str, dim: int, count: int, words: bool, root: Path) -> PerIma
 
 def per_image_table(found: dict[str, PerImage], dim: int, count: int) -> Table:
     table = Table("bytes an image", *KINDS, title=f"d = {dim}, {count:,} images")
-    for part in ("vector", "quantised", "index", "fields", "ids", "payload", "words"):
+    for part in ("vector", "quantized", "index", "fields", "ids", "payload", "words"):
         table.add_row(part, *(f"{getattr(found[kind], part):,.0f}" for kind in KINDS))
     table.add_row("in memory", *(f"{found[kind].memory(kind):,.0f}" for kind in KINDS))
     table.add_row("on disk", *(f"{found[kind].disk():,.0f}" for kind in KINDS))
@@ -159,7 +159,7 @@ def per_image_table(found: dict[str, PerImage], dim: int, count: int) -> Table:
 
 def plan_table(found: dict[str, PerImage], dim: int, rate: float) -> Table:
     table = Table(
-        "images", "quantisation", "memory", "disk", f"machines of {RAM} GB", "model hours"
+        "images", "quantization", "memory", "disk", f"machines of {RAM} GB", "model hours"
     )
     table.title = f"d = {dim}, with pseudo-words, one copy; model hours at {rate:,.0f} images/s"
     for name, images in SIZES.items():

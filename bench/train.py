@@ -80,9 +80,9 @@ class Setup:
         update = _update(inverter, fused=False)
 
         def step() -> Tensor:
-            normalised = self.backbone.preprocess.normalise(self.pixels)
+            normalized = self.backbone.preprocess.normalize(self.pixels)
             with autocast(self.precision, self.pixels.device.type):
-                loss = plain.training_step(self.backbone, inverter, normalised, self.captions)[0]
+                loss = plain.training_step(self.backbone, inverter, normalized, self.captions)[0]
             update(loss, 0)
             return loss.detach()
 

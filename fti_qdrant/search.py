@@ -110,7 +110,7 @@ class ComposedSearch:
             filter: on the payload; a mapping (see ``fti_qdrant.filters``) or a qdrant Filter.
             limit: most hits.
             composer: fti, subject, image, text, sum or slerp.
-            exclude_reference: leave the reference itself out of the hits, recognised by its id,
+            exclude_reference: leave the reference itself out of the hits, recognized by its id,
                 or by the content hash of its file.
             score_threshold: least cosine of a hit.
             with_vectors: put image vectors on the hits.

@@ -104,7 +104,7 @@ def tiny_composer(tiny_backbone: Backbone) -> Composer:
 
 @pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
-    """Eight RGB pictures of coloured patches, of different shapes."""
+    """Eight RGB pictures of colored patches, of different shapes."""
     rng = np.random.default_rng(0)
     shapes = [(32, 32), (40, 32), (20, 50), (64, 64), (33, 47), (90, 30), (16, 16), (48, 60)]
     patches = [Image.fromarray(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8)) for _ in shapes]

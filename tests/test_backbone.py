@@ -92,7 +92,7 @@ def test_features_can_be_trained_on(tiny_backbone, tiny_composer, pictures):
     tiny_composer.inverter.zero_grad(set_to_none=True)
 
 
-def test_texts_are_normalised_encode_text(tiny_clip, tiny_backbone):
+def test_texts_are_normalized_encode_text(tiny_clip, tiny_backbone):
     with torch.no_grad():
         expected = tiny_clip.encode_text(SimpleTokenizer()(TEXTS), normalize=True)
     torch.testing.assert_close(tiny_backbone.texts(TEXTS), expected, **TOLERANCE)
@@ -175,7 +175,7 @@ def test_siglip_like_tower_reads_the_whole_context(tiny_config, pictures):
     backbone = wrap(model, tiny_config)
     assert not backbone.text.causal
 
-    tokens = backbone.vocabulary.tokenise(TEXTS)
+    tokens = backbone.vocabulary.tokenize(TEXTS)
     with torch.no_grad():
         expected = model.encode_text(SimpleTokenizer()(TEXTS, context_length=20))
         torch.testing.assert_close(backbone.text_features(tokens), expected, **TOLERANCE)

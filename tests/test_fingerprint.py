@@ -13,7 +13,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.fingerprint import Fingerprint, weights_hash
 
-PRINT = Fingerprint("a", "0123456789abcdef", "GELU", "targetpad-1.25/bicubic/centre-crop-32", 64)
+PRINT = Fingerprint("a", "0123456789abcdef", "GELU", "targetpad-1.25/bicubic/center-crop-32", 64)
 
 
 def wrap(model, name: str = "tiny", precision: str = "fp32") -> Backbone:

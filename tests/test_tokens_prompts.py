@@ -37,7 +37,7 @@ def test_the_query_prompt_reads_as_the_paper_writes_it():
     spelled = ["a photo of * with * * * but in red, long sleeves", "a photo of * but smaller"]
     spelled.append("a photo of * with * *")
     for row, (text, expected) in enumerate(zip(spelled, TOKENIZER(spelled))):
-        # open_clip reads "* * *" as three tokens too, so its own tokenisation is the reference
+        # open_clip reads "* * *" as three tokens too, so its own tokenization is the reference
         assert filled(tokens, row) == expected[: int(expected.argmax()) + 1].tolist(), text
     assert tokens.truncated == (False, False, False)
 
@@ -117,8 +117,8 @@ def test_a_long_subject_gives_way_and_never_a_star():
 
 @given(st.lists(texts, min_size=1, max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_plain_texts_are_tokenised_as_open_clip_does(batch):
-    tokens = VOCABULARY.tokenise(batch)
+def test_plain_texts_are_tokenized_as_open_clip_does(batch):
+    tokens = VOCABULARY.tokenize(batch)
     assert torch.equal(tokens.ids, TOKENIZER(batch))
     assert len(tokens.rows) == len(tokens.columns) == 0
     lengths = [len(TOKENIZER.encode(text)) for text in batch]
@@ -184,7 +184,7 @@ def test_a_transformers_tokenizer_gives_the_same_ids(wrapped, template, start):
     vocabulary = Vocabulary.of(tokenizer, 16)
     assert (vocabulary.start, vocabulary.end, vocabulary.pad) == (start, 0, 1)
     texts = ["a photo of red", "", "a, Photo!", "red " * 30]
-    tokens = vocabulary.tokenise(texts)
+    tokens = vocabulary.tokenize(texts)
     assert torch.equal(tokens.ids, tokenizer(texts))
     assert tokens.truncated == (False, False, False, True)
 

@@ -254,7 +254,7 @@ def grouped(
     return {whole: strata, **{name: [one] for name, one in of.items()}}
 
 
-def summarise(
+def summarize(
     values: Mapping[str, Floats], groups: Mapping[str, Strata]
 ) -> dict[str, dict[str, float]]:
     """Group -> measure -> mean over the group's strata of the mean over their queries."""

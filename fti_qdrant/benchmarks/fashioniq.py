@@ -44,7 +44,7 @@ class FashionIQ(Benchmark):
     splits = ("val", "test", "train")
     protocol = (
         "FashionIQ: per category, gallery = the category's split list; 'C1 and C2' and 'C2 and C1' "
-        "composed, normalised, averaged, normalised; the reference stays in the gallery; R@10, R@50"
+        "composed, normalized, averaged, normalized; the reference stays in the gallery; R@10, R@50"
     )
     reference_stays = True
     download = (

@@ -132,7 +132,7 @@ def compose(
 ) -> tuple[Tensor, list[bool]]:
     """Composed vectors ``[Q, d]``, and whether a text was cut.
 
-    The vectors of a query's several texts are averaged and normalised (FashionIQ's protocol).
+    The vectors of a query's several texts are averaged and normalized (FashionIQ's protocol).
     """
     made = [
         composer.compose_references(references, texts, method)

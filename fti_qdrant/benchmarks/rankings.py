@@ -21,7 +21,7 @@ EXACT, INDEX = "exact", "index"
 Run = tuple[str, str]
 """Composer and search."""
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """Of so many exactly nearest images, the share that the index finds is told."""
 
 
@@ -92,11 +92,11 @@ def described(table: pa.Table, benchmark: Benchmark, measured: Mapping[str, Floa
     return table
 
 
-def neighbours_found(exact: pa.Table, index: pa.Table) -> float:
-    """Share of the exactly nearest NEIGHBOURS images that the index finds, mean over queries."""
+def neighbors_found(exact: pa.Table, index: pa.Table) -> float:
+    """Share of the exactly nearest NEIGHBORS images that the index finds, mean over queries."""
     pairs = zip(exact["ids"].to_pylist(), index["ids"].to_pylist())
     shares = [
-        len(set(true[:NEIGHBOURS]) & set(found[:NEIGHBOURS])) / len(true[:NEIGHBOURS])
+        len(set(true[:NEIGHBORS]) & set(found[:NEIGHBORS])) / len(true[:NEIGHBORS])
         for true, found in pairs
         if true
     ]

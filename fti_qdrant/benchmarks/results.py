@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from fti_qdrant.errors import CheckpointError, OutputUnavailable
 
@@ -31,7 +31,7 @@ class Metrics(BaseModel):
         figures: composer -> group -> measure -> mean; empty where the answers are not public.
         index_loss: composer -> measure -> exact minus index, over all queries; filled where
             ``search`` is index.
-        neighbours_found: composer -> share of the 10 exactly nearest images that the index finds.
+        neighbors_found: composer -> share of the 10 exactly nearest images that the index finds.
     """
 
     format: Literal[1] = 1
@@ -54,7 +54,9 @@ class Metrics(BaseModel):
     inverter: str | None
     figures: dict[str, Figures]
     index_loss: dict[str, dict[str, float]] = {}
-    neighbours_found: dict[str, float] = {}
+    neighbors_found: dict[str, float] = Field(
+        default={}, validation_alias=AliasChoices("neighbors_found", "neighbours_found")
+    )
     versions: dict[str, str]
     command: str
     made: datetime

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from fti_qdrant.benchmarks import rankings
-from fti_qdrant.benchmarks.base import DEPTH, summarise
+from fti_qdrant.benchmarks.base import DEPTH, summarize
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Figures, Metrics, write_json
@@ -120,7 +120,7 @@ def conclude(ranker: Ranker, out: Path, notes: list[str], command: str) -> Measu
         for run, table in tables.items()
     }
     figures = {
-        run: summarise(measured, benchmark.groups()) for run, measured in values.items() if measured
+        run: summarize(measured, benchmark.groups()) for run, measured in values.items() if measured
     }
     measured = _metrics(ranker, tables, figures, notes, command)
     described = [rankings.described(table, benchmark, values[run]) for run, table in tables.items()]
@@ -172,8 +172,8 @@ def _metrics(
         inverter=inverter.weights_hash if inverter is not None else None,
         figures={one: figures[one, search] for one in ranker.methods if (one, search) in figures},
         index_loss=losses,
-        neighbours_found={
-            one: rankings.neighbours_found(tables[exact], tables[index])
+        neighbors_found={
+            one: rankings.neighbors_found(tables[exact], tables[index])
             for one, exact, index in pairs
         },
         versions=dict(_versions()),

@@ -51,7 +51,7 @@ def main(out: Path) -> None:
     run_ingest([str(_draw(pictures)), "--gallery", str(gallery), "--pseudo-words"])
     with ComposedSearch.open(gallery) as search:
         answers = [(one, *_ask(search, pictures, one)) for one in SHOWCASES]
-    _summarise(answers)
+    _summarize(answers)
     rows = [
         Answered(hits, [str(pictures / file_name(one.reference))], title="name")
         for one, *both in answers
@@ -89,7 +89,7 @@ def _ask(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits, H
     return free, search.query(image, one.text, filter=one.filter, limit=HITS)
 
 
-def _summarise(answers: list[tuple[Showcase, Hits, Hits]]) -> None:
+def _summarize(answers: list[tuple[Showcase, Hits, Hits]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

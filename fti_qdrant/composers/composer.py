@@ -36,7 +36,7 @@ class References:
     """The reference images of a batch of queries, features and pseudo-words side by side.
 
     Attributes:
-        pooled: ``g [N, d]`` of all images, query after query; need not be normalised.
+        pooled: ``g [N, d]`` of all images, query after query; need not be normalized.
         words: their pseudo-words, or None where only training-free methods will be used.
         sizes: number of images of each query; sums up to N.
     """
@@ -57,7 +57,7 @@ class Composed:
     """Composed query vectors.
 
     Attributes:
-        vectors: ``[B, d]``, L2-normalised.
+        vectors: ``[B, d]``, L2-normalized.
         truncated: for each query, whether the end of its text did not fit the context.
     """
 
@@ -108,7 +108,7 @@ class Composer:
     def compose(
         self, images: Sequence[Image.Image], texts: Sequence[str], method: str = "fti"
     ) -> Tensor:
-        """One reference picture and one text for each query -> ``[B, d]``, L2-normalised.
+        """One reference picture and one text for each query -> ``[B, d]``, L2-normalized.
 
         Raises BadQuery: unknown method, or as many texts as images is not the case.
         """
@@ -151,7 +151,7 @@ class Composer:
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Composed:
         """Texts alone, without a reference image."""
-        tokens = self.backbone.vocabulary.tokenise(texts)
+        tokens = self.backbone.vocabulary.tokenize(texts)
         vectors = self.backbone.text_features(tokens).float()
         return Composed(F.normalize(vectors, dim=-1), tokens.truncated)
 
@@ -172,7 +172,7 @@ class Composer:
 
 
 def _mean_by_query(references: References) -> Tensor:
-    """The normalised mean of each query's normalised image features: ``[B, d]``."""
+    """The normalized mean of each query's normalized image features: ``[B, d]``."""
     unit = F.normalize(references.pooled.float(), dim=-1)
     sizes = torch.tensor(references.sizes, device=unit.device)
     query = torch.arange(len(sizes), device=unit.device).repeat_interleave(sizes)

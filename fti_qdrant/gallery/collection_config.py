@@ -10,13 +10,13 @@ from qdrant_client import models
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
 
-Quantisation = Literal["none", "scalar", "binary"]
+Quantization = Literal["none", "scalar", "binary"]
 
 SEARCH_LINKS = 16
 """Links of a point in the index (HNSW's m), Qdrant's default: what a bulk load leaves behind."""
 
 OVERSAMPLING = 2.0
-"""So many times the wanted hits are found by quantised vectors, then rescored by the whole ones."""
+"""So many times the wanted hits are found by quantized vectors, then rescored by the whole ones."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class CollectionStorage:
     """What may be chosen when a collection is made; None leaves it to the server.
 
     Attributes:
-        quantisation: ``scalar`` keeps a byte a dimension in memory (a quarter), ``binary`` a bit
+        quantization: ``scalar`` keeps a byte a dimension in memory (a quarter), ``binary`` a bit
             (a 32nd, for 1,024 dimensions and more); searches rescore by the whole vectors.
         on_disk: whole vectors and payloads are read from disk, and cached as memory allows.
         shards: parts that the nodes of a cluster share.
         replicas: copies of each.
     """
 
-    quantisation: Quantisation = "none"
+    quantization: Quantization = "none"
     on_disk: bool = False
     shards: int | None = None
     replicas: int | None = None
@@ -41,7 +41,7 @@ class CollectionStorage:
         """As a collection of ours was made."""
         vectors = params.vectors
         image = vectors[IMAGE_VECTOR]  # type: ignore[index]
-        kinds: dict[type, Quantisation] = {
+        kinds: dict[type, Quantization] = {
             models.ScalarQuantization: "scalar",
             models.BinaryQuantization: "binary",
         }
@@ -69,7 +69,7 @@ class CollectionStorage:
                 size=spec.fingerprint.dim,
                 distance=models.Distance.COSINE,
                 on_disk=self.on_disk or None,
-                quantization_config=_quantisation(self.quantisation),
+                quantization_config=_quantization(self.quantization),
             )
         }
         if spec.words:
@@ -94,7 +94,7 @@ class CollectionStorage:
         }
 
 
-def _quantisation(kind: Quantisation) -> models.QuantizationConfig | None:
+def _quantization(kind: Quantization) -> models.QuantizationConfig | None:
     if kind == "scalar":
         return models.ScalarQuantization(
             scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
@@ -105,7 +105,7 @@ def _quantisation(kind: Quantisation) -> models.QuantizationConfig | None:
 
 
 def search_params(exact: bool) -> models.SearchParams:
-    """Without quantisation the server ignores what is said of it."""
+    """Without quantization the server ignores what is said of it."""
     if exact:
         return models.SearchParams(exact=True)
     rescored = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)

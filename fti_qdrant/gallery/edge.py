@@ -192,7 +192,7 @@ class EdgeGallery:
             points=int(info.points_count),
             indexed=int(info.indexed_vectors_count),
             segments=int(info.segments_count),
-            optimiser="at rest; embedded galleries are optimised on request only",
+            optimizer="at rest; embedded galleries are optimized on request only",
         )
 
     def flush(self) -> None:

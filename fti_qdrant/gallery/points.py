@@ -114,7 +114,7 @@ class GalleryPoint:
     """An image on its way into a gallery.
 
     Attributes:
-        vector: ``[d]`` float32; need not be normalised.
+        vector: ``[d]`` float32; need not be normalized.
         payload: the user's fields at the top level, ours under ``_fti``.
         words: ``[1 + topk, t]`` pseudo-words, or None; how many of them count is in the payload.
     """
@@ -127,7 +127,7 @@ class GalleryPoint:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image read back; ``vector`` comes L2-normalised, ``words`` rounded to float16."""
+    """An image read back; ``vector`` comes L2-normalized, ``words`` rounded to float16."""
 
     id: str
     payload: Payload

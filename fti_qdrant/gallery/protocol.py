@@ -47,14 +47,14 @@ class GalleryState:
         points: images.
         indexed: vectors in the approximate index; the others are scanned.
         segments: parts that the store keeps them in.
-        optimiser: what it is doing about them, in its own words.
+        optimizer: what it is doing about them, in its own words.
         bulk: a bulk load has begun and not ended: no index is built, searches scan.
     """
 
     points: int
     indexed: int
     segments: int
-    optimiser: str
+    optimizer: str
     bulk: bool = False
 
 
@@ -123,7 +123,7 @@ class Gallery(Protocol):
         ...
 
     def state(self) -> GalleryState:
-        """Points, indexed vectors, segments, and what the optimiser is doing."""
+        """Points, indexed vectors, segments, and what the optimizer is doing."""
         ...
 
     def flush(self) -> None:

@@ -38,12 +38,12 @@ REQUEST_POINTS = 64
 
 BUSY = "busy"
 STATES = {
-    models.CollectionStatus.GREEN: "at rest; all is optimised",
-    models.CollectionStatus.YELLOW: f"{BUSY} optimising",
+    models.CollectionStatus.GREEN: "at rest; all is optimized",
+    models.CollectionStatus.YELLOW: f"{BUSY} optimizing",
     models.CollectionStatus.GREY: "waiting; it starts with the next update",
     models.CollectionStatus.RED: "failed; see the server's log",
 }
-"""What the colours of a collection mean."""
+"""What the colors of a collection mean."""
 
 T = TypeVar("T")
 
@@ -220,9 +220,9 @@ class ServerGallery:
         self._call(self.client.update_collection, self.collection, hnsw_config=config)
 
     def build_index(self) -> int:
-        """A server builds it by itself; grey means that it waits to be told to."""
+        """A server builds it by itself; gray means that it waits to be told to."""
         settled = Retrying(
-            retry=retry_if_result(lambda state: state.optimiser.startswith(BUSY)),
+            retry=retry_if_result(lambda state: state.optimizer.startswith(BUSY)),
             wait=wait_fixed(1),
         )
         return settled(self.state).indexed
@@ -234,7 +234,7 @@ class ServerGallery:
             points=self.count(),
             indexed=int(info.indexed_vectors_count or 0),
             segments=int(info.segments_count or 0),
-            optimiser=f"failed: {problem}" if problem else STATES[info.status],
+            optimizer=f"failed: {problem}" if problem else STATES[info.status],
             bulk=info.config.hnsw_config.m == 0,
         )
 

@@ -22,10 +22,10 @@ MOST_PADDED = 64_000_000
 
 @dataclass(frozen=True)
 class Preprocess:
-    """TargetPad 1.25, bicubic resize, centre crop, then the backbone's own mean and std.
+    """TargetPad 1.25, bicubic resize, center crop, then the backbone's own mean and std.
 
-    The geometry yields bytes and the normalisation floats, as two steps: decoding workers ship
-    bytes, a quarter of the floats, and the model's process normalises whole batches.
+    The geometry yields bytes and the normalization floats, as two steps: decoding workers ship
+    bytes, a quarter of the floats, and the model's process normalizes whole batches.
 
     Attributes:
         size: side of the square input, in pixels.
@@ -39,11 +39,11 @@ class Preprocess:
     @property
     def name(self) -> str:
         """Identifies the preprocessing inside the model fingerprint."""
-        return f"targetpad-{TARGET_RATIO}/bicubic/centre-crop-{self.size}"
+        return f"targetpad-{TARGET_RATIO}/bicubic/center-crop-{self.size}"
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB picture -> uint8 ``[3, size, size]``."""
-        cropped = centre_crop(shorter_side(target_pad(image), self.size), self.size)
+        cropped = center_crop(shorter_side(target_pad(image), self.size), self.size)
         return np.ascontiguousarray(np.array(cropped).transpose(2, 0, 1))
 
     def batch(self, images: Iterable[Image.Image]) -> Tensor:
@@ -52,7 +52,7 @@ class Preprocess:
 
         return torch.from_numpy(np.stack([self.pixels(image) for image in images]))
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 ``[B, 3, size, size]`` -> float32 of the same shape."""
         import torch
 
@@ -74,7 +74,7 @@ def shorter_side(image: Image.Image, size: int) -> Image.Image:
     return image if wanted == image.size else image.resize(wanted, Image.Resampling.BICUBIC)
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
+def center_crop(image: Image.Image, size: int) -> Image.Image:
     """The middle ``size`` x ``size`` of a picture that is at least so large."""
     width, height = image.size
     left, top = round((width - size) / 2), round((height - size) / 2)

@@ -142,11 +142,11 @@ def decode_image(
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: transparency over white, 16-bit and float greys scaled to 8 bits."""
+    """Any Pillow mode to RGB: transparency over white, 16-bit and float grays scaled to 8 bits."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode in ("I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
-        return _grey_to_8_bits(picture).convert("RGB")
+        return _gray_to_8_bits(picture).convert("RGB")
     if picture.has_transparency_data:
         straight = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
         white = Image.new("RGBA", straight.size, (255, 255, 255, 255))
@@ -154,8 +154,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _grey_to_8_bits(picture: Image.Image) -> Image.Image:
-    """Pillow clips deep greys at 255; scale by their range instead (16 bits, or 0..1 floats)."""
+def _gray_to_8_bits(picture: Image.Image) -> Image.Image:
+    """Pillow clips deep grays at 255; scale by their range instead (16 bits, or 0..1 floats)."""
     values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=np.inf)
     if picture.mode == "F":
         full = 1.0 if values.max(initial=0.0) <= 1.0 else 255.0

@@ -30,7 +30,7 @@ class ImageFeatures:
     """What one visual pass yields.
 
     Attributes:
-        pooled: ``g [B, d]``, after the visual projection, **not** normalised.
+        pooled: ``g [B, d]``, after the visual projection, **not** normalized.
         tokens: ``p [B, 1+P, w]``, the last block's output before the final layer norm, class
             token first (``[B, P, w]`` for towers that have no class token, such as SigLIP's).
     """
@@ -129,17 +129,17 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` from ``Preprocess.pixels`` -> features in float32."""
-        normalised = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-        features = self.visual_pass(normalised.to(self.dtype))
+        normalized = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+        features = self.visual_pass(normalized.to(self.dtype))
         return ImageFeatures(features.pooled.float(), features.tokens.float())
 
-    def visual_pass(self, normalised: Tensor) -> ImageFeatures:
-        """Normalised ``[B, 3, size, size]`` -> features in the model's own dtype.
+    def visual_pass(self, normalized: Tensor) -> ImageFeatures:
+        """Normalized ``[B, 3, size, size]`` -> features in the model's own dtype.
 
         One pass yields both g and p; the official code runs the visual tower twice.
         """
         out = self.visual.forward_intermediates(
-            normalised, indices=1, output_fmt="NLC", output_extra_tokens=True
+            normalized, indices=1, output_fmt="NLC", output_extra_tokens=True
         )
         tokens = out["image_intermediates"][-1]
         prefix = out.get("image_intermediates_prefix")
@@ -148,7 +148,7 @@ class Backbone(nn.Module):
         return ImageFeatures(out["image_features"], tokens)
 
     def text_features(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
-        """Prompts -> ``[B, d]``, not normalised, differentiable with respect to ``words``.
+        """Prompts -> ``[B, d]``, not normalized, differentiable with respect to ``words``.
 
         Args:
             tokens: token ids, with the places of pseudo-words if there are any.
@@ -170,8 +170,8 @@ class Backbone(nn.Module):
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Plain texts -> L2-normalised ``[B, d]`` in float32; over-long ones lose their end."""
-        vectors = self.text_features(self.vocabulary.tokenise(texts))
+        """Plain texts -> L2-normalized ``[B, d]`` in float32; over-long ones lose their end."""
+        vectors = self.text_features(self.vocabulary.tokenize(texts))
         return F.normalize(vectors.float(), dim=-1)
 
 

@@ -29,6 +29,11 @@ class Fingerprint:
     preprocess: str
     dim: int
 
+    def __post_init__(self) -> None:
+        # galleries made before version 0.2 spell it the British way
+        american = self.preprocess.replace("centre-crop", "center-crop")
+        object.__setattr__(self, "preprocess", american)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -63,7 +63,7 @@ class Relevant(NamedTuple):
     """The latent attributes that describe a picture.
 
     Attributes:
-        z: ``[B, topk, t]``, L2-normalised.
+        z: ``[B, topk, t]``, L2-normalized.
         counts: ``r [B]``.
     """
 

@@ -66,7 +66,7 @@ class Prompts:
     def in_words(self, subjects: Sequence[str], attributes: Sequence[str]) -> Tokens:
         """``a photo of {subject} with {attributes}``: the all-real sentence."""
         sentences = [f"{OPENING} {s} {WITH} {a}" for s, a in zip(subjects, attributes)]
-        return self.vocabulary.tokenise(sentences)
+        return self.vocabulary.tokenize(sentences)
 
     def _references(self, counts: Sequence[int]) -> Fixed:
         fixed: Fixed = list(self.opening)

@@ -80,7 +80,7 @@ class TextTower(nn.Module):
         return int(self.text_projection.shape[1])
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
-        """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalised."""
+        """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalized."""
         pooled: Tensor = self.ln_final(self._pooled(tokens, words))
         if self.text_projection is None:
             return pooled

@@ -19,7 +19,7 @@ Fixed = list[int | None]
 
 @dataclass(frozen=True)
 class Tokens:
-    """A batch of tokenised prompts.
+    """A batch of tokenized prompts.
 
     Attributes:
         ids: ``[B, context]``, padded.
@@ -111,7 +111,7 @@ class Vocabulary:
 
         return Vocabulary(encode, tuple(start), end, wrapped.pad_token_id, context_length)
 
-    def tokenise(self, texts: Sequence[str]) -> Tokens:
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Plain texts, without pseudo-words."""
         return self.assemble([([], self.encode(text)) for text in texts])
 

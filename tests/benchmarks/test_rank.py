@@ -314,7 +314,7 @@ def test_the_index_is_measured_against_exact_search(
     rank_all(ranker, tmp_path)
     metrics = conclude(ranker, tmp_path, [], "x").metrics
     assert metrics.search == "index"
-    assert metrics.neighbours_found == {"sum": 1.0}  # so few images are scanned whole
+    assert metrics.neighbors_found == {"sum": 1.0}  # so few images are scanned whole
     assert set(metrics.index_loss["sum"].values()) == {0.0}
 
 

@@ -1,4 +1,4 @@
-"""One behaviour of all galleries: embedded, qdrant-client's local mode, a server."""
+"""One behavior of all galleries: embedded, qdrant-client's local mode, a server."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_score_threshold(filled: Gallery, points: Points, vectors: np.ndarray) -
     assert filled.search(VectorQuery(vectors[0], score_threshold=1.01)) == []
 
 
-def test_vectors_come_back_normalised(filled: Gallery, points: Points) -> None:
+def test_vectors_come_back_normalized(filled: Gallery, points: Points) -> None:
     by_id = {point.id: unit(point.vector) for point in points}
     hits = filled.search(VectorQuery(points[3].vector, limit=5, with_vectors=True))
     for one in (*hits, *filled.retrieve(list(by_id))):
@@ -172,11 +172,11 @@ def test_filters_in_search_and_count(
 
 
 def test_upsert_again_replaces_the_whole_point(filled: Gallery, points: Points) -> None:
-    other = replace(points[0], vector=points[1].vector, payload={"colour": "red"})
+    other = replace(points[0], vector=points[1].vector, payload={"color": "red"})
     filled.upsert([other])
     assert filled.count() == len(points)
     stored = filled.retrieve([other.id])[0]
-    assert stored.payload == {"colour": "red"}
+    assert stored.payload == {"color": "red"}
     np.testing.assert_allclose(stored.vector, unit(points[1].vector), atol=1e-6)
 
 
@@ -208,10 +208,10 @@ def test_scroll_in_order_of_id(filled: Gallery, points: Points, page: int) -> No
 
 
 def test_has_field(filled: Gallery) -> None:
-    fields = ["brand", "tags", "size.width", "_fti.sha256", "size.height", "colour", "size.depth"]
+    fields = ["brand", "tags", "size.width", "_fti.sha256", "size.height", "color", "size.depth"]
     assert [filled.has_field(field) for field in fields] == [True] * 4 + [False] * 3
-    filled.upsert([GalleryPoint(point_id("new"), np.ones(8, np.float32), {"colour": "red"})])
-    assert filled.has_field("colour")
+    filled.upsert([GalleryPoint(point_id("new"), np.ones(8, np.float32), {"color": "red"})])
+    assert filled.has_field("color")
 
 
 def test_delete(filled: Gallery, points: Points) -> None:
@@ -311,7 +311,7 @@ def test_state_counts_the_images(filled: Gallery, points: Points) -> None:
     state = filled.state()
     assert state.points == len(points)
     assert state.segments >= 1
-    assert "at rest" in state.optimiser
+    assert "at rest" in state.optimizer
 
 
 @pytest.mark.parametrize("limit", [0, -1])

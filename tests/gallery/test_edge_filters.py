@@ -55,8 +55,8 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Galler
                 "since": f"2026-0{number + 1}-01T00:00:00Z",
                 "at": {"lon": lon, "lat": lat},
                 "parts": [
-                    {"colour": "red", "size": number},
-                    {"colour": "blue", "size": 5 - number},
+                    {"color": "red", "size": number},
+                    {"color": "blue", "size": 5 - number},
                 ],
             },
         )
@@ -93,7 +93,7 @@ BOX = models.GeoBoundingBox(
     top_left=models.GeoPoint(lon=0, lat=55), bottom_right=models.GeoPoint(lon=20, lat=40)
 )
 RED_BIG = models.Filter(
-    must=[match("colour", "red"), field("size", range=models.Range(gte=4))],
+    must=[match("color", "red"), field("size", range=models.Range(gte=4))],
 )
 
 CONDITIONS: dict[str, tuple[Any, set[str]]] = {

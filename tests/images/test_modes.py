@@ -1,4 +1,4 @@
-"""Every mode that Pillow has, against colours worked out by hand; EXIF; transparency."""
+"""Every mode that Pillow has, against colors worked out by hand; EXIF; transparency."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from fti_qdrant.images import open_image, to_rgb
 
 Array = np.ndarray
 
-GREYS = np.array([[0, 1, 77], [128, 200, 255]], np.uint8)
+GRAYS = np.array([[0, 1, 77], [128, 200, 255]], np.uint8)
 ALPHAS = np.array([[0, 255, 30], [128, 0, 255]], np.uint8)
-COLOURS = np.array(
+COLORS = np.array(
     [[(255, 0, 0), (0, 200, 0), (0, 0, 90)], [(10, 20, 30), (255, 255, 255), (120, 60, 200)]],
     np.uint8,
 )
 
 
-def over_white(colours: Array, alphas: Array) -> Array:
+def over_white(colors: Array, alphas: Array) -> Array:
     share = alphas[..., None] / 255
-    return colours * share + 255 * (1 - share)
+    return colors * share + 255 * (1 - share)
 
 
-def as_colours(greys: Array) -> Array:
-    return np.repeat(np.asarray(greys)[..., None], 3, axis=2)
+def as_colors(grays: Array) -> Array:
+    return np.repeat(np.asarray(grays)[..., None], 3, axis=2)
 
 
 def with_palette(mode: str, info: dict[str, Any] | None = None) -> Image.Image:
-    """Pixels 0 to 5, and the six colours as the palette."""
+    """Pixels 0 to 5, and the six colors as the palette."""
     picture = Image.new("P", (3, 2))
     picture.putdata(list(range(6)))
-    picture.putpalette(COLOURS.tobytes())
+    picture.putpalette(COLORS.tobytes())
     picture.info.update(info or {})
     if mode == "PA":
         picture = picture.convert("PA")
@@ -48,7 +48,7 @@ def with_palette(mode: str, info: dict[str, Any] | None = None) -> Image.Image:
 def with_rgba_palette() -> Image.Image:
     picture = Image.new("P", (3, 2))
     picture.putdata(list(range(6)))
-    picture.putpalette(np.dstack([COLOURS, ALPHAS]).tobytes(), "RGBA")
+    picture.putpalette(np.dstack([COLORS, ALPHAS]).tobytes(), "RGBA")
     return picture
 
 
@@ -57,8 +57,8 @@ def raw(mode: str, channels: Array) -> Image.Image:
 
 
 def cmyk() -> tuple[Image.Image, Array]:
-    inks = np.dstack([COLOURS, GREYS])
-    paper = (255.0 - COLOURS) * (255.0 - GREYS[..., None]) / 255
+    inks = np.dstack([COLORS, GRAYS])
+    paper = (255.0 - COLORS) * (255.0 - GRAYS[..., None]) / 255
     return raw("CMYK", inks), paper
 
 
@@ -75,17 +75,17 @@ def ycbcr() -> tuple[Image.Image, Array]:
 def hsv() -> tuple[Image.Image, Array]:
     rgb = [
         [[255 * c for c in colorsys.hsv_to_rgb(*(x / 255 for x in pixel))] for pixel in row]
-        for row in COLOURS
+        for row in COLORS
     ]
-    return raw("HSV", COLOURS), np.array(rgb)
+    return raw("HSV", COLORS), np.array(rgb)
 
 
 def lab() -> tuple[Image.Image, Array]:
-    # neutral: L* of 0, 50 and 100 are the sRGB greys 0, 119 and 255, by the CIE's formula
+    # neutral: L* of 0, 50 and 100 are the sRGB grays 0, 119 and 255, by the CIE's formula
     values = [(0, 128, 128), (128, 128, 128), (255, 128, 128)] * 2
     picture = Image.new("LAB", (3, 2))
     picture.putdata(values)
-    return picture, as_colours(np.array([[0, 119, 255]] * 2))
+    return picture, as_colors(np.array([[0, 119, 255]] * 2))
 
 
 def deep(mode: str, values: Array) -> Image.Image:
@@ -94,58 +94,58 @@ def deep(mode: str, values: Array) -> Image.Image:
 
 
 SIXTEEN = np.array([[0, 257, 19789], [32896, 51400, 65535]])
-"""The 8-bit greys times 257."""
+"""The 8-bit grays times 257."""
 
 CASES = {
-    "1": (Image.fromarray(GREYS > 100), as_colours(np.where(GREYS > 100, 255, 0)), 0),
-    "L": (Image.fromarray(GREYS), as_colours(GREYS), 0),
-    "LA": (raw("LA", np.dstack([GREYS, ALPHAS])), over_white(as_colours(GREYS), ALPHAS), 1),
+    "1": (Image.fromarray(GRAYS > 100), as_colors(np.where(GRAYS > 100, 255, 0)), 0),
+    "L": (Image.fromarray(GRAYS), as_colors(GRAYS), 0),
+    "LA": (raw("LA", np.dstack([GRAYS, ALPHAS])), over_white(as_colors(GRAYS), ALPHAS), 1),
     "La": (
-        raw("LA", np.dstack([GREYS, ALPHAS])).convert("La"),
-        over_white(as_colours(GREYS), ALPHAS),
+        raw("LA", np.dstack([GRAYS, ALPHAS])).convert("La"),
+        over_white(as_colors(GRAYS), ALPHAS),
         3,
     ),
-    "P": (with_palette("P"), COLOURS, 0),
+    "P": (with_palette("P"), COLORS, 0),
     "P, transparent entry": (
         with_palette("P", {"transparency": 2}),
-        over_white(COLOURS, np.array([[255, 255, 0], [255, 255, 255]])),
+        over_white(COLORS, np.array([[255, 255, 0], [255, 255, 255]])),
         0,
     ),
     "P, alpha for each entry": (
         with_palette("P", {"transparency": ALPHAS.tobytes()}),
-        over_white(COLOURS, ALPHAS),
+        over_white(COLORS, ALPHAS),
         1,
     ),
-    "P, RGBA palette": (with_rgba_palette(), over_white(COLOURS, ALPHAS), 1),
-    "PA": (with_palette("PA"), over_white(COLOURS, ALPHAS), 1),
-    "RGB": (Image.fromarray(COLOURS), COLOURS, 0),
-    "RGBA": (raw("RGBA", np.dstack([COLOURS, ALPHAS])), over_white(COLOURS, ALPHAS), 1),
+    "P, RGBA palette": (with_rgba_palette(), over_white(COLORS, ALPHAS), 1),
+    "PA": (with_palette("PA"), over_white(COLORS, ALPHAS), 1),
+    "RGB": (Image.fromarray(COLORS), COLORS, 0),
+    "RGBA": (raw("RGBA", np.dstack([COLORS, ALPHAS])), over_white(COLORS, ALPHAS), 1),
     "RGBa": (
-        raw("RGBA", np.dstack([COLOURS, ALPHAS])).convert("RGBa"),
-        over_white(COLOURS, ALPHAS),
+        raw("RGBA", np.dstack([COLORS, ALPHAS])).convert("RGBa"),
+        over_white(COLORS, ALPHAS),
         3,
     ),
-    "RGBX": (raw("RGBX", np.dstack([COLOURS, GREYS])), COLOURS, 0),
+    "RGBX": (raw("RGBX", np.dstack([COLORS, GRAYS])), COLORS, 0),
     "CMYK": (*cmyk(), 1),
     "YCbCr": (*ycbcr(), 2),
     "HSV": (*hsv(), 3),
     "LAB": (*lab(), 3),
-    "I": (deep("I", GREYS), as_colours(GREYS), 0),
-    "I, 16 bits": (deep("I", SIXTEEN), as_colours(GREYS), 0),
+    "I": (deep("I", GRAYS), as_colors(GRAYS), 0),
+    "I, 16 bits": (deep("I", SIXTEEN), as_colors(GRAYS), 0),
     "I, out of range": (
         deep("I", [[-5, 0, 65535], [70000, 257, 2**31 - 1]]),
-        as_colours([[0, 0, 255], [255, 1, 255]]),
+        as_colors([[0, 0, 255], [255, 1, 255]]),
         0,
     ),
-    "F, 0 to 1": (deep("F", GREYS / 255), as_colours(GREYS), 0),
-    "F, 0 to 255": (deep("F", GREYS), as_colours(GREYS), 0),
+    "F, 0 to 1": (deep("F", GRAYS / 255), as_colors(GRAYS), 0),
+    "F, 0 to 255": (deep("F", GRAYS), as_colors(GRAYS), 0),
     "F, NaN and infinite": (
         deep("F", [[np.nan, 0.5, 1], [0, -np.inf, 1]]),
-        as_colours([[0, 128, 255], [0, 0, 255]]),
+        as_colors([[0, 128, 255], [0, 0, 255]]),
         0,
     ),
     **{
-        mode: (deep(mode, SIXTEEN), as_colours(GREYS), 0)
+        mode: (deep(mode, SIXTEEN), as_colors(GRAYS), 0)
         for mode in ("I;16", "I;16L", "I;16B", "I;16N")
     },
 }
@@ -165,10 +165,10 @@ def test_mode_to_rgb(name: str) -> None:
     assert picture.tobytes() == before, "the caller's picture has changed"
 
 
-def test_transparent_colour_of_an_rgb_picture() -> None:
-    picture = Image.fromarray(COLOURS)
-    picture.info["transparency"] = tuple(COLOURS[0, 1])
-    expected = COLOURS.copy()
+def test_transparent_color_of_an_rgb_picture() -> None:
+    picture = Image.fromarray(COLORS)
+    picture.info["transparency"] = tuple(COLORS[0, 1])
+    expected = COLORS.copy()
     expected[0, 1] = 255
     np.testing.assert_array_equal(np.asarray(to_rgb(picture)), expected)
 
@@ -197,7 +197,7 @@ def test_modes_through_a_file(kind: str, name: str) -> None:
     assert np.abs(rgb - np.round(expected)).max() <= tolerance
 
 
-def test_16_bit_colour_png() -> None:
+def test_16_bit_color_png() -> None:
     """Pillow cannot write one; it is put together here."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -205,7 +205,7 @@ def test_16_bit_colour_png() -> None:
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in COLOURS)
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in COLORS)
     header = struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)
     data = (
         b"\x89PNG\r\n\x1a\n"
@@ -213,7 +213,7 @@ def test_16_bit_colour_png() -> None:
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
-    np.testing.assert_array_equal(np.asarray(open_image(data).image), COLOURS)
+    np.testing.assert_array_equal(np.asarray(open_image(data).image), COLORS)
 
 
 UPRIGHT = {
@@ -232,7 +232,7 @@ UPRIGHT = {
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "picture"])
 def test_exif_orientation(orientation: int, kind: str) -> None:
-    stored = Image.fromarray(COLOURS)
+    stored = Image.fromarray(COLORS)
     exif = Image.Exif()
     exif[0x0112] = orientation
     source: Any = stored
@@ -244,7 +244,7 @@ def test_exif_orientation(orientation: int, kind: str) -> None:
         stored.save(buffer, kind, exif=exif, **options)
         source = buffer.getvalue()
     got = np.asarray(open_image(source).image)
-    np.testing.assert_array_equal(got, UPRIGHT[orientation](COLOURS))
+    np.testing.assert_array_equal(got, UPRIGHT[orientation](COLORS))
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"])

@@ -1,4 +1,4 @@
-"""TargetPad, resize, crop and normalisation, against the formulas written out again."""
+"""TargetPad, resize, crop and normalization, against the formulas written out again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fti_qdrant.images import Preprocess, preprocess, target_pad
-from fti_qdrant.images.preprocess import centre_crop, shorter_side
+from fti_qdrant.images.preprocess import center_crop, shorter_side
 
 MEAN, STD = (0.48, 0.45, 0.40), (0.27, 0.26, 0.28)
 SIDES = st.integers(1, 60)
@@ -73,17 +73,17 @@ def test_pixels_against_pillow_alone(width: int, height: int, size: int) -> None
     np.testing.assert_array_equal(pixels.transpose(1, 2, 0), expected)
 
 
-def test_normalise_is_per_channel() -> None:
+def test_normalize_is_per_channel() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(2, 3, 1, 1)
-    normalised = Preprocess(16, MEAN, STD).normalise(pixels)
-    assert normalised.dtype == torch.float32
+    normalized = Preprocess(16, MEAN, STD).normalize(pixels)
+    assert normalized.dtype == torch.float32
     values = np.arange(256).reshape(16, 16) / 255
     for channel, (mean, std) in enumerate(zip(MEAN, STD)):
-        np.testing.assert_allclose(normalised[1, channel], (values - mean) / std, atol=1e-5)
+        np.testing.assert_allclose(normalized[1, channel], (values - mean) / std, atol=1e-5)
 
 
 def test_name_tells_what_changes_the_vectors() -> None:
-    assert Preprocess(224, MEAN, STD).name == "targetpad-1.25/bicubic/centre-crop-224"
+    assert Preprocess(224, MEAN, STD).name == "targetpad-1.25/bicubic/center-crop-224"
     assert Preprocess(336, MEAN, STD).name != Preprocess(224, MEAN, STD).name
 
 
@@ -118,4 +118,4 @@ def test_scaling_and_cropping_are_torchvisions(width: int, height: int, size: in
     ours = shorter_side(image, size)
     np.testing.assert_array_equal(np.array(ours), np.array(theirs))
     cropped = transforms.center_crop(theirs, [size, size])
-    np.testing.assert_array_equal(np.array(centre_crop(ours, size)), np.array(cropped))
+    np.testing.assert_array_equal(np.array(center_crop(ours, size)), np.array(cropped))

@@ -97,7 +97,7 @@ def test_hash_of_pixels_tells_shapes_apart() -> None:
 
 
 def test_first_frame_of_an_animation() -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "green", "blue")]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=10)
     assert open_image(gif).image.getpixel((1, 1)) == (255, 0, 0)
 

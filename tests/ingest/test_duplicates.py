@@ -18,14 +18,14 @@ from PIL import Image
 
 from fti_ingest.cli.main import main
 from fti_ingest.stages.deduplicate import Duplicate, Originals
-from fti_ingest.stages.perceptual_hash import CELLS, COLOURS_APART, SHAPE_BITS_APART, Look
+from fti_ingest.stages.perceptual_hash import CELLS, COLORS_APART, SHAPE_BITS_APART, Look
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings
 from fti_qdrant.cli import extras
 from fti_qdrant.gallery import EdgeGallery, point_id
 from fti_qdrant.images import decode_image
 from tests.ingest.sources_and_runs import ingest, picture
 
-GREY = bytes([128] * CELLS * CELLS * 3)
+GRAY = bytes([128] * CELLS * CELLS * 3)
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def flipped(value: int, bits: set[int]) -> str:
     return look(value)
 
 
-def look(shape: int, colours: bytes = GREY) -> str:
-    return str(Look(shape, colours))
+def look(shape: int, colors: bytes = GRAY) -> str:
+    return str(Look(shape, colors))
 
 
 @given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=12))
@@ -55,11 +55,11 @@ def test_all_within_the_distance_are_near_and_no_others(value: int, bits: set[in
 
 def test_as_a_slow_search_over_all_originals(originals: Originals) -> None:
     rng = np.random.default_rng(0)
-    centres = [int(one) for one in rng.integers(0, 2**63, 20)]
+    centers = [int(one) for one in rng.integers(0, 2**63, 20)]
     so_far: list[tuple[int, str]] = []
     for number in range(400):
         bits = {int(bit) for bit in rng.integers(0, 64, int(rng.integers(0, 12)))}
-        value = Look.read(flipped(centres[number % 20], bits)).shape
+        value = Look.read(flipped(centers[number % 20], bits)).shape
         near = [((value ^ held).bit_count(), id) for held, id in so_far]
         best = min([one for one in near if one[0] <= SHAPE_BITS_APART], default=None)
         found = originals.decide(str(number), "", str(number), look(value))
@@ -139,22 +139,22 @@ def test_a_copy_of_a_near_duplicate_is_near(originals: Originals) -> None:
 
 
 @given(
-    st.binary(min_size=len(GREY), max_size=len(GREY)),
-    st.integers(0, len(GREY) - 1),
+    st.binary(min_size=len(GRAY), max_size=len(GRAY)),
+    st.integers(0, len(GRAY) - 1),
     st.integers(-255, 255),
 )
-def test_colours_too_far_apart_in_one_cell(colours: bytes, place: int, change: int) -> None:
-    other = bytearray(colours)
+def test_colors_too_far_apart_in_one_cell(colors: bytes, place: int, change: int) -> None:
+    other = bytearray(colors)
     other[place] = min(255, max(0, other[place] + change))
     originals = Originals(":memory:")
-    originals.decide("a", "a", "1", look(5, colours))
+    originals.decide("a", "a", "1", look(5, colors))
     found = originals.decide("b", "b", "2", look(5, bytes(other)))
-    assert (found is not None) == (abs(other[place] - colours[place]) <= COLOURS_APART)
+    assert (found is not None) == (abs(other[place] - colors[place]) <= COLORS_APART)
 
 
-@given(st.integers(0, 2**64 - 1), st.binary(min_size=len(GREY), max_size=len(GREY)))
-def test_a_look_is_read_as_it_was_written(shape: int, colours: bytes) -> None:
-    assert Look.read(look(shape, colours)) == Look(shape, colours)
+@given(st.integers(0, 2**64 - 1), st.binary(min_size=len(GRAY), max_size=len(GRAY)))
+def test_a_look_is_read_as_it_was_written(shape: int, colors: bytes) -> None:
+    assert Look.read(look(shape, colors)) == Look(shape, colors)
 
 
 def saved_anew(image: Image.Image, quality: int) -> Image.Image:
@@ -169,7 +169,7 @@ def drawn(key: str) -> Image.Image:
 
 BOOKS = ("1f4d5", "1f4d7", "1f4d8", "1f4d9")
 BABIES = ("1f476", "1f476-1f3fb", "1f476-1f3fc", "1f476-1f3fd", "1f476-1f3fe", "1f476-1f3ff")
-"""Alike but for the colour of the cover, of the skin."""
+"""Alike but for the color of the cover, of the skin."""
 
 
 @pytest.mark.parametrize("key", [*BOOKS, *BABIES, "1f34e", "1f697", "1f455"])
@@ -180,7 +180,7 @@ def test_a_picture_saved_anew_looks_alike(key: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [BOOKS, BABIES])
-def test_the_same_in_another_colour_does_not(keys: tuple[str, ...]) -> None:
+def test_the_same_in_another_color_does_not(keys: tuple[str, ...]) -> None:
     pairs = list(itertools.combinations([Look.of(drawn(key)) for key in keys], 2))
     of_one_shape = [a.bits_apart(b) <= SHAPE_BITS_APART for a, b in pairs]
     assert sum(of_one_shape) >= len(pairs) / 2

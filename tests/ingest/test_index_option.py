@@ -40,10 +40,10 @@ def test_values_that_filters_would_miss(gallery: EdgeGallery, kind: IndexType) -
 
 
 def test_new_fields_are_told(gallery: EdgeGallery, capsys: pytest.CaptureFixture[str]) -> None:
-    found: dict[str, IndexType] = {"brand": "keyword", "colour": "keyword", "price": "float"}
+    found: dict[str, IndexType] = {"brand": "keyword", "color": "keyword", "price": "float"}
     check_values(found, gallery)
     tell_new_fields(found, gallery)
-    assert "no index on brand, colour: filters on that are slow" in capsys.readouterr().err
+    assert "no index on brand, color: filters on that are slow" in capsys.readouterr().err
 
 
 def test_an_index_asked_for_must_be_there(gallery: EdgeGallery) -> None:

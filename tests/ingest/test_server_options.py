@@ -1,4 +1,4 @@
-"""Collections made for much: bulk loads, quantisation, TLS, patience, and a road that is bad."""
+"""Collections made for much: bulk loads, quantization, TLS, patience, and a road that is bad."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
     rows = [{"image": name, "brand": "A", "price": n, "code": n} for n, name in enumerate(names)]
     write_csv(tmp_path / "shop.csv", rows)
     server = start()
-    asked = ("--quantisation", "scalar", "--on-disk", "--shards", "2", "--replicas", "1")
+    asked = ("--quantization", "scalar", "--on-disk", "--shards", "2", "--replicas", "1")
     run = ingest(
         *("shop.csv", *server.arguments, "--bulk", *asked, "--index", "brand:keyword,price:float"),
         cwd=tmp_path,
@@ -56,12 +56,12 @@ def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
         assert info.config.hnsw_config.m == 16
 
     other = ingest(
-        *("shop.csv", *server.arguments, "--quantisation", "binary"),
+        *("shop.csv", *server.arguments, "--quantization", "binary"),
         cwd=tmp_path,
         **server.environment,
     )
     assert other.code == 2
-    assert "was made with quantisation scalar, not binary" in other.error
+    assert "was made with quantization scalar, not binary" in other.error
     other = ingest(
         *("shop.csv", *server.arguments, "--index", "code:integer"),
         cwd=tmp_path,

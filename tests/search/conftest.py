@@ -107,7 +107,7 @@ def points_of(composer: Composer, paths: list[Path]) -> list[GalleryPoint]:
             {
                 "name": path.stem,
                 "price": float(number),
-                "colour": ["red", "blue"][number % 2],
+                "color": ["red", "blue"][number % 2],
                 "shelf": {"row": number},
                 "_fti": {"uri": str(path), "sha256": one.sha256, "r": int(words.counts[number])},
             },

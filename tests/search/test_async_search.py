@@ -88,7 +88,7 @@ def test_queries_overlap(slow: ComposedSearch, paths: list[Path]) -> None:
 
 def test_the_same_answers(search: ComposedSearch, paths: list[Path]) -> None:
     twin = AsyncComposedSearch(search)
-    arguments: dict[str, Any] = {"filter": {"colour": "red"}, "limit": 3}
+    arguments: dict[str, Any] = {"filter": {"color": "red"}, "limit": 3}
 
     async def main() -> tuple[Any, ...]:
         return (

@@ -137,7 +137,7 @@ def test_the_reference_is_left_out(search: ComposedSearch, paths: list[Path]) ->
 
 def test_filters(search: ComposedSearch, paths: list[Path]) -> None:
     everything = search.query(paths[2], TEXT, limit=12)
-    wanted = {"price": {"gte": 3, "lt": 9}, "colour": "blue"}
+    wanted = {"price": {"gte": 3, "lt": 9}, "color": "blue"}
     hits = search.query(paths[2], TEXT, filter=wanted, limit=12)
     assert [hit.id for hit in hits] == [
         hit.id for hit in everything if hit.payload["name"] in ("3", "5", "7")
@@ -146,7 +146,7 @@ def test_filters(search: ComposedSearch, paths: list[Path]) -> None:
     assert {hit.payload["name"] for hit in search.query(text=TEXT, filter=ready)} == {
         *("9", "10", "11")
     }
-    assert search.query(text=TEXT, filter={"colour": "green"}) == []
+    assert search.query(text=TEXT, filter={"color": "green"}) == []
 
 
 def test_score_threshold(search: ComposedSearch) -> None:
@@ -167,7 +167,7 @@ def test_with_vectors(search: ComposedSearch, points: list[GalleryPoint]) -> Non
 def test_hits_carry_the_payload_and_the_place(search: ComposedSearch, paths: list[Path]) -> None:
     hit = search.query(paths[4], exclude_reference=False, limit=1)[0]
     assert hit.uri == str(paths[4])
-    assert hit.payload == {"name": "4", "price": 4.0, "colour": "red", "shelf": {"row": 4}}
+    assert hit.payload == {"name": "4", "price": 4.0, "color": "red", "shelf": {"row": 4}}
 
 
 def test_query_many_equals_one_by_one(search: ComposedSearch, paths: list[Path]) -> None:
@@ -175,7 +175,7 @@ def test_query_many_equals_one_by_one(search: ComposedSearch, paths: list[Path])
         Query(paths[1], TEXT),
         {"image": paths[2], "text": "as a cat", "composer": "sum", "limit": 3},
         Query(text="a dog"),
-        Query(paths[1:5], "all of them", filter={"colour": "red"}),
+        Query(paths[1:5], "all of them", filter={"color": "red"}),
         Query(paths[6]),
         Query(point_id("7.png"), TEXT, exclude_reference=False),
         Query([paths[8], point_id("9.png")], "both", composer="subject", limit=12),

@@ -88,13 +88,13 @@ def test_empty_gallery(composer: Composer, memory: ServerGallery, paths: list[Pa
     ("filter", "field"),
     [
         ({"color": "red"}, "color"),
-        ({"colour": "red", "not": {"or": [{"cost": 1}]}}, "cost"),
+        ({"color": "red", "not": {"or": [{"cost": 1}]}}, "cost"),
         ({"shelf.column": 1}, r"shelf\.column"),
         ({"shelf row": 1}, '"shelf row"'),
     ],
 )
 def test_unknown_field(search: ComposedSearch, filter: dict[str, Any], field: str) -> None:
-    fields = "fields are: colour, name, price, shelf"
+    fields = "fields are: color, name, price, shelf"
     with pytest.raises(BadFilter, match=f"{field}: no image has this field; {fields}"):
         search.query(text=TEXT, filter=filter)
 

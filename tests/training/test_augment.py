@@ -28,6 +28,6 @@ def test_the_middle_of_a_picture_moves_by_at_most_a_sixteenth() -> None:
     places = torch.arange(64).float()
     down = (dark.sum(dim=2) * places).sum(dim=1) / dark.sum(dim=(1, 2))
     across = (dark.sum(dim=1) * places).sum(dim=1) / dark.sum(dim=(1, 2))
-    for centre in (down, across):
-        assert (centre - 31.5).abs().max() < 5.5
-        assert (centre - 31.5).abs().max() > 2
+    for center in (down, across):
+        assert (center - 31.5).abs().max() < 5.5
+        assert (center - 31.5).abs().max() > 2

@@ -13,7 +13,7 @@ MOST_TURN, MOST_ZOOM, MOST_SHIFT = math.radians(6), 0.15, 1 / 16
 
 
 def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Turns, scales and shifts each picture by itself; what comes into view is the border's colour.
+    """Turns, scales and shifts each picture by itself; what comes into view is the border's color.
 
     Args:
         pixels: uint8 ``[B, 3, size, size]``.

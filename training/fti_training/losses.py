@@ -11,7 +11,7 @@ TRI_WISE_WEIGHT = 1.40
 
 
 def contrastive(images: Tensor, composed: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """InfoNCE over the 2B normalised vectors [g; f] (FTI4CIR's contrastive loss).
+    """InfoNCE over the 2B normalized vectors [g; f] (FTI4CIR's contrastive loss).
 
     For each vector its partner is the positive, and the other 2B-1 vectors (itself excluded) are
     the denominator; the mean over 2B.

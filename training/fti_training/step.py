@@ -28,7 +28,7 @@ class SplitCaption:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The total that is minimised, and what it is made of (for the log).
+    """The total that is minimized, and what it is made of (for the log).
 
     Attributes:
         mean_count: mean r, attribute tokens per picture.

@@ -61,7 +61,7 @@ class Decay:
 
 @dataclass
 class Update:
-    """Loss -> changed weights: gradients, clipping, the optimiser's step.
+    """Loss -> changed weights: gradients, clipping, the optimizer's step.
 
     Attributes:
         name: of the run, for messages.

@@ -17,7 +17,7 @@ KNOWN_WORDINGS: Wordings = {
     "tone": ("with {value}", "now with {value}", "with {value} instead"),
     "hair": ("with {value}", "now with {value}", "with {value} instead"),
     "direction": ("{value}", "now {value}", "{value} instead"),
-    "colour": ("in {value}", "now {value}", "{value} instead"),
+    "color": ("in {value}", "now {value}", "{value} instead"),
     "time": ("at {value}", "now at {value}", "at {value} instead"),
 }
 """Wordings of an edit that the mini model's training used too."""
@@ -27,7 +27,7 @@ UNSEEN_WORDINGS: Wordings = {
     "tone": ("the skin is changed to {value}", "has {value}"),
     "hair": ("the hair is changed to {value}", "has {value}"),
     "direction": ("the view is changed to {value}", "has turned, {value}"),
-    "colour": ("the colour is changed to {value}", "has {value} as its colour"),
+    "color": ("the colour is changed to {value}", "has {value} as its colour"),
     "time": ("the time is changed to {value}", "has its hands at {value}"),
 }
 """Wordings that no training caption contains."""

@@ -25,7 +25,7 @@ GENDER_SIGNS = {0x2642: "man", 0x2640: "woman"}
 RIGHT_ARROW = 0x27A1
 JOINER, VARIATION = 0x200D, 0xFE0F
 
-COLOURS = {
+COLORS = {
     "heart": {
         0x2764: "red",
         0x1F9E1: "orange",
@@ -82,7 +82,7 @@ CLOCKS = {
     **{0x1F550 + n: f"{hour} o'clock" for n, hour in enumerate(HOURS)},
     **{0x1F55C + n: f"half past {hour}" for n, hour in enumerate(HOURS)},
 }
-FACETS = ("gender", "tone", "hair", "direction", "colour", "time")
+FACETS = ("gender", "tone", "hair", "direction", "color", "time")
 
 HELD_OUT_TENTH = 10
 
@@ -96,7 +96,7 @@ class Emoji:
         name: the CLDR short name in plain words.
         subject: the name without what the facets say.
         family: what stays when the facets change; emoji of one family are edits of each other.
-        facets: gender, tone, hair, direction, colour, time; only those that the sequence states.
+        facets: gender, tone, hair, direction, color, time; only those that the sequence states.
         group: the Unicode group, such as "Animals & Nature".
     """
 
@@ -176,8 +176,8 @@ def _read(key: str, cldr_name: str, groups: dict[int, str], signed: set[tuple[in
     subject = name
     for facet in ("tone", "hair", "direction"):
         subject = subject.replace(facets.get(facet, ""), "") if facet in facets else subject
-    for kind, colours in COLOURS.items():
-        if len(points) == 1 and points[0] in colours:
+    for kind, colors in COLORS.items():
+        if len(points) == 1 and points[0] in colors:
             family = subject = kind
     if "time" in facets:
         family = subject = "clock face"
@@ -205,9 +205,9 @@ def _facets(points: list[int], signed: set[tuple[int, ...]]) -> Iterator[tuple[s
             yield "hair", HAIR[point]
     if points[-1] == RIGHT_ARROW:
         yield "direction", "facing right"
-    for colours in COLOURS.values():
-        if len(points) == 1 and points[0] in colours:
-            yield "colour", colours[points[0]]
+    for colors in COLORS.values():
+        if len(points) == 1 and points[0] in colors:
+            yield "color", colors[points[0]]
     if len(points) == 1 and points[0] in CLOCKS:
         yield "time", CLOCKS[points[0]]
 

@@ -69,6 +69,6 @@ SHOWCASES = (
         reference="1f4d5",
         text="in green",
         answer="1f4d7",
-        filter={"group": "Objects", "colour": ["green", "blue", "orange"]},
+        filter={"group": "Objects", "color": ["green", "blue", "orange"]},
     ),
 )

@@ -45,7 +45,7 @@ def score(
 ) -> None:
     """Score ranked lists by the official protocol; needs annotations, no images and no model."""
     from fti_qdrant.benchmarks.annotations import read_predictions_file
-    from fti_qdrant.benchmarks.base import summarise
+    from fti_qdrant.benchmarks.base import summarize
     from fti_qdrant.benchmarks.predictions import short_lists
     from fti_qdrant.benchmarks.registry import open_benchmark
     from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, show
@@ -54,7 +54,7 @@ def score(
     benchmark.require_truth()
     ranked = benchmark.read_predictions(read_predictions_file(predictions))
     groups = benchmark.groups()
-    figures = summarise(benchmark.measure(ranked), groups)
+    figures = summarize(benchmark.measure(ranked), groups)
     notes = benchmark.annotation_deviations()
     told = [*ranked.notes, *short_lists(ranked)]
     if as_json:

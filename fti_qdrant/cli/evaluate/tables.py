@@ -69,9 +69,9 @@ def loss_table(metrics: Metrics) -> Table | None:
     measures = list(next(iter(metrics.index_loss.values())))
     mark = "" if metrics.comparable else MARK
     title = f"exact minus index, in percent{mark}"
-    table = Table("", *measures, "neighbours found", title=title)
+    table = Table("", *measures, "neighbors found", title=title)
     for composer, losses in metrics.index_loss.items():
-        found = percent(metrics.neighbours_found[composer])
+        found = percent(metrics.neighbors_found[composer])
         table.add_row(composer, *(percent(losses[one]) for one in measures), found)
     return table
 

@@ -50,7 +50,7 @@ Examples:
   fti-ingest 's3://bucket/shards/*.tar' --gallery shop --dedupe skip --profile
   fti-ingest products.parquet --url http://localhost:6333 --collection shop
   fti-ingest s3://bucket/products.parquet --url https://qdrant:6333 --collection shop \\
-      --bulk --quantisation scalar --grpc --index brand:keyword,price:float
+      --bulk --quantization scalar --grpc --index brand:keyword,price:float
 
 \b
 A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs;

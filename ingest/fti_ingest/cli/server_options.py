@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from fti_qdrant.gallery.collection_config import CollectionStorage, Quantisation
+from fti_qdrant.cli.renamed_option import RenamedOption
+from fti_qdrant.gallery.collection_config import CollectionStorage, Quantization
 from fti_qdrant.gallery.location import GalleryPlace, ServerPlace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,9 +23,10 @@ OPTIONS = (
         "--bulk", is_flag=True, help="No index while loading; it is built at the end (server)."
     ),
     click.option(
-        "--quantisation",
         "--quantization",
-        type=click.Choice(get_args(Quantisation)),
+        cls=RenamedOption,
+        once=["--quantisation"],
+        type=click.Choice(get_args(Quantization)),
         default="none",
         show_default=True,
         help="Of a new collection: small vectors in memory, rescored by whole ones.",
@@ -56,7 +58,7 @@ class ServerChoice:
             return replace(place, patience=self.patience)
         if self.bulk or self.storage != CollectionStorage():
             raise click.UsageError(
-                "--bulk, --quantisation, --on-disk, --shards and --replicas need a server (--url)"
+                "--bulk, --quantization, --on-disk, --shards and --replicas need a server (--url)"
             )
         return place
 
@@ -68,14 +70,14 @@ def server_options(command: F) -> F:
     def wrapped(
         *args: Any,
         bulk: bool,
-        quantisation: Quantisation,
+        quantization: Quantization,
         on_disk: bool,
         shards: int | None,
         replicas: int | None,
         patience: float,
         **options: Any,
     ) -> Any:
-        storage = CollectionStorage(quantisation, on_disk, shards, replicas)
+        storage = CollectionStorage(quantization, on_disk, shards, replicas)
         return command(*args, server=ServerChoice(storage, bulk, patience), **options)
 
     for option in reversed(OPTIONS):

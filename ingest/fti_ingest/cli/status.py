@@ -24,7 +24,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @one_line_errors
 def status(place: GalleryPlace, as_json: bool) -> None:
-    """Show points, indexed vectors, segments, optimiser, and the model of a gallery."""
+    """Show points, indexed vectors, segments, optimizer, and the model of a gallery."""
     with closing(place.open()) as gallery:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
@@ -37,7 +37,7 @@ def status(place: GalleryPlace, as_json: bool) -> None:
         ("points", f"{state.points:,}"),
         ("indexed vectors", f"{state.indexed:,}"),
         ("segments", f"{state.segments:,}"),
-        ("optimiser", state.optimiser),
+        ("optimizer", state.optimizer),
         *([("bulk load", "begun; a run that ends makes the index")] if state.bulk else []),
         ("model", str(spec.fingerprint)),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),

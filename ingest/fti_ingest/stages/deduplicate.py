@@ -151,7 +151,7 @@ class Originals:
             for shape, image in self._db.execute(ALIKE_IN_A_BAND, (band, *_almost(value))):
                 apart = (int(shape, 16) ^ asked.shape).bit_count()
                 if apart > SHAPE_BITS_APART:
-                    continue  # most are: their colours are not read
+                    continue  # most are: their colors are not read
                 [(look, id)] = self._db.execute(
                     "select look, id from images where number = ?", (image,)
                 )

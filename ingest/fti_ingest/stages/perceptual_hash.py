@@ -17,24 +17,24 @@ SHAPE_BITS_APART = 7
 """Two pictures differ in some 32 of the 64; the same one saved anew seldom in more than 6."""
 
 CELLS = 4
-"""The colours are the means of so many by so many cells."""
+"""The colors are the means of so many by so many cells."""
 
-COLOURS_APART = 16
+COLORS_APART = 16
 """Levels of 255, in the cell and channel that differ most: JPEG at quality 30 moves none of 791
 drawings by more than 13, and hues turned by 60 degrees move half of them by 29 and more."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """A perceptual hash is of greys, so that a red and a blue shirt share it: hence the colours.
+    """A perceptual hash is of grays, so that a red and a blue shirt share it: hence the colors.
 
     Attributes:
-        shape: imagehash's 64 bits of the low frequencies of grey.
-        colours: mean red, green and blue of each cell, row by row: ``CELLS * CELLS * 3`` bytes.
+        shape: imagehash's 64 bits of the low frequencies of gray.
+        colors: mean red, green and blue of each cell, row by row: ``CELLS * CELLS * 3`` bytes.
     """
 
     shape: int
-    colours: bytes
+    colors: bytes
 
     @classmethod
     def of(cls, picture: Image.Image) -> Look:
@@ -50,7 +50,7 @@ class Look:
         return cls(int(text[:SHAPE_DIGITS], 16), bytes.fromhex(text[SHAPE_DIGITS:]))
 
     def __str__(self) -> str:
-        return f"{self.shape:0{SHAPE_DIGITS}x}{self.colours.hex()}"
+        return f"{self.shape:0{SHAPE_DIGITS}x}{self.colors.hex()}"
 
     def bits_apart(self, other: Look) -> int:
         return (self.shape ^ other.shape).bit_count()
@@ -58,5 +58,5 @@ class Look:
     def is_like(self, other: Look) -> bool:
         if self.bits_apart(other) > SHAPE_BITS_APART:
             return False
-        mine, others = (np.frombuffer(one.colours, np.uint8).astype(int) for one in (self, other))
-        return bool(np.abs(mine - others).max() <= COLOURS_APART)
+        mine, others = (np.frombuffer(one.colors, np.uint8).astype(int) for one in (self, other))
+        return bool(np.abs(mine - others).max() <= COLORS_APART)

@@ -49,7 +49,7 @@ def train(*arguments: object) -> Result:
 
 
 def test_it_tells_data_settings_figures_and_draws_the_curve(run_folder: Path) -> None:
-    result = train("card", run_folder, "--licence", "apache-2.0")
+    result = train("card", run_folder, "--license", "apache-2.0")
     assert result.exit_code == 0, result.output
     card = (run_folder / "inverter" / "README.md").read_text()
     for told in (

@@ -191,7 +191,7 @@ def test_a_network_of_another_depth(tmp_path, layers):
         convert_checkpoint(path, "mini")
 
 
-def test_a_module_that_was_never_initialised(tmp_path):
+def test_a_module_that_was_never_initialized(tmp_path):
     made = network(4, 4)
     del made.phi_s.__dict__["_parameters"]
     path = save(made, tmp_path / "model.pth")

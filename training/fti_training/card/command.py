@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.renamed_option import RenamedOption
 
 CARD_EPILOG = """\b
 Example:
-  fti-train card runs/first --licence apache-2.0
+  fti-train card runs/first --license apache-2.0
 """
 
 PUSH_EPILOG = """\b
@@ -26,16 +27,23 @@ inverter="me/fti-vit-l-14".
 
 @click.command(epilog=CARD_EPILOG)
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--licence", default="other", show_default=True, help="Of the weights, for the card.")
+@click.option(
+    "--license",
+    cls=RenamedOption,
+    once=["--licence"],
+    default="other",
+    show_default=True,
+    help="License of the weights, for the card.",
+)
 @one_line_errors
-def card(run: Path, licence: str) -> None:
+def card(run: Path, license: str) -> None:
     """Write the model card of RUN, the folder of a finished `fti-train fit`.
 
     Data, figures, settings and the curve go into RUN/inverter, beside the weights.
     """
     from fti_training.card.write import Run, write_card
 
-    click.echo(f"card: {write_card(Run.read(run), licence)}")
+    click.echo(f"card: {write_card(Run.read(run), license)}")
 
 
 @click.command(epilog=PUSH_EPILOG)

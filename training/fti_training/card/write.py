@@ -44,7 +44,7 @@ class Run:
         return Run(folder, read_config(folder), data, steps, read_rows(folder / VALIDATION))
 
 
-def write_card(run: Run, licence: str) -> Path:
+def write_card(run: Run, license: str) -> Path:
     """Writes README.md and the curve beside the inverter's weights; the card's path."""
     target = run.folder / INVERTER
     draw_curve(run, target / CURVE)
@@ -56,7 +56,7 @@ def write_card(run: Run, licence: str) -> Path:
         keep_trailing_newline=True,
     )
     card = target / CARD
-    text = environment.get_template("card.md.j2").render(licence=licence, **facts(run))
+    text = environment.get_template("card.md.j2").render(license=license, **facts(run))
     card.write_text(text, encoding="utf-8")
     return card
 

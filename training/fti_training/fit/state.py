@@ -22,7 +22,7 @@ INVERTER = "inverter"
 
 @dataclass
 class State:
-    """Weights, optimiser and place of a run.
+    """Weights, optimizer and place of a run.
 
     Attributes:
         average: moving average of the weights, if the run keeps one.

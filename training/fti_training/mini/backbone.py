@@ -99,7 +99,7 @@ def train_backbone(
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
         pixels = jittered(data.pixels[chosen], torch.Generator().manual_seed(seed)).to(device)
         with autocast(config.precision, device):
-            images = backbone.visual_pass(backbone.preprocess.normalise(pixels)).pooled
+            images = backbone.visual_pass(backbone.preprocess.normalize(pixels)).pooled
             texts = backbone.text_features(tokens)
         scale = model.get_parameter("logit_scale").clamp(max=MOST_LOGIT_SCALE).exp()
         loss = clip(images.float(), texts.float(), scale)

@@ -20,7 +20,7 @@ EXTRA_WORDINGS = {
     "tone": ("{value}", "in {value}", "make it {value}"),
     "hair": ("{value}", "make it {value}", "a {value} version"),
     "direction": ("{value} this time", "make it {value}", "looking the other way, {value}"),
-    "colour": ("{value}", "with {value}", "make it {value}"),
+    "color": ("{value}", "with {value}", "make it {value}"),
     "time": ("{value}", "with {value}", "make it {value}"),
 }
 """Wordings of an edit, beside the benchmark's known ones."""
