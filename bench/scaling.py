@@ -30,7 +30,7 @@ from rich.table import Table
 from fti_ingest.sources.listing import Item, Listing
 from fti_ingest.sources.payloads import IndexTypes
 from fti_ingest.stages.deduplicate import Originals
-from fti_ingest.stages.perceptual_hash import CELLS, Look
+from fti_ingest.stages.perceptual_hash import CELLS, PerceptualHash
 from fti_ingest.stages.revisions import PAIR
 from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.edge import INDEX_TYPES
@@ -197,7 +197,7 @@ def driver_table(count: int, root: Path) -> Table:
     originals = Originals(str(file))
     rng = np.random.default_rng(0)
     shapes = rng.integers(0, 2**64, count, dtype=np.uint64).tolist()
-    looks = [str(Look(shape, rng.bytes(CELLS * CELLS * 3))) for shape in shapes]
+    looks = [str(PerceptualHash(shape, rng.bytes(CELLS * CELLS * 3))) for shape in shapes]
     began = time.perf_counter()
     for start in range(0, count, BATCH):
         batch = enumerate(looks[start : start + BATCH], start)

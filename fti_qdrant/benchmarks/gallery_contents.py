@@ -14,7 +14,7 @@ from qdrant_client import models
 from fti_qdrant.benchmarks.base import Benchmark, GalleryImage
 from fti_qdrant.errors import BadBenchmark, GalleryNotFound
 from fti_qdrant.gallery import Gallery
-from fti_qdrant.gallery.location import GalleryPlace
+from fti_qdrant.gallery.location import GalleryLocation
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.model.fingerprint import Fingerprint
 
@@ -87,13 +87,13 @@ class Contents:
     references: dict[str, str]
 
 
-def is_complete(place: GalleryPlace, benchmark: Benchmark, fingerprint: Fingerprint) -> bool:
+def is_complete(location: GalleryLocation, benchmark: Benchmark, fingerprint: Fingerprint) -> bool:
     """Whether the gallery is there and holds every image, so that nothing need be ingested.
 
     Raises ModelMismatch where another model made it, BadBenchmark where it is another gallery.
     """
     try:
-        gallery = place.open()
+        gallery = location.open()
     except GalleryNotFound:
         return False
     try:

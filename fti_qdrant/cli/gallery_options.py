@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from fti_qdrant.gallery.location import GalleryPlace
+    from fti_qdrant.gallery.location import GalleryLocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +33,7 @@ OPTIONS = (
 
 
 def gallery_options(command: F) -> F:
-    """Adds --gallery, --url, --collection and what goes with these; the command gets ``place``."""
+    """Adds --gallery, --url, --collection and theirs; the command gets ``location``."""
 
     @functools.wraps(command)
     def wrapped(
@@ -46,26 +46,26 @@ def gallery_options(command: F) -> F:
         grpc_port: int,
         **options: Any,
     ) -> Any:
-        place = place_of(gallery, url, collection, api_key, grpc_port if grpc else None)
-        return command(*args, place=place, **options)
+        location = location_of(gallery, url, collection, api_key, grpc_port if grpc else None)
+        return command(*args, location=location, **options)
 
     for option in reversed(OPTIONS):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 
 
-def place_of(
+def location_of(
     gallery: Path | None,
     url: str | None,
     collection: str | None,
     api_key: str | None,
     grpc_port: int | None = None,
-) -> GalleryPlace:
-    """Raises UsageError unless it is one place."""
+) -> GalleryLocation:
+    """Raises UsageError unless it is one location."""
     if (gallery is None) == (url is None) or (url is None) != (collection is None):
         raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
-    from fti_qdrant.gallery.location import EmbeddedPlace, ServerPlace
+    from fti_qdrant.gallery.location import EmbeddedLocation, ServerLocation
 
     if gallery is not None:
-        return EmbeddedPlace(gallery)
-    return ServerPlace(str(url), str(collection), api_key, grpc_port)
+        return EmbeddedLocation(gallery)
+    return ServerLocation(str(url), str(collection), api_key, grpc_port)

@@ -13,7 +13,7 @@ from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.errors import BadFilter
 
 if TYPE_CHECKING:
-    from fti_qdrant.gallery.location import GalleryPlace
+    from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.explain import Explanation
     from fti_qdrant.query import Hits
     from fti_qdrant.search import ComposedSearch
@@ -52,7 +52,7 @@ COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a page with the pictures.")
 @one_line_errors
 def main(
-    place: GalleryPlace,
+    location: GalleryLocation,
     images: tuple[str, ...],
     text: str | None,
     filter_json: str | None,
@@ -72,7 +72,7 @@ def main(
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
     options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
-    with _open(place, options) as search:
+    with _open(location, options) as search:
         hits = search.query(
             list(images) or None,
             text,
@@ -108,14 +108,14 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
     return parsed
 
 
-def _open(place: GalleryPlace, options: dict[str, Any]) -> ComposedSearch:
-    from fti_qdrant.gallery.location import EmbeddedPlace
+def _open(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
+    from fti_qdrant.gallery.location import EmbeddedLocation
     from fti_qdrant.search import ComposedSearch
 
-    if isinstance(place, EmbeddedPlace):
-        return ComposedSearch.open(place.path, **options)
-    options = {"api_key": place.api_key, "grpc_port": place.grpc_port, **options}
-    return ComposedSearch.connect(place.url, place.collection, **options)
+    if isinstance(location, EmbeddedLocation):
+        return ComposedSearch.open(location.path, **options)
+    options = {"api_key": location.api_key, "grpc_port": location.grpc_port, **options}
+    return ComposedSearch.connect(location.url, location.collection, **options)
 
 
 def _picture(search: ComposedSearch, image: str) -> str | None:

@@ -20,7 +20,7 @@ OVERSAMPLING = 2.0
 
 
 @dataclass(frozen=True)
-class CollectionStorage:
+class CollectionConfig:
     """What may be chosen when a collection is made; None leaves it to the server.
 
     Attributes:
@@ -37,7 +37,7 @@ class CollectionStorage:
     replicas: int | None = None
 
     @staticmethod
-    def of(params: models.CollectionParams) -> CollectionStorage:
+    def of(params: models.CollectionParams) -> CollectionConfig:
         """As a collection of ours was made."""
         vectors = params.vectors
         image = vectors[IMAGE_VECTOR]  # type: ignore[index]
@@ -45,14 +45,14 @@ class CollectionStorage:
             models.ScalarQuantization: "scalar",
             models.BinaryQuantization: "binary",
         }
-        return CollectionStorage(
+        return CollectionConfig(
             kinds.get(type(image.quantization_config), "none"),
             bool(image.on_disk),
             params.shard_number,
             params.replication_factor,
         )
 
-    def check(self, wanted: CollectionStorage, where: str) -> None:
+    def check(self, wanted: CollectionConfig, where: str) -> None:
         """Raises BadManifest where something else is asked for than a collection was made with."""
         for field in fields(self):
             asked, there = getattr(wanted, field.name), getattr(self, field.name)

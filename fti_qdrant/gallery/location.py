@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qdrant_client import QdrantClient
 
-from fti_qdrant.gallery.collection_config import CollectionStorage
+from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge import EdgeGallery
 from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.server import ServerGallery
@@ -15,7 +15,7 @@ from fti_qdrant.gallery.server_connection import connect
 
 
 @dataclass(frozen=True)
-class EmbeddedPlace:
+class EmbeddedLocation:
     """A folder."""
 
     path: Path
@@ -34,7 +34,7 @@ class EmbeddedPlace:
 
 
 @dataclass(frozen=True)
-class ServerPlace:
+class ServerLocation:
     """A collection on a Qdrant server; may travel to other processes.
 
     Attributes:
@@ -58,7 +58,7 @@ class ServerPlace:
         client = self._connect(self.patience or 0)
         return ServerGallery.open(client, self.collection, self.patience)
 
-    def create(self, spec: GallerySpec, storage: CollectionStorage | None = None) -> ServerGallery:
+    def create(self, spec: GallerySpec, storage: CollectionConfig | None = None) -> ServerGallery:
         """Raises GalleryUnavailable."""
         client = self._connect(self.patience or 0)
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
@@ -72,4 +72,4 @@ class ServerPlace:
         return connect(self.url, self.api_key, grpc_port=self.grpc_port, patience=patience)
 
 
-GalleryPlace = EmbeddedPlace | ServerPlace
+GalleryLocation = EmbeddedLocation | ServerLocation

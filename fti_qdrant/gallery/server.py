@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
-from fti_qdrant.gallery.collection_config import SEARCH_LINKS, CollectionStorage, search_params
+from fti_qdrant.gallery.collection_config import SEARCH_LINKS, CollectionConfig, search_params
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
@@ -71,7 +71,7 @@ class ServerGallery:
         client: QdrantClient,
         collection: str,
         spec: GallerySpec,
-        storage: CollectionStorage | None = None,
+        storage: CollectionConfig | None = None,
         patience: float | None = None,
     ) -> ServerGallery:
         """Makes a collection with its payload indexes, which must stand before the data goes in.
@@ -81,7 +81,7 @@ class ServerGallery:
         Raises GalleryUnavailable: it exists already, or the server does not do it.
         """
         name = gallery_name(client, collection)
-        storage = storage or CollectionStorage()
+        storage = storage or CollectionConfig()
 
         tries = count(1)
 
@@ -139,10 +139,10 @@ class ServerGallery:
             schema = models.PayloadSchemaType(kind)
             self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
 
-    def storage(self) -> CollectionStorage:
+    def storage(self) -> CollectionConfig:
         """How the collection keeps its vectors."""
         info = self._call(self.client.get_collection, self.collection)
-        return CollectionStorage.of(info.config.params)
+        return CollectionConfig.of(info.config.params)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)

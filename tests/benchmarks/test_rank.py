@@ -39,7 +39,7 @@ from fti_qdrant.gallery import (
     ServerGallery,
     point_id,
 )
-from fti_qdrant.gallery.location import EmbeddedPlace
+from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.images import open_image
 from fti_qdrant.model.fingerprint import Fingerprint
 from tests.benchmarks import definitions, standins
@@ -346,7 +346,7 @@ def test_a_gallery_is_complete_or_says_what_it_lacks(
     tiny_composer: Composer, tmp_path: Path
 ) -> None:
     benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "data"))
-    place, fingerprint = EmbeddedPlace(tmp_path / "gallery"), tiny_composer.backbone.fingerprint
+    place, fingerprint = EmbeddedLocation(tmp_path / "gallery"), tiny_composer.backbone.fingerprint
     assert not is_complete(place, benchmark, fingerprint)
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
@@ -365,7 +365,7 @@ def test_another_models_gallery_and_another_benchmarks_are_refused(
 ) -> None:
     benchmark = open_benchmark("cirr", standins.cirr(tmp_path / "cirr"))
     other = open_benchmark("circo", standins.circo(tmp_path / "circo"))
-    place = EmbeddedPlace(tmp_path / "gallery")
+    place = EmbeddedLocation(tmp_path / "gallery")
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
         with pytest.raises(BadBenchmark, match="images that are not of circo val"):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fti_ingest.cli.main import main
 from fti_ingest.stages.deduplicate import Duplicate, Originals
-from fti_ingest.stages.perceptual_hash import CELLS, COLORS_APART, SHAPE_BITS_APART, Look
+from fti_ingest.stages.perceptual_hash import CELLS, COLORS_APART, SHAPE_BITS_APART, PerceptualHash
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings
 from fti_qdrant.cli import extras
 from fti_qdrant.gallery import EdgeGallery, point_id
@@ -40,7 +40,7 @@ def flipped(value: int, bits: set[int]) -> str:
 
 
 def look(shape: int, colors: bytes = GRAY) -> str:
-    return str(Look(shape, colors))
+    return str(PerceptualHash(shape, colors))
 
 
 @given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=12))
@@ -59,7 +59,7 @@ def test_as_a_slow_search_over_all_originals(originals: Originals) -> None:
     so_far: list[tuple[int, str]] = []
     for number in range(400):
         bits = {int(bit) for bit in rng.integers(0, 64, int(rng.integers(0, 12)))}
-        value = Look.read(flipped(centers[number % 20], bits)).shape
+        value = PerceptualHash.read(flipped(centers[number % 20], bits)).shape
         near = [((value ^ held).bit_count(), id) for held, id in so_far]
         best = min([one for one in near if one[0] <= SHAPE_BITS_APART], default=None)
         found = originals.decide(str(number), "", str(number), look(value))
@@ -154,7 +154,7 @@ def test_colors_too_far_apart_in_one_cell(colors: bytes, place: int, change: int
 
 @given(st.integers(0, 2**64 - 1), st.binary(min_size=len(GRAY), max_size=len(GRAY)))
 def test_a_look_is_read_as_it_was_written(shape: int, colors: bytes) -> None:
-    assert Look.read(look(shape, colors)) == Look(shape, colors)
+    assert PerceptualHash.read(look(shape, colors)) == PerceptualHash(shape, colors)
 
 
 def saved_anew(image: Image.Image, quality: int) -> Image.Image:
@@ -176,19 +176,19 @@ BABIES = ("1f476", "1f476-1f3fb", "1f476-1f3fc", "1f476-1f3fd", "1f476-1f3fe", "
 def test_a_picture_saved_anew_looks_alike(key: str) -> None:
     image = drawn(key)
     for other in (saved_anew(image, 30), image.resize((80, 80)), image.quantize()):
-        assert Look.of(image).is_like(Look.of(other))
+        assert PerceptualHash.of(image).is_like(PerceptualHash.of(other))
 
 
 @pytest.mark.parametrize("keys", [BOOKS, BABIES])
 def test_the_same_in_another_color_does_not(keys: tuple[str, ...]) -> None:
-    pairs = list(itertools.combinations([Look.of(drawn(key)) for key in keys], 2))
+    pairs = list(itertools.combinations([PerceptualHash.of(drawn(key)) for key in keys], 2))
     of_one_shape = [a.bits_apart(b) <= SHAPE_BITS_APART for a, b in pairs]
     assert sum(of_one_shape) >= len(pairs) / 2
     assert not any(a.is_like(b) for a, b in pairs)
 
 
 def test_different_pictures_have_different_shapes() -> None:
-    looks = [Look.of(picture(seed, (120, 120))) for seed in range(30)]
+    looks = [PerceptualHash.of(picture(seed, (120, 120))) for seed in range(30)]
     assert min(a.bits_apart(b) for a, b in itertools.combinations(looks, 2)) > SHAPE_BITS_APART
 
 

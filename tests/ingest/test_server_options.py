@@ -14,7 +14,7 @@ import trustme
 
 from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery import connect, point_id
-from fti_qdrant.gallery.collection_config import CollectionStorage
+from fti_qdrant.gallery.collection_config import CollectionConfig
 from tests.ingest.servers import BadRoad, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write_pictures
 from tests.qdrant_grpc_standin import serving
@@ -49,7 +49,7 @@ def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
     assert run.code == 0, run.err
     assert run.line == "5 images in: 5 stored, 0 unchanged, 0 rejected"
     with server.open() as gallery:
-        assert gallery.storage() == CollectionStorage("scalar", True, 2, 1)
+        assert gallery.storage() == CollectionConfig("scalar", True, 2, 1)
         assert gallery.spec.indexes == {"brand": "keyword", "price": "float"}
         assert not gallery.state().bulk
         info = gallery.client.get_collection(server.collection)

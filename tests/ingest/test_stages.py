@@ -27,7 +27,7 @@ from fti_ingest.stages.write import points
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable
 from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
-from fti_qdrant.gallery.location import ServerPlace
+from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.images import Preprocess, open_image
 from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd_pictures
 
@@ -224,7 +224,7 @@ def test_ray_qdrants_sink_gets_payloads_whole() -> None:
     """Fields by the names of the sink's own columns, of mixed types, missing in some rows."""
     payloads = [{"id": 7, "vector": "x", "size": 1}, {"size": "L"}, {"_fti": {"r": 1}}]
     table = pa.table({"payload": [json.dumps(payload) for payload in payloads]})
-    sink = PayloadSink(ServerPlace("http://127.0.0.1:9", "c"))
+    sink = PayloadSink(ServerLocation("http://127.0.0.1:9", "c"))
     assert sink._to_payloads(table) == payloads
 
 

@@ -13,7 +13,7 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import benchmark_argument, root_of, split_option
 from fti_qdrant.cli.extras import need
-from fti_qdrant.cli.gallery_options import place_of
+from fti_qdrant.cli.gallery_options import location_of
 from fti_qdrant.cli.ingest_process import run_ingest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.run import Measured
     from fti_qdrant.composers.composer import Composer
-    from fti_qdrant.gallery.location import GalleryPlace
+    from fti_qdrant.gallery.location import GalleryLocation
 
 WITHOUT_INVERTER = ("sum", "image", "text")
 EPILOG = """\b
@@ -99,7 +99,7 @@ def run(
     click.echo(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
     composer = Composer.load(model, inverter, device=device, precision=precision)
     methods = _methods(composers, composer)
-    place = place_of(
+    location = location_of(
         None if url else gallery or out / "gallery",
         url,
         (collection or f"{name}-{benchmark.split}") if url else None,
@@ -107,8 +107,8 @@ def run(
     )
     options = ["--model", model, "--workers", str(workers)]
     options += ["--precision", precision] if precision else []
-    notes, contents = _fill(benchmark, place, composer, out, options, allow_missing, api_key)
-    with closing(place.open()) as opened:
+    notes, contents = _fill(benchmark, location, composer, out, options, allow_missing, api_key)
+    with closing(location.open()) as opened:
         searches = (EXACT, INDEX) if index else (EXACT,)
         ranker = Ranker(benchmark, composer, opened, contents, methods, searches, allow_missing)
         measured = _rank(ranker, out, notes)
@@ -139,7 +139,7 @@ def _methods(chosen: str | None, composer: Composer) -> tuple[str, ...]:
 
 def _fill(
     benchmark: Benchmark,
-    place: GalleryPlace,
+    location: GalleryLocation,
     composer: Composer,
     out: Path,
     options: list[str],
@@ -168,10 +168,10 @@ def _fill(
     if missing and not allow_missing:
         raise refusal(missing, benchmark)
     rejects = out / "rejects.jsonl"
-    if not is_complete(place, benchmark, composer.backbone.fingerprint):
-        source = [str(out / MANIFEST), *place.options(), "--rejects", str(rejects)]
+    if not is_complete(location, benchmark, composer.backbone.fingerprint):
+        source = [str(out / MANIFEST), *location.options(), "--rejects", str(rejects)]
         run_ingest([*source, *options], api_key)
-    with closing(place.open()) as gallery:
+    with closing(location.open()) as gallery:
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         contents = survey(gallery, benchmark)
     absent = contents.absent
@@ -202,11 +202,11 @@ def _rank(ranker: Ranker, out: Path, notes: list[str]) -> Measured:
 def _command() -> str:
     """As it was typed, to be typed again; without the server's key."""
     words = list(sys.argv[1:])
-    for place, word in enumerate(words):
-        if word == "--api-key" and place + 1 < len(words):
-            words[place + 1] = "..."
+    for location, word in enumerate(words):
+        if word == "--api-key" and location + 1 < len(words):
+            words[location + 1] = "..."
         elif word.startswith("--api-key="):
-            words[place] = "--api-key=..."
+            words[location] = "--api-key=..."
     return shlex.join(["fti-eval", *words])
 
 

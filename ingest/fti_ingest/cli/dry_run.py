@@ -18,7 +18,7 @@ from fti_ingest.stages.row_status import NO_FAULT, SKIPPED, UNCHANGED, UPDATED
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery import Gallery, GallerySpec, IndexType
-from fti_qdrant.gallery.location import GalleryPlace
+from fti_qdrant.gallery.location import GalleryLocation
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import Preprocess
 
@@ -87,7 +87,7 @@ def preview(
 
 def tell_dry(
     source: Source,
-    place: GalleryPlace,
+    location: GalleryLocation,
     spec: GallerySpec,
     indexes: Mapping[str, IndexType],
     preprocess: Preprocess,
@@ -102,7 +102,7 @@ def tell_dry(
     Raises as ``check_fits``.
     """
     try:
-        target = place.open()
+        target = location.open()
     except GalleryNotFound:
         target = None
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fti_qdrant.gallery.location import EmbeddedPlace, GalleryPlace
+from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,18 +36,18 @@ class Outputs:
     report: Path | None
     log: Path | None
 
-    def rejects_at(self, place: GalleryPlace) -> Path:
-        return self.rejects or _beside(place) / "rejects.jsonl"
+    def rejects_at(self, location: GalleryLocation) -> Path:
+        return self.rejects or _beside(location) / "rejects.jsonl"
 
-    def duplicates_at(self, place: GalleryPlace) -> Path:
-        return self.duplicates or _beside(place) / "duplicates.jsonl"
+    def duplicates_at(self, location: GalleryLocation) -> Path:
+        return self.duplicates or _beside(location) / "duplicates.jsonl"
 
-    def report_at(self, place: GalleryPlace) -> Path:
-        return self.report or _beside(place) / "report.json"
+    def report_at(self, location: GalleryLocation) -> Path:
+        return self.report or _beside(location) / "report.json"
 
 
-def _beside(place: GalleryPlace) -> Path:
-    return place.path if isinstance(place, EmbeddedPlace) else Path()
+def _beside(location: GalleryLocation) -> Path:
+    return location.path if isinstance(location, EmbeddedLocation) else Path()
 
 
 def outputs_options(command: F) -> F:

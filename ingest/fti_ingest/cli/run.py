@@ -39,7 +39,7 @@ from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import IndexType
-from fti_qdrant.gallery.location import GalleryPlace, ServerPlace
+from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 
 EPILOG = """\b
 Examples:
@@ -76,7 +76,7 @@ shards (.tar) the .json beside an image is its payload. A compressed tar is refu
 @click.option(
     "--dedupe",
     type=click.Choice(get_args(Dedupe)),
-    help="Look for duplicates, exact and near (the same picture saved anew or resized): keep them, "
+    help="Look for duplicates, exact and near (the same picture re-encoded or resized): keep them, "
     "mark them in the payload (_fti.duplicate_of), or skip them. [default: do not look]",
 )
 @click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
@@ -87,7 +87,7 @@ shards (.tar) the .json beside an image is its payload. A compressed tar is refu
 @one_line_errors
 def ingest(
     source: str,
-    place: GalleryPlace,
+    location: GalleryLocation,
     model: str,
     inverter: str | None,
     pseudo_words: bool,
@@ -112,25 +112,25 @@ def ingest(
     changes nothing: images that the gallery holds as they are, are skipped. A run that was killed
     is finished by running it again.
     """
-    place = server.place(place)
+    location = server.location(location)
     if dedupe is not None:
         need("imagehash", "dedupe")
-    workers_write = place if isinstance(place, ServerPlace) else None
+    workers_write = location if isinstance(location, ServerLocation) else None
     options = RunOptions(workers_write, allow_urls, dedupe, prune)
     began = now()
     with json_log(outputs.log):
-        listed = _listed(source, place, prune)
+        listed = _listed(source, location, prune)
         fields = indexes or listed.indexes
         spec, choice = describe(model, inverter, precision, pseudo_words, fields)
         choice = replace(choice, workers=workers, gpus_per_worker=gpus_per_worker)
         if dry_run:
-            tell_dry(listed, place, spec, indexes, choice.preprocess, options, ray_address)
+            tell_dry(listed, location, spec, indexes, choice.preprocess, options, ray_address)
             return
-        with opened_or_made(place, spec, server, indexes, listed.indexes) as target:
-            RunReport.make_room(outputs.report_at(place))
+        with opened_or_made(location, spec, server, indexes, listed.indexes) as target:
+            RunReport.make_room(outputs.report_at(location))
             with (
-                RejectsFile(outputs.rejects_at(place)) as rejected,
-                DuplicatesFile(outputs.duplicates_at(place)) as doubled,
+                RejectsFile(outputs.rejects_at(location)) as rejected,
+                DuplicatesFile(outputs.duplicates_at(location)) as doubled,
                 quiet_ray(ray_address, metrics_port),
                 bulk_loading(target, server.bulk),
                 _told(len(listed), rejected, doubled) as told,
@@ -149,16 +149,16 @@ def ingest(
             duplicates_file=str(doubled.path) if doubled.count else None,
             **counts_and_times(outcome, uses),
         )
-        report.write(outputs.report_at(place))
+        report.write(outputs.report_at(location))
         logger.info("finished", extra=report.model_dump(mode="json"))
     _conclude(outcome, rejected, doubled)
     if profile:
         print_profile(report)
 
 
-def _listed(source: str, place: GalleryPlace, prune: bool) -> Source:
+def _listed(source: str, location: GalleryLocation, prune: bool) -> Source:
     """Raises BadManifest."""
-    logger.info("started", extra={"source": source, "gallery": " ".join(place.options())})
+    logger.info("started", extra={"source": source, "gallery": " ".join(location.options())})
     listed = read_source(source)
     logger.info("listed", extra={"images": len(listed), "rejected": listed.reject_count})
     if prune:

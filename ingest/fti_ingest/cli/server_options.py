@@ -10,8 +10,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from fti_qdrant.cli.renamed_option import RenamedOption
-from fti_qdrant.gallery.collection_config import CollectionStorage, Quantization
-from fti_qdrant.gallery.location import GalleryPlace, ServerPlace
+from fti_qdrant.gallery.collection_config import CollectionConfig, Quantization
+from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,19 +48,19 @@ OPTIONS = (
 class ServerChoice:
     """How a server's collection is made and loaded."""
 
-    storage: CollectionStorage
+    storage: CollectionConfig
     bulk: bool
     patience: float
 
-    def place(self, place: GalleryPlace) -> GalleryPlace:
+    def location(self, location: GalleryLocation) -> GalleryLocation:
         """Raises UsageError where an embedded gallery is asked for what it does not have."""
-        if isinstance(place, ServerPlace):
-            return replace(place, patience=self.patience)
-        if self.bulk or self.storage != CollectionStorage():
+        if isinstance(location, ServerLocation):
+            return replace(location, patience=self.patience)
+        if self.bulk or self.storage != CollectionConfig():
             raise click.UsageError(
                 "--bulk, --quantization, --on-disk, --shards and --replicas need a server (--url)"
             )
-        return place
+        return location
 
 
 def server_options(command: F) -> F:
@@ -77,7 +77,7 @@ def server_options(command: F) -> F:
         patience: float,
         **options: Any,
     ) -> Any:
-        storage = CollectionStorage(quantization, on_disk, shards, replicas)
+        storage = CollectionConfig(quantization, on_disk, shards, replicas)
         return command(*args, server=ServerChoice(storage, bulk, patience), **options)
 
     for option in reversed(OPTIONS):

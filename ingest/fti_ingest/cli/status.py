@@ -10,7 +10,7 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
-from fti_qdrant.gallery.location import GalleryPlace
+from fti_qdrant.gallery.location import GalleryLocation
 
 EPILOG = """\b
 Examples:
@@ -23,9 +23,9 @@ Examples:
 @gallery_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @one_line_errors
-def status(place: GalleryPlace, as_json: bool) -> None:
+def status(location: GalleryLocation, as_json: bool) -> None:
     """Show points, indexed vectors, segments, optimizer, and the model of a gallery."""
-    with closing(place.open()) as gallery:
+    with closing(location.open()) as gallery:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
         told = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}

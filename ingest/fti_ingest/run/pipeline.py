@@ -41,7 +41,7 @@ from fti_ingest.stages.write import ServerWriter, messages_in, points, updated_p
 from fti_qdrant import errors
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 from fti_qdrant.gallery import Gallery
-from fti_qdrant.gallery.location import ServerPlace
+from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.gallery.points import Payload
 from fti_qdrant.images import Preprocess
 
@@ -80,7 +80,7 @@ class RunOptions:
         prune: delete in the end what the source does not list.
     """
 
-    server: ServerPlace | None = None
+    server: ServerLocation | None = None
     allow_urls: bool = False
     dedupe: Dedupe | None = None
     prune: bool = False

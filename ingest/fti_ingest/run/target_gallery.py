@@ -13,7 +13,7 @@ from fti_ingest.cli.server_options import ServerChoice
 from fti_ingest.run.pipeline import ModelChoice
 from fti_qdrant.errors import BadManifest, GalleryNotFound
 from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery, WordsSpec
-from fti_qdrant.gallery.location import GalleryPlace, ServerPlace
+from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 
 
 def describe(
@@ -48,7 +48,7 @@ def describe(
 
 @contextmanager
 def opened_or_made(
-    place: GalleryPlace,
+    location: GalleryLocation,
     spec: GallerySpec,
     server: ServerChoice,
     asked: Mapping[str, IndexType],
@@ -63,15 +63,15 @@ def opened_or_made(
     """
     opened: Gallery
     try:
-        opened = place.open()
+        opened = location.open()
         if isinstance(opened, ServerGallery):
             opened.storage().check(server.storage, opened.name)
             opened.index_fields()
     except GalleryNotFound:
-        if isinstance(place, ServerPlace):
-            opened = place.create(spec, server.storage)
+        if isinstance(location, ServerLocation):
+            opened = location.create(spec, server.storage)
         else:
-            opened = place.create(spec)
+            opened = location.create(spec)
     try:
         check_fits(opened, spec, asked, found)
         yield opened

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from fti_ingest.sources.fetch import Read, read_batch, shown
 from fti_ingest.stages.columns import spread
-from fti_ingest.stages.perceptual_hash import Look
+from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
 from fti_ingest.stages.row_status import UNCHANGED, UPDATED
 from fti_qdrant.errors import BadImage
@@ -88,7 +88,7 @@ class Decoder:
             return b"", payload, f"{uri!r}: {type(error).__name__}: {error}"
         ours = {"uri": uri, "sha256": sha256, "width": width, "height": height}
         if self.looks:
-            ours["look"] = str(Look.of(loaded.image))
+            ours["look"] = str(PerceptualHash.of(loaded.image))
         full = {**json.loads(payload), OURS: {**ours, "revision": revision}}
         return pixels, json.dumps(full), ""
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from fti_ingest.stages.columns import replaced, spread
-from fti_ingest.stages.perceptual_hash import SHAPE_BITS_APART, Look
+from fti_ingest.stages.perceptual_hash import SHAPE_BITS_APART, PerceptualHash
 from fti_ingest.stages.row_status import SKIPPED
 from fti_qdrant.gallery.points import OURS, Payload
 
@@ -142,10 +142,10 @@ class Originals:
             return same[0], "exact"
         if not look:
             return "", ""
-        _, nearest = min(self._alike(Look.read(look)), default=(0, ""))
+        _, nearest = min(self._alike(PerceptualHash.read(look)), default=(0, ""))
         return (nearest, "near") if nearest else ("", "")
 
-    def _alike(self, asked: Look) -> Iterator[tuple[int, str]]:
+    def _alike(self, asked: PerceptualHash) -> Iterator[tuple[int, str]]:
         """Bits apart and id of each original that looks like it, some more than once."""
         for band, value in _bands(asked.shape):
             for shape, image in self._db.execute(ALIKE_IN_A_BAND, (band, *_almost(value))):
@@ -155,7 +155,7 @@ class Originals:
                 [(look, id)] = self._db.execute(
                     "select look, id from images where number = ?", (image,)
                 )
-                if asked.is_like(Look.read(look)):
+                if asked.is_like(PerceptualHash.read(look)):
                     yield apart, id
 
     def _insert(self, id: str, uri: str, sha256: str, look: str, of: str, kind: str) -> None:
@@ -164,14 +164,14 @@ class Originals:
             (id, uri, sha256, look, of, kind),
         ).lastrowid
         if look and not of:
-            shape = Look.read(look).shape
+            shape = PerceptualHash.read(look).shape
             rows = [(*band, f"{shape:x}", number) for band in _bands(shape)]
             self._db.executemany("insert into bands values (?, ?, ?, ?)", rows)
 
     def _forget(self, id: str) -> None:
         [(number, look)] = self._db.execute("select number, look from images where id = ?", (id,))
         self._db.execute("delete from images where number = ?", (number,))
-        rows = [(*band, number) for band in _bands(Look.read(look).shape)] if look else []
+        rows = [(*band, number) for band in _bands(PerceptualHash.read(look).shape)] if look else []
         self._db.executemany("delete from bands where band = ? and value = ? and image = ?", rows)
 
 
@@ -182,7 +182,7 @@ def _still_is(kind: str, seen: tuple[str, str], original: Sequence[str | None]) 
         return False
     if kind == "exact" or not (seen[1] and look):
         return seen[0] == sha
-    return Look.read(seen[1]).is_like(Look.read(look))
+    return PerceptualHash.read(seen[1]).is_like(PerceptualHash.read(look))
 
 
 def _bands(shape: int) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fti_ingest.stages.columns import spread
 from fti_ingest.stages.decode import stacked_pixels
-from fti_ingest.stages.micro_batches import Lanes
+from fti_ingest.stages.micro_batches import MicroBatches
 from fti_qdrant.gallery.points import OURS
 
 PASSED_ON = ("known", "duplicate", "read_s", "decode_s", "dedupe_s")
@@ -36,7 +36,7 @@ class Embedder:
         from fti_qdrant.composers.composer import Composer
 
         self.composer = Composer.load(model, inverter if words else None, precision=precision)
-        self.lanes = Lanes(self.composer.backbone, threads)
+        self.lanes = MicroBatches(self.composer.backbone, threads)
         self.words = words
 
     def __call__(self, batch: pa.Table) -> pa.Table:

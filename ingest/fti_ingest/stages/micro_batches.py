@@ -29,7 +29,7 @@ SHARE = 0.5
 """Of a GPU's free memory, for activations; other processes may share it."""
 
 
-class Lanes:
+class MicroBatches:
     """A backbone that takes batches of any size.
 
     Args:

@@ -25,7 +25,7 @@ drawings by more than 13, and hues turned by 60 degrees move half of them by 29 
 
 
 @dataclass(frozen=True)
-class Look:
+class PerceptualHash:
     """A perceptual hash is of grays, so that a red and a blue shirt share it: hence the colors.
 
     Attributes:
@@ -37,7 +37,7 @@ class Look:
     colors: bytes
 
     @classmethod
-    def of(cls, picture: Image.Image) -> Look:
+    def of(cls, picture: Image.Image) -> PerceptualHash:
         import imagehash
         from PIL import Image
 
@@ -45,17 +45,17 @@ class Look:
         return cls(int(str(imagehash.phash(picture)), 16), cells.tobytes())
 
     @classmethod
-    def read(cls, text: str) -> Look:
+    def read(cls, text: str) -> PerceptualHash:
         """Back from ``str(look)``."""
         return cls(int(text[:SHAPE_DIGITS], 16), bytes.fromhex(text[SHAPE_DIGITS:]))
 
     def __str__(self) -> str:
         return f"{self.shape:0{SHAPE_DIGITS}x}{self.colors.hex()}"
 
-    def bits_apart(self, other: Look) -> int:
+    def bits_apart(self, other: PerceptualHash) -> int:
         return (self.shape ^ other.shape).bit_count()
 
-    def is_like(self, other: Look) -> bool:
+    def is_like(self, other: PerceptualHash) -> bool:
         if self.bits_apart(other) > SHAPE_BITS_APART:
             return False
         mine, others = (np.frombuffer(one.colors, np.uint8).astype(int) for one in (self, other))

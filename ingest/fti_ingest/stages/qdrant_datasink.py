@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from ray_qdrant.datasink import QdrantDatasink
 
-from fti_qdrant.gallery.location import ServerPlace
+from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.gallery.points import IMAGE_VECTOR
 from fti_qdrant.gallery.server_connection import TIMEOUT, client_options
 from fti_qdrant.gallery.server_errors import retrying, translated
@@ -22,15 +22,15 @@ class PayloadSink(QdrantDatasink):
     also make a missing collection, without our metadata.
     """
 
-    def __init__(self, place: ServerPlace):
+    def __init__(self, location: ServerLocation):
         super().__init__(
-            place.collection,
-            url=place.url,
-            api_key=place.api_key,
+            location.collection,
+            url=location.url,
+            api_key=location.api_key,
             vector_name=IMAGE_VECTOR,
-            client_kwargs={"timeout": TIMEOUT, **client_options(place.grpc_port)},
+            client_kwargs={"timeout": TIMEOUT, **client_options(location.grpc_port)},
         )
-        self.place = place
+        self.location = location
 
     def write_rows(self, table: pa.Table) -> None:
         """Raises GalleryUnavailable where the server does not take them.
@@ -38,7 +38,7 @@ class PayloadSink(QdrantDatasink):
         The sink itself tries again a few times, not where it is told to wait, and not for long.
         """
         with translated(f"collection {self.collection!r} at {self.url}"):
-            retrying(self.write, self.place.patience)([table], ctx=None)
+            retrying(self.write, self.location.patience)([table], ctx=None)
 
     def _to_payloads(self, table: pa.Table) -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in table["payload"].to_pylist()]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from fti_ingest.stages.columns import matrix, rows_with, spread
 from fti_ingest.stages.row_status import UPDATED
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
-from fti_qdrant.gallery.location import ServerPlace
+from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.gallery.points import OURS
 
 HEAVY = ("payload", "vector", "words")
@@ -89,7 +89,7 @@ class ServerWriter:
     retries alike.
     """
 
-    def __init__(self, address: ServerPlace, spec: GallerySpec):
+    def __init__(self, address: ServerLocation, spec: GallerySpec):
         self.spec = spec
         self.heard = Heard()
         self.address = address

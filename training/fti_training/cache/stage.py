@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fti_ingest.stages.decode import stacked_pixels
-from fti_ingest.stages.micro_batches import Lanes
+from fti_ingest.stages.micro_batches import MicroBatches
 from fti_training.step import SplitCaption
 
 
@@ -23,7 +23,7 @@ class FeatureStage:
         from fti_training.step import Sentences
 
         self.backbone = Backbone.load(model, precision=precision)
-        self.lanes = Lanes(self.backbone, threads)
+        self.lanes = MicroBatches(self.backbone, threads)
         self.sentences = Sentences(self.backbone)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
