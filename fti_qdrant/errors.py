@@ -72,3 +72,16 @@ class OutputUnavailable(FtiError):
     """A file that cannot be written now: no space, no permission, or another run writes it."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, in one line; its type where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no such column\\n  at line 3"))
+        'no such column'
+        >>> first_line(EOFError())
+        'EOFError'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,153 @@
+"""The engine of one machine: threads read and decode, and the model runs in this process."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from fti_ingest.engine.batching import FIRST_ROWS, cut, rebatched
+from fti_ingest.engine.errors import as_fti_error
+from fti_ingest.engine.protocol import (
+    Blocks,
+    Capacity,
+    CpuStage,
+    EngineName,
+    Pipeline,
+    Step,
+    WorkerStage,
+)
+
+T = TypeVar("T")
+
+DECODED_BATCHES = 2
+"""So many batches of the model's may wait decoded, and so many of each decoding thread's."""
+
+POLL_SECONDS = 0.1
+
+
+class LocalEngine:
+    """Runs pipelines in this process. Rows always come out in order."""
+
+    name: EngineName = "local"
+    distributes = False
+
+    def stream(self, pipeline: Pipeline) -> Iterator[pa.Table]:
+        """See ``Engine.stream``. On Ctrl-C the threads end after the batch that they work on."""
+        tables = _blocks(pipeline.blocks)
+        wanted = max((stage.rows or 0 for stage in pipeline.stages), default=0)
+        with ExitStack() as stack:
+            for stage in pipeline.stages:
+                if isinstance(stage, CpuStage):
+                    tables = _side_by_side(stage, tables, wanted)
+                else:
+                    tables = _ahead(_one_worker(stage, tables))
+                stack.enter_context(closing(tables))  # type: ignore[type-var]
+            try:
+                yield from tables
+            except Exception as error:
+                raise as_fti_error(error) from error
+
+    def shared(self, kind: type, arguments: tuple[Any, ...], method: str) -> Callable[..., Any]:
+        return getattr(kind(*arguments), method)  # type: ignore[no-any-return]
+
+    def threads(self, workers: int) -> int:
+        return cpus()
+
+    def capacity(self, workers: int, writers: int) -> Capacity:
+        return Capacity(cpus(), 1, 1)
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _blocks(blocks: Blocks) -> Iterator[pa.Table]:
+    for number in range(len(blocks)):
+        yield blocks.block(number)
+
+
+def _side_by_side(
+    stage: CpuStage, tables: Iterator[pa.Table], wanted: int
+) -> Iterator[pa.Table]:
+    """Batches through the step on a thread for each CPU, in order, a bounded number ahead.
+
+    Args:
+        wanted: rows that a later stage takes at once.
+    """
+    threads = cpus()
+    ahead = DECODED_BATCHES * max(threads, math.ceil(wanted / (stage.rows or wanted or 1)))
+    waiting: deque[Future[pa.Table]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        for batch in cut(tables, stage.rows):
+            waiting.append(pool.submit(stage.step, batch))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_worker(stage: WorkerStage, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Batches through the step, which is made for the first of them."""
+    step: Step | None = None
+    try:
+        for batch in rebatched(tables, stage.rows, FIRST_ROWS):
+            if step is None:
+                step = stage.make(*stage.arguments)
+            yield step(batch)
+    finally:
+        if hasattr(step, "close"):
+            step.close()
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, of which one is made on a thread of its own while the last one is used."""
+    results: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(kind: str, value: Any) -> None:
+        while not stopped.is_set():
+            try:
+                results.put((kind, value), timeout=POLL_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            with closing(items) as opened:  # type: ignore[type-var]
+                for item in opened:
+                    put("item", item)
+                    if stopped.is_set():
+                        return
+            put("end", None)
+        except BaseException as error:  # raised again where the items are used
+            put("error", error)
+
+    producer = threading.Thread(target=produce, name="stage", daemon=True)
+    producer.start()
+    try:
+        while True:
+            kind, value = results.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stopped.set()
+        producer.join()
