@@ -1,38 +1,73 @@
-"""The options of every command whose model runs in Ray's workers."""
+"""The options of every command whose model runs in workers: which engine, how many, on what."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
+
+from fti_ingest.engine.choose import EngineChoice
+from fti_ingest.engine.protocol import EngineName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS = (
     click.option(
-        "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: by device."
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        help="Of the model.  [default: by device]",
     ),
     click.option(
-        "--workers", type=click.IntRange(1), default=1, show_default=True, help="Model processes."
+        "--engine",
+        type=click.Choice(get_args(EngineName)),
+        default="auto",
+        show_default=True,
+        help="local runs in this process; ray runs on several workers or a cluster, and needs "
+        "fti-qdrant[ray]. auto takes ray for --workers above 1, or a Ray address.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Processes that each hold the model.",
     ),
     click.option(
         "--gpus-per-worker",
         type=click.FloatRange(min=0),
         default=0,
         show_default=True,
-        help="GPU share of each.",
+        help="GPUs for each worker; may be a fraction.",
     ),
     click.option(
         "--ray-address",
         envvar="RAY_ADDRESS",
-        help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
+        help="Address of a running Ray cluster.  [env: RAY_ADDRESS; default: start Ray here]",
     ),
 )
 
 
 def worker_options(command: F) -> F:
-    """Adds precision, workers, gpus_per_worker and ray_address, in this order."""
+    """Adds the options; the command gets ``precision`` and one ``engine``, an ``EngineChoice``.
+
+    An engine that cannot run here is refused before the command begins.
+    """
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        engine: EngineName,
+        workers: int,
+        gpus_per_worker: float,
+        ray_address: str | None,
+        **options: Any,
+    ) -> Any:
+        address = ray_address if engine != "local" else None
+        choice = EngineChoice(engine, workers, gpus_per_worker, address)
+        return command(*args, engine=choice, **options)
+
     for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
