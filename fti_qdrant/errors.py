@@ -74,6 +74,12 @@ class OutputUnavailable(FtiError):
     exit_code = 1
 
 
+class Interrupted(FtiError):
+    """Ctrl-C: the message says what is kept, and how to go on."""
+
+    exit_code = 130
+
+
 def first_line(error: BaseException) -> str:
     """What an exception of another library says, in one line; its type where it says nothing.
 

@@ -49,13 +49,24 @@ def as_uuid(id: PointId) -> uuid.UUID:
 
 
 class WordsSpec(BaseModel):
-    """The pseudo-words that a gallery stores: of which inverter, and of which shape."""
+    """The pseudo-words that a gallery stores: of which inverter, and of which shape.
+
+    Attributes:
+        inverter: hash of its weights.
+        name: folder or hub name that it was loaded by; None for a model's own.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     inverter: str
     topk: int
     token_dim: int
+    name: str | None = None
+
+    def matches(self, other: WordsSpec) -> bool:
+        """Whether the pseudo-words of the two may be mixed."""
+        ours = (self.inverter, self.topk, self.token_dim)
+        return ours == (other.inverter, other.topk, other.token_dim)
 
 
 class GallerySpec(BaseModel):
@@ -96,13 +107,20 @@ class GallerySpec(BaseModel):
 
     def check_words(self, wanted: WordsSpec | None, where: str) -> None:
         """Raises ModelMismatch unless the gallery stores these pseudo-words (or none)."""
-        if self.words == wanted:
+        if self.words is None and wanted is None:
             return
-        if self.words is None or wanted is None:
+        if self.words is None:
             raise ModelMismatch(
-                f"gallery {where} was created {'with' if self.words else 'without'} pseudo-words; "
-                f"{'pass' if self.words else 'drop'} --pseudo-words, or ingest into a new gallery"
+                f"gallery {where} was made without pseudo-words; leave out --pseudo-words, or "
+                "ingest into a new gallery"
             )
+        if wanted is None:
+            raise ModelMismatch(
+                f"gallery {where} stores pseudo-words of inverter {self.words.inverter}, and no "
+                "inverter is loaded; pass --inverter, or ingest into a new gallery"
+            )
+        if self.words.matches(wanted):
+            return
         raise ModelMismatch(
             f"gallery {where} stores pseudo-words of inverter {self.words.inverter}, and the "
             f"loaded one is {wanted.inverter}; ingest into a new gallery"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from fti_qdrant.errors import ModelMismatch
+
 if TYPE_CHECKING:  # decoding workers get on without torch, which takes seconds to load
     from torch import Tensor
 
@@ -35,6 +37,19 @@ class Preprocess:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @classmethod
+    def for_decoding(cls, name: str) -> Preprocess:
+        """The geometry of a fingerprint's ``preprocess``, without its backbone's mean and std.
+
+        Enough to decode for a gallery before its model is loaded. Raises ModelMismatch where the
+        name is of another recipe.
+        """
+        size = name.rpartition("-")[2]
+        found = cls(int(size) if size.isdigit() else 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        if found.name != name:
+            raise ModelMismatch(f"unknown preprocessing {name!r}; update fti-qdrant")
+        return found
 
     @property
     def name(self) -> str:

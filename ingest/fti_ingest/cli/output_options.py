@@ -1,16 +1,15 @@
-"""The files that a run writes beside the gallery, and the options that put them elsewhere."""
+"""The options that say where the files of a run go."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation
+from fti_ingest.run.output_files import OutputFiles
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,35 +22,12 @@ OPTIONS = (
         help="List of duplicates, with --dedupe.  [default: duplicates.jsonl]",
     ),
     click.option("--report", type=FILE, help="The run in figures.  [default: report.json]"),
-    click.option("--log", type=FILE, help="Events and retries as JSON lines, appended."),
+    click.option("--log", type=FILE, help="Append events and retries to this file, as JSON lines."),
 )
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where they go: into an embedded gallery's folder, of a server's into this one."""
-
-    rejects: Path | None
-    duplicates: Path | None
-    report: Path | None
-    log: Path | None
-
-    def rejects_at(self, location: GalleryLocation) -> Path:
-        return self.rejects or _beside(location) / "rejects.jsonl"
-
-    def duplicates_at(self, location: GalleryLocation) -> Path:
-        return self.duplicates or _beside(location) / "duplicates.jsonl"
-
-    def report_at(self, location: GalleryLocation) -> Path:
-        return self.report or _beside(location) / "report.json"
-
-
-def _beside(location: GalleryLocation) -> Path:
-    return location.path if isinstance(location, EmbeddedLocation) else Path()
-
-
-def outputs_options(command: F) -> F:
-    """Adds the options; the command gets one ``outputs``."""
+def output_options(command: F) -> F:
+    """Adds the options; the command gets one ``files``."""
 
     @functools.wraps(command)
     def wrapped(
@@ -62,7 +38,7 @@ def outputs_options(command: F) -> F:
         log: Path | None,
         **options: Any,
     ) -> Any:
-        return command(*args, outputs=Outputs(rejects, duplicates, report, log), **options)
+        return command(*args, files=OutputFiles(rejects, duplicates, report, log), **options)
 
     for option in reversed(OPTIONS):
         wrapped = option(wrapped)

@@ -2,60 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from importlib.metadata import version
-from typing import get_args
+from typing import TYPE_CHECKING
 
 import click
 
-from fti_ingest.cli.dry_run import tell_dry
 from fti_ingest.cli.index_option import index_option
-from fti_ingest.cli.output_options import Outputs, outputs_options
+from fti_ingest.cli.output_options import output_options
 from fti_ingest.cli.server_options import ServerChoice, server_options
 from fti_ingest.cli.worker_options import worker_options
-from fti_ingest.engine.resources import capacity
-from fti_ingest.engine.session import quiet_ray
-from fti_ingest.run.outcome import Outcome, stage_uses
-from fti_ingest.run.pipeline import RunOptions, Told, run
-from fti_ingest.run.prune import check_prunable
-from fti_ingest.run.rejects import DuplicatesFile, RejectsFile
-from fti_ingest.run.report import (
-    RunReport,
-    counts_and_times,
-    json_log,
-    logger,
-    now,
-    print_profile,
-)
-from fti_ingest.run.target_gallery import bulk_loading, describe, opened_or_made
-from fti_ingest.sources.listing import Source
-from fti_ingest.sources.read_source import read_source
-from fti_ingest.stages.deduplicate import Dedupe
+from fti_ingest.engine.choose import EngineChoice
+from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.gallery_options import gallery_options
-from fti_qdrant.cli.progress import step_progress
-from fti_qdrant.errors import BadManifest
-from fti_qdrant.gallery import IndexType
-from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
+
+if TYPE_CHECKING:
+    from fti_ingest.run.ingest import IngestJob
+    from fti_ingest.run.pipeline import Callbacks
+    from fti_ingest.run.report import RunReport
+    from fti_qdrant.gallery import IndexType
+    from fti_qdrant.gallery.location import GalleryLocation
+
+DEDUPE = ("keep", "mark", "skip")
 
 EPILOG = """\b
 Examples:
-  fti-ingest photos/ --gallery shop
-  fti-ingest 'photos/**/*.jpg' --gallery shop --pseudo-words
-  fti-ingest products.csv --gallery shop --model ViT-L-14-quickgelu/openai
-  fti-ingest photos/ --gallery shop --prune --dry-run
+  fti-ingest photos/ --gallery shop --model ViT-B-32/laion2b_s34b_b79k
+  fti-ingest 'photos/**/*.jpg' --gallery shop
+  fti-ingest products.csv --gallery shop --prune --dry-run
   fti-ingest 's3://bucket/shards/*.tar' --gallery shop --dedupe skip --profile
-  fti-ingest products.parquet --url http://localhost:6333 --collection shop
+  fti-ingest emoji.jsonl --gallery emoji --model mini --pseudo-words
+  fti-ingest products.parquet --url http://localhost:6333 --collection shop \\
+      --model ViT-L-14-quickgelu/openai
   fti-ingest s3://bucket/products.parquet --url https://qdrant:6333 --collection shop \\
-      --bulk --quantization scalar --grpc --index brand:keyword,price:float
+      --workers 4 --bulk --quantization scalar --grpc --index brand:keyword,price:float
 
 \b
-A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs;
-all its other columns become the payload, indexed by their type, to filter by. In WebDataset
-shards (.tar) the .json beside an image is its payload. A compressed tar is refused.
+A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs. All
+other columns become the payload, indexed by type, to filter by. In WebDataset shards (.tar) the
+.json beside an image is its payload. A compressed tar is refused.
 """
 
 
@@ -63,133 +50,154 @@ shards (.tar) the .json beside an image is its payload. A compressed tar is refu
 @click.argument("source")
 @gallery_options
 @click.option(
-    "--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:"
+    "--model",
+    help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH. A new gallery "
+    "needs it; an existing one knows its own.",
 )
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
 @click.option(
-    "--pseudo-words", is_flag=True, help="Store pseudo-words: queries by id need no picture."
+    "--pseudo-words",
+    is_flag=True,
+    help="Store pseudo-words in a new gallery: then queries by id read no picture.",
 )
 @index_option
 @worker_options
 @server_options
-@click.option("--allow-urls", is_flag=True, help="Fetch images that the manifest names by URL.")
+@click.option("--allow-urls", is_flag=True, help="Fetch images that a manifest names by URL.")
 @click.option(
     "--dedupe",
-    type=click.Choice(get_args(Dedupe)),
-    help="Look for duplicates, exact and near (the same picture re-encoded or resized): keep them, "
-    "mark them in the payload (_fti.duplicate_of), or skip them. [default: do not look]",
+    type=click.Choice(DEDUPE),
+    help="Find duplicates, exact and near (the same picture re-encoded or resized): keep them, "
+    "mark them in the payload (_fti.duplicate_of), or skip them.  [default: do not look for them]",
 )
-@click.option("--prune", is_flag=True, help="Then delete what the source does not list any more.")
-@click.option("--dry-run", is_flag=True, help="Read all, store nothing, say what would happen.")
-@click.option("--profile", is_flag=True, help="Print where the time went, and what to change.")
-@outputs_options
-@click.option("--metrics-port", type=int, help="Serve Prometheus metrics of our own Ray here.")
+@click.option("--prune", is_flag=True, help="Then delete the images that the source lacks.")
+@click.option(
+    "--prune-at-most",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="--prune stops before it deletes a larger share of the gallery.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
+@click.option("--profile", is_flag=True, help="Show where the time went, and what to change.")
+@output_options
+@click.option("--metrics-port", type=int, help="Serve Prometheus metrics at this port.")
 @one_line_errors
 def ingest(
     source: str,
     location: GalleryLocation,
-    model: str,
+    model: str | None,
     inverter: str | None,
     pseudo_words: bool,
-    indexes: dict[str, IndexType],
+    indexes: Mapping[str, IndexType],
     precision: str | None,
-    workers: int,
-    gpus_per_worker: float,
-    ray_address: str | None,
+    engine: EngineChoice,
     server: ServerChoice,
     allow_urls: bool,
-    dedupe: Dedupe | None,
+    dedupe: str | None,
     prune: bool,
+    prune_at_most: float,
     dry_run: bool,
     profile: bool,
-    outputs: Outputs,
+    files: OutputFiles,
     metrics_port: int | None,
 ) -> None:
     """Embed the images of SOURCE into a Qdrant gallery.
 
     SOURCE is a folder, a glob, a manifest, or .tar and .zip archives, here or at a URI such as
-    s3://bucket/photos. Bad files are listed in rejects.jsonl and never stop the run. Running twice
-    changes nothing: images that the gallery holds as they are, are skipped. A run that was killed
-    is finished by running it again.
+    s3://bucket/photos. Bad files are listed in rejects.jsonl and never stop the run. Running again
+    embeds only what is new or changed; so does running again after a kill.
     """
-    location = server.location(location)
-    if dedupe is not None:
-        need("imagehash", "dedupe")
-    workers_write = location if isinstance(location, ServerLocation) else None
-    options = RunOptions(workers_write, allow_urls, dedupe, prune)
-    began = now()
-    with json_log(outputs.log):
-        listed = _listed(source, location, prune)
-        fields = indexes or listed.indexes
-        spec, choice = describe(model, inverter, precision, pseudo_words, fields)
-        choice = replace(choice, workers=workers, gpus_per_worker=gpus_per_worker)
-        if dry_run:
-            tell_dry(listed, location, spec, indexes, choice.preprocess, options, ray_address)
-            return
-        with opened_or_made(location, spec, server, indexes, listed.indexes) as target:
-            RunReport.make_room(outputs.report_at(location))
-            with (
-                RejectsFile(outputs.rejects_at(location)) as rejected,
-                DuplicatesFile(outputs.duplicates_at(location)) as doubled,
-                quiet_ray(ray_address, metrics_port),
-                bulk_loading(target, server.bulk),
-                _told(len(listed), rejected, doubled) as told,
-            ):
-                outcome = run(listed, target, choice, options, told)
-                uses = stage_uses(outcome, capacity(workers, workers if workers_write else 1))
-        report = RunReport(
-            version=version("fti-qdrant"),
-            source=source,
-            gallery=target.address,
-            model=str(spec.fingerprint),
-            began=began,
-            ended=now(),
-            duplicates=outcome.duplicates if dedupe else None,
-            rejects_file=str(rejected.path) if rejected.count else None,
-            duplicates_file=str(doubled.path) if doubled.count else None,
-            **counts_and_times(outcome, uses),
-        )
-        report.write(outputs.report_at(location))
-        logger.info("finished", extra=report.model_dump(mode="json"))
-    _conclude(outcome, rejected, doubled)
+    from fti_ingest.run.ingest import IngestJob
+    from fti_ingest.stages.embed import ModelChoice
+
+    location = server.apply_to(location)
+    job = IngestJob(
+        source=source,
+        location=location,
+        model=ModelChoice(model or "", inverter, precision),
+        pseudo_words=pseudo_words,
+        indexes=indexes,
+        engine=engine,
+        storage=server.storage,
+        bulk=server.bulk,
+        allow_urls=allow_urls,
+        dedupe=dedupe,  # type: ignore[arg-type]
+        prune=prune,
+        prune_at_most=prune_at_most,
+        files=files,
+        metrics_port=metrics_port,
+    )
+    if dry_run:
+        _preview(job)
+        return
+    report = _ingest(job)
+    _conclude(report)
     if profile:
+        from fti_ingest.cli.profile import print_profile
+
         print_profile(report)
 
 
-def _listed(source: str, location: GalleryLocation, prune: bool) -> Source:
-    """Raises BadManifest."""
-    logger.info("started", extra={"source": source, "gallery": " ".join(location.options())})
-    listed = read_source(source)
-    logger.info("listed", extra={"images": len(listed), "rejected": listed.reject_count})
-    if prune:
-        check_prunable(listed, source)
-    return listed
+def _ingest(job: IngestJob) -> RunReport:
+    from fti_ingest.run.ingest import ingest
+    from fti_ingest.run.json_log import json_log
+
+    with json_log(job.files.log), progress_bar() as callbacks:
+        return ingest(job, callbacks)
+
+
+def _conclude(report: RunReport) -> None:
+    click.echo(report.line())
+    if report.duplicates_file and report.duplicates:
+        exact, near = report.duplicates["exact"], report.duplicates["near"]
+        click.echo(
+            f"{exact:,} exact and {near:,} near duplicates are listed in {report.duplicates_file}"
+        )
+    if report.outdated:
+        click.echo(
+            f"{report.outdated:,} of them are duplicates of images that changed in this run; run "
+            "it again to compare them with the new images"
+        )
+    if report.rejects_file:
+        click.echo(f"rejected files are listed in {report.rejects_file}")
+
+
+def _preview(job: IngestJob) -> None:
+    """Prints each bad file, duplicate, and image that the source lacks; then the counts."""
+    from dataclasses import replace
+
+    from fti_ingest.run.preview import preview
+
+    out = sys.stdout  # while Ray runs, what others write there is not for the user
+
+    def show(line: str) -> None:
+        click.echo(line, file=out)
+
+    with progress_bar() as callbacks:
+        found = preview(
+            job,
+            replace(
+                callbacks,
+                reject=lambda one: show(f"would be rejected: {one.uri}: {one.reason}"),
+                duplicate=lambda one: show(f"{one.kind} duplicate of {one.of_uri}: {one.uri}"),
+                departed=lambda uri: show(f"no longer in the source: {uri}"),
+            ),
+        )
+    click.echo(found.line())
 
 
 @contextmanager
-def _told(images: int, rejected: RejectsFile, doubled: DuplicatesFile) -> Iterator[Told]:
-    """A run's files are told of it, and a progress bar."""
+def progress_bar() -> Iterator[Callbacks]:
+    """A bar that follows a run."""
+    from fti_ingest.run.pipeline import Callbacks
+    from fti_qdrant.cli.progress import step_progress
+
     with step_progress() as progress:
-        task = progress.add_task("images", total=images)
-        yield Told(rejected.add, doubled.add, lambda count: progress.update(task, advance=count))
-
-
-def _conclude(outcome: Outcome, rejected: RejectsFile, doubled: DuplicatesFile) -> None:
-    click.echo(outcome.line())
-    if doubled.count:
-        found = outcome.duplicates
-        click.echo(
-            f"{found['exact']:,} exact and {found['near']:,} near duplicates are listed in "
-            f"{doubled.path}"
+        task = progress.add_task("images", total=None)
+        yield Callbacks(
+            begin=lambda count: progress.update(task, total=count),
+            advance=lambda count: progress.update(task, advance=count),
+            note=progress.console.print,
         )
-    if outcome.outdated:
-        click.echo(
-            f"{outcome.outdated:,} of them are duplicates of what has changed in this run; run it "
-            "again to have them looked at anew"
-        )
-    if rejected.first is None:
-        return
-    click.echo(f"rejected files are listed in {rejected.path}")
-    if outcome.rejected == outcome.images:
-        first = rejected.first
-        raise BadManifest(f"no image could be stored; the first one, {first.uri}: {first.reason}")

@@ -20,7 +20,7 @@ PATIENCE = 300
 
 OPTIONS = (
     click.option(
-        "--bulk", is_flag=True, help="No index while loading; it is built at the end (server)."
+        "--bulk", is_flag=True, help="Build the index after loading, not while loading (server)."
     ),
     click.option(
         "--quantization",
@@ -52,7 +52,7 @@ class ServerChoice:
     bulk: bool
     patience: float
 
-    def location(self, location: GalleryLocation) -> GalleryLocation:
+    def apply_to(self, location: GalleryLocation) -> GalleryLocation:
         """Raises UsageError where an embedded gallery is asked for what it does not have."""
         if isinstance(location, ServerLocation):
             return replace(location, patience=self.patience)

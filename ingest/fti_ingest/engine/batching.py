@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from fti_ingest.engine.protocol import Tables
+
 FIRST_ROWS = 8
 """The first batch is this small and the next ones double, so that progress shows at once."""
 
 
-def cut(tables: Iterator[pa.Table], rows: int | None) -> Iterator[pa.Table]:
+def cut(tables: Iterator[pa.Table], rows: int | None) -> Tables:
     """Each table in pieces of at most ``rows``; tables without rows are left out."""
     for table in tables:
         size = rows or max(1, table.num_rows)
@@ -18,9 +20,7 @@ def cut(tables: Iterator[pa.Table], rows: int | None) -> Iterator[pa.Table]:
             yield table.slice(start, size)
 
 
-def rebatched(
-    tables: Iterator[pa.Table], rows: int | None, first: int | None = None
-) -> Iterator[pa.Table]:
+def rebatched(tables: Iterator[pa.Table], rows: int | None, first: int | None = None) -> Tables:
     """All rows in batches of exactly ``rows`` (None: as they come); the last may be smaller.
 
     Args:

@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from fti_ingest.engine.protocol import (
     EngineName,
     Pipeline,
     Step,
+    Tables,
     WorkerStage,
 )
 
@@ -40,7 +41,7 @@ class LocalEngine:
     name: EngineName = "local"
     distributes = False
 
-    def stream(self, pipeline: Pipeline) -> Iterator[pa.Table]:
+    def stream(self, pipeline: Pipeline) -> Tables:
         """See ``Engine.stream``. On Ctrl-C the threads end after the batch that they work on."""
         tables = _blocks(pipeline.blocks)
         wanted = max((stage.rows or 0 for stage in pipeline.stages), default=0)
@@ -50,14 +51,14 @@ class LocalEngine:
                     tables = _side_by_side(stage, tables, wanted)
                 else:
                     tables = _ahead(_one_worker(stage, tables))
-                stack.enter_context(closing(tables))  # type: ignore[type-var]
+                stack.enter_context(closing(tables))
             try:
                 yield from tables
             except Exception as error:
                 raise as_fti_error(error) from error
 
     def shared(self, kind: type, arguments: tuple[Any, ...], method: str) -> Callable[..., Any]:
-        return getattr(kind(*arguments), method)  # type: ignore[no-any-return]
+        return getattr(kind(*arguments), method)
 
     def threads(self, workers: int) -> int:
         return cpus()
@@ -73,14 +74,12 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _blocks(blocks: Blocks) -> Iterator[pa.Table]:
+def _blocks(blocks: Blocks) -> Tables:
     for number in range(len(blocks)):
         yield blocks.block(number)
 
 
-def _side_by_side(
-    stage: CpuStage, tables: Iterator[pa.Table], wanted: int
-) -> Iterator[pa.Table]:
+def _side_by_side(stage: CpuStage, tables: Iterator[pa.Table], wanted: int) -> Tables:
     """Batches through the step on a thread for each CPU, in order, a bounded number ahead.
 
     Args:
@@ -101,7 +100,7 @@ def _side_by_side(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_worker(stage: WorkerStage, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _one_worker(stage: WorkerStage, tables: Iterator[pa.Table]) -> Tables:
     """Batches through the step, which is made for the first of them."""
     step: Step | None = None
     try:
@@ -110,11 +109,12 @@ def _one_worker(stage: WorkerStage, tables: Iterator[pa.Table]) -> Iterator[pa.T
                 step = stage.make(*stage.arguments)
             yield step(batch)
     finally:
-        if hasattr(step, "close"):
-            step.close()
+        close = getattr(step, "close", None)
+        if close is not None:
+            close()
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
     """The items, of which one is made on a thread of its own while the last one is used."""
     results: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
@@ -129,7 +129,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
     def produce() -> None:
         try:
-            with closing(items) as opened:  # type: ignore[type-var]
+            with closing(items) as opened:
                 for item in opened:
                     put("item", item)
                     if stopped.is_set():

@@ -1,17 +1,20 @@
-"""What an engine runs: blocks of rows through stages; ``LocalEngine`` and ``RayEngine`` do it alike.
+"""What an engine runs: blocks of rows through stages. All engines give the same results.
 
 A stage is a plain callable on Arrow tables. It does not know which engine runs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 EngineName = Literal["auto", "local", "ray"]
+
+Tables = Generator[pa.Table, None, None]
+"""Batches, one after the other; may be closed before the last."""
 
 Step = Callable[[pa.Table], pa.Table]
 """Rows in, the same rows out, with other columns."""
@@ -113,7 +116,7 @@ class Engine(Protocol):
         """Whether workers may be on other machines, so that they write to a server themselves."""
         ...
 
-    def stream(self, pipeline: Pipeline) -> Iterator[pa.Table]:
+    def stream(self, pipeline: Pipeline) -> Tables:
         """Finished batches, as they are done.
 
         Raises FtiError: what a stage raised, or one line about what ended a worker. Closing the

@@ -19,6 +19,7 @@ from fti_ingest.engine.protocol import (
     EngineName,
     Pipeline,
     Step,
+    Tables,
     WorkerStage,
 )
 from fti_ingest.engine.resources import available, bound_backlog, check_gpus
@@ -33,7 +34,7 @@ class RayEngine:
     name: EngineName = "ray"
     distributes = True
 
-    def stream(self, pipeline: Pipeline) -> Iterator[pa.Table]:
+    def stream(self, pipeline: Pipeline) -> Tables:
         """See ``Engine.stream``."""
         from ray.data import DataContext
         from ray.exceptions import RayError
@@ -49,7 +50,8 @@ class RayEngine:
         for stage in others:
             dataset = _through(dataset, stage)
         try:
-            yield from cut(dataset.iter_batches(batch_size=None, batch_format="pyarrow"), None)
+            batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+            yield from cut(iter(batches), None)
         except RayError as error:
             raise worker_error(error) from error
 

@@ -1,15 +1,17 @@
-"""What became of the images, where the time went, and what that says."""
+"""What became of the images, where the time went, and how to be faster."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 
+from fti_ingest.engine.protocol import Capacity
 from fti_ingest.sources.listing import Reject
-from fti_ingest.stages.row_status import NO_FAULT, SKIPPED, UNCHANGED, UPDATED
+from fti_ingest.stages.columns import rows_with
+from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
 
 STAGES = {
     "read_s": "read",
@@ -18,13 +20,22 @@ STAGES = {
     "embed_s": "embed",
     "write_s": "write",
 }
-"""Columns of seconds, and what they are called."""
+"""Columns of seconds, and the stages that they measure."""
+
+COUNTED = {
+    STORE: "stored",
+    PAYLOAD: "updated",
+    UNCHANGED: "unchanged",
+    SKIPPED: "skipped",
+    REJECTED: "rejected",
+}
+"""Statuses of rows, and the counts that they add to."""
 
 SHORT = 1.0
-"""Seconds after the start of which nothing can be said: they may be those of one batch."""
+"""Seconds of a run that is too short to judge: they may be those of a single batch."""
 
 BUSY = 0.85
-"""Share of its time from which a stage holds up the others."""
+"""A stage that works for this share of the time holds up the others."""
 
 
 @dataclass
@@ -32,14 +43,14 @@ class Outcome:
     """What became of the images.
 
     Attributes:
-        updated: their payload alone was new.
-        seconds: from the first image listed to the last one stored.
-        first: seconds until the first were done: Ray's start of workers, loading of the model.
-        first_images: how many those were.
+        updated: only their payload or URI was new.
+        seconds: the whole run, without the listing.
+        first: seconds until the first batch was done, which includes loading the model.
+        first_images: images of that batch.
         stages: seconds of work by stage, of all its workers together.
-        before: the same, until the first were done.
-        duplicates: by kind, of the images that were looked at.
-        outdated: of those, the ones whose original then turned out to have changed.
+        before: the same, until the first batch was done.
+        duplicates: by kind.
+        outdated: duplicates whose original changed later in the same run.
     """
 
     images: int = 0
@@ -59,48 +70,25 @@ class Outcome:
 
     @property
     def rate(self) -> float | None:
-        """Images a second once the workers had started; None for a run that was over soon after."""
+        """Images per second after the first batch; None for a run that is too short to judge."""
         running = self.seconds - self.first
         return (self.images - self.first_images) / running if running >= SHORT else None
 
     def note_first(self, seconds: float) -> None:
-        """What has been added until now was done so many seconds after the start."""
+        """Records that all images until now were done so many seconds after the start."""
         self.first, self.first_images, self.before = seconds, self.images, dict(self.stages)
 
     def add(self, batch: pa.Table) -> list[Reject]:
-        """Takes note of finished rows; returns the bad ones."""
-        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        bad = ~np.isin(reasons, NO_FAULT)
-        self.images += len(reasons)
-        self.stored += int((reasons == "").sum())
-        self.updated += int((reasons == UPDATED).sum())
-        self.unchanged += int((reasons == UNCHANGED).sum())
-        self.skipped += int((reasons == SKIPPED).sum())
-        self.rejected += int(bad.sum())
+        """Counts finished rows; returns the rejected ones."""
+        counts = Counter(batch["status"].to_pylist())
+        self.images += batch.num_rows
+        for status, name in COUNTED.items():
+            setattr(self, name, getattr(self, name) + counts[status])
         for column, stage in STAGES.items():
             if column in batch.column_names:
                 self.stages[stage] += float(pa.compute.sum(batch[column]).as_py() or 0)
-        uris = batch["uri"]
-        return [Reject(uris[int(row)].as_py(), reasons[row]) for row in np.flatnonzero(bad)]
-
-    def line(self) -> str:
-        updated = f", {self.updated:,} updated (payload only)" if self.updated else ""
-        skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
-        pruned = f", {self.pruned:,} pruned" if self.pruned else ""
-        rate = "" if self.rate is None else f"; {self.rate:,.1f} images/s"
-        return (
-            f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{self.rejected:,} rejected{updated}{skipped}{pruned}{rate}"
-        )
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What a run had to work with: decoding CPUs, models, and writers side by side."""
-
-    cpus: int
-    models: int
-    writers: int
+        bad = rows_with(batch, REJECTED).select(["uri", "error"])
+        return [Reject(*row.values()) for row in bad.to_pylist()]
 
 
 @dataclass(frozen=True)
@@ -114,16 +102,13 @@ class StageUse:
 
 
 def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
-    """How the time was spent, once the workers had started.
-
-    Of a run that was over soon after, no stage counts as busy.
-    """
+    """How the time after the first batch was spent. In a very short run no stage counts as busy."""
     running = outcome.seconds - outcome.first
     if running < SHORT:
         running = math.inf
     after = {name: s - outcome.before.get(name, 0.0) for name, s in outcome.stages.items()}
     total = sum(outcome.stages.values()) or 1.0
-    lanes = {
+    side_by_side = {
         "read": capacity.cpus,
         "decode": capacity.cpus,
         "dedupe": 1,
@@ -134,7 +119,7 @@ def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
             stage,
             seconds,
             seconds / total,
-            min(1.0, after[stage] / (running * lanes.get(stage, capacity.writers))),
+            min(1.0, after[stage] / (running * side_by_side.get(stage, capacity.writers))),
         )
         for stage, seconds in outcome.stages.items()
         if seconds or stage != "dedupe"
@@ -142,7 +127,7 @@ def stage_uses(outcome: Outcome, capacity: Capacity) -> list[StageUse]:
 
 
 def advice(uses: list[StageUse]) -> str:
-    """What to change, by the stage that the others wait for."""
+    """What to change, judged by the stage that the others wait for."""
     busy = {use.stage: use.busy for use in uses}
     if busy["embed"] >= BUSY:
         return (
@@ -166,6 +151,6 @@ def advice(uses: list[StageUse]) -> str:
             "server with faster disks"
         )
     return (
-        "no stage is busy all the time: the run is short beside its start, or the machine does "
-        "other work"
+        "no stage is busy all the time: the run is short compared with its start, or other "
+        "programs use the machine"
     )

@@ -1,30 +1,23 @@
-"""The pipeline: rows -> read, decode -> embed -> gallery, streamed through Ray Data."""
+"""One run: rows -> read and decode -> embed -> gallery, streamed through an engine."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from fti_ingest.engine.ray_blocks import beside_driver, staged
-from fti_ingest.engine.resources import (
-    DECODE_BATCH,
-    EMBED_BATCH,
-    GPU_BATCH,
-    bound_backlog,
-    model_pool,
-    threads_per_worker,
-)
+from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, Tables, WorkerStage
+from fti_ingest.run.listed_blocks import ListedBlocks, block_rows
+from fti_ingest.run.metrics import Metrics
 from fti_ingest.run.outcome import Outcome
 from fti_ingest.run.prune import ListedIds, prune
 from fti_ingest.sources.listing import Reject, Source
-from fti_ingest.stages.columns import rows_with, spread
 from fti_ingest.stages.decode import Decoder
 from fti_ingest.stages.deduplicate import (
     Dedupe,
@@ -32,201 +25,191 @@ from fti_ingest.stages.deduplicate import (
     Duplicate,
     Originals,
     duplicates_in,
-    outdated_ids,
+    replaced_duplicates,
 )
-from fti_ingest.stages.embed import Embedder
-from fti_ingest.stages.revisions import ask_anew, known_pairs
-from fti_ingest.stages.row_status import UPDATED
-from fti_ingest.stages.write import ServerWriter, messages_in, points, updated_points
-from fti_qdrant import errors
-from fti_qdrant.errors import FtiError, GalleryUnavailable
+from fti_ingest.stages.embed import Embedder, ModelChoice
+from fti_ingest.stages.revisions import mark_outdated, stored_revisions
+from fti_ingest.stages.write import ServerWriter, messages_in, write
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.gallery.points import Payload
 from fti_qdrant.images import Preprocess
 
-if TYPE_CHECKING:
-    from ray.data import Dataset
-
 logger = logging.getLogger(__name__)
 
+DECODE_ROWS = 16
+EMBED_ROWS, GPU_ROWS = 64, 256
+
 ORIGINALS = "originals.sqlite"
-"""Where duplicates are looked for, among a run's temporary files."""
-
-RAISED = re.compile(r"^((?:\w+\.)*[A-Z]\w*): (.+)$", re.MULTILINE)
-"""The line of a traceback that names the error."""
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """What the workers load."""
-
-    model: str
-    inverter: str | None
-    precision: str | None
-    preprocess: Preprocess
-    workers: int = 1
-    gpus_per_worker: float = 0
+"""Where duplicates are looked up, among a run's temporary files."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What else a run is asked for.
+    """What a run is asked for, beside its source, its gallery and its model.
 
     Attributes:
-        server: set where the gallery is a server's; then the workers write, else the driver.
-        allow_urls: fetch images that a manifest names by URL.
+        workers: processes that hold the model.
+        gpus_per_worker: share of a GPU for each.
+        server: where workers write to; None where the driver writes.
+        allow_urls: fetch images from any web server that a manifest names.
         dedupe: what becomes of duplicates; None does not look for them.
         prune: delete in the end what the source does not list.
+        metrics_port: where Prometheus metrics are served.
     """
 
+    workers: int = 1
+    gpus_per_worker: float = 0.0
     server: ServerLocation | None = None
     allow_urls: bool = False
     dedupe: Dedupe | None = None
     prune: bool = False
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)
-class Told:
-    """Who is told what, while a run goes on."""
+class Callbacks:
+    """What is called while a run goes on.
 
-    reject: Callable[[Reject], None] = lambda one: None
-    duplicate: Callable[[Duplicate], None] = lambda one: None
+    Attributes:
+        begin: with the number of listed images.
+        advance: with the number of images that are done since the last call.
+        reject, duplicate: for each such image.
+        departed: a dry run calls it with the URI of each image that is no longer in the source.
+        note: with a sentence for the user.
+    """
+
+    begin: Callable[[int], None] = lambda count: None
     advance: Callable[[int], None] = lambda count: None
+    reject: Callable[[Reject], None] = lambda reject: None
+    duplicate: Callable[[Duplicate], None] = lambda duplicate: None
     departed: Callable[[str], None] = lambda uri: None
+    note: Callable[[str], None] = lambda sentence: None
+
+
+SILENT = Callbacks()
 
 
 def run(
+    engine: Engine,
     source: Source,
     gallery: Gallery,
-    choice: ModelChoice,
-    options: RunOptions = RunOptions(),
-    told: Told = Told(),
+    model: ModelChoice,
+    preprocess: Preprocess,
+    options: RunOptions,
+    callbacks: Callbacks = SILENT,
 ) -> Outcome:
-    """Embeds the images that the gallery does not hold as they are, and stores them.
+    """Embeds and stores what is new or changed.
 
     Raises GalleryUnavailable where the gallery stops answering; what was stored stays.
     """
-    from fti_ingest.run.metrics import RunMetrics
-
+    outcome = Outcome()
     for bad in source.rejects():
-        told.reject(bad)
-    outcome = Outcome(images=source.reject_count, rejected=source.reject_count)
-    metrics = RunMetrics(gallery.address, outcome.images + len(source))
+        outcome.images, outcome.rejected = outcome.images + 1, outcome.rejected + 1
+        callbacks.reject(bad)
+    total = outcome.images + len(source)
     began = time.monotonic()
-    for batch in _stream(source, gallery, choice, options):
-        if options.server is None:
-            batch = _stored(batch, gallery)
-        if outdated := outdated_ids(batch):
-            gallery.delete(outdated)
-        for bad in outcome.add(batch):
-            told.reject(bad)
-        if not outcome.first:
-            outcome.note_first(time.monotonic() - began)
-        for message in messages_in(batch):
-            logger.info(message)
-        for found in duplicates_in(batch):
-            outcome.duplicates[found.kind] += 1
-            told.duplicate(found)
-        metrics.follow(outcome)
-        told.advance(batch.num_rows)
-    gallery.flush()
+    with (
+        Metrics.of(engine, gallery.address, total, options.metrics_port) as metrics,
+        closing(_stream(engine, source, gallery, model, preprocess, options)) as batches,
+    ):
+        try:
+            for batch in batches:
+                if options.server is None:
+                    batch = write(batch, gallery, options.dedupe == "mark")
+                if replaced := replaced_duplicates(batch):
+                    gallery.delete(replaced)
+                _follow(batch, outcome, callbacks, time.monotonic() - began)
+                metrics.follow(outcome)
+        finally:
+            gallery.flush()
     outcome.seconds = time.monotonic() - began
     outcome.pruned = prune(gallery, source) if options.prune else 0
-    if options.dedupe in ("mark", "skip"):
-        with closing(Originals(str(source.scratch.path / ORIGINALS))) as originals:
+    if options.dedupe in ("mark", "skip") and len(source):
+        with closing(Originals(_originals_of(source))) as originals:
             outcome.outdated = len(originals.outdated())
     return outcome
 
 
-def _stored(batch: pa.Table, gallery: Gallery) -> pa.Table:
-    began = time.perf_counter()
-    updated = updated_points(rows_with(batch, UPDATED), gallery)
-    gallery.upsert([*points(batch, gallery.spec), *updated])
-    return batch.append_column("write_s", spread(time.perf_counter() - began, batch.num_rows))
+def _follow(batch: pa.Table, outcome: Outcome, callbacks: Callbacks, seconds: float) -> None:
+    """Counts a finished batch, and reports what it holds."""
+    for bad in outcome.add(batch):
+        callbacks.reject(bad)
+    if not outcome.first:
+        outcome.note_first(seconds)
+    for message in messages_in(batch):
+        logger.info(message)
+    for found in duplicates_in(batch):
+        outcome.duplicates[found.kind] += 1
+        callbacks.duplicate(found)
+    callbacks.advance(batch.num_rows)
 
 
 def _stream(
+    engine: Engine,
     source: Source,
     gallery: Gallery,
-    choice: ModelChoice,
-    options: RunOptions,
-) -> Iterator[pa.Table]:
-    if not len(source):
-        return
-    batch = GPU_BATCH if choice.gpus_per_worker else EMBED_BATCH
-    batches: dict[str, Any] = {"batch_size": batch, "batch_format": "pyarrow"}
-    models = model_pool(choice.workers, choice.gpus_per_worker)
-    bound_backlog(3 * choice.preprocess.size**2, choice.workers, batch)
-    threads = threads_per_worker(choice.workers)
-    words = gallery.spec.words is not None
-    dataset = decoded(source, gallery.scroll(), choice.preprocess, options).map_batches(
-        Embedder,
-        fn_constructor_args=(choice.model, choice.inverter, words, choice.precision, threads),
-        **batches,
-        **models,
-    )
-    if options.server is not None:
-        writer = (options.server, gallery.spec)
-        writers = model_pool(choice.workers)
-        dataset = dataset.map_batches(
-            ServerWriter, fn_constructor_args=writer, **batches, **writers
-        )
-    yield from answers(dataset)
-
-
-def decoded(
-    source: Source,
-    held: Iterable[tuple[str, Payload]],
+    model: ModelChoice,
     preprocess: Preprocess,
     options: RunOptions,
-) -> Dataset:
-    """The images read, decoded and, where asked for, looked at for duplicates.
+) -> Tables:
+    if not len(source):
+        return
+    rows = GPU_ROWS if options.gpus_per_worker else EMBED_ROWS
+    threads = engine.threads(options.workers)
+    embed = WorkerStage(
+        Embedder,
+        (model, gallery.spec, threads, gallery.name),
+        rows,
+        options.workers,
+        options.gpus_per_worker,
+    )
+    stages: list[CpuStage | WorkerStage] = [embed]
+    if options.server is not None:
+        arguments = (options.server, gallery.spec, options.dedupe == "mark")
+        stages.append(WorkerStage(ServerWriter, arguments, rows, options.workers))
+    yield from engine.stream(
+        decoding(engine, source, gallery.scroll(), preprocess, options, tuple(stages))
+    )
 
-    Stages that ask for the same resources Ray would fuse: decoding would wait. Of two that are
-    alike the first in the source counts, so that a second run decides alike.
+
+def decoding(
+    engine: Engine,
+    source: Source,
+    held: Iterable[tuple[str, Payload]],
+    preprocess: Preprocess | None,
+    options: RunOptions,
+    stages: tuple[CpuStage | WorkerStage, ...] = (),
+) -> Pipeline:
+    """Images read, decoded and, where asked for, compared to find duplicates; then ``stages``.
+
+    Of duplicates, the first in the source is the original, so that a second run decides alike.
 
     Args:
         held: what the gallery holds, of ``Gallery.scroll``.
+        preprocess: None only checks that images can be decoded.
     """
-    from ray.data import ActorPoolStrategy, DataContext
-
     dedupe = options.dedupe
-    decoder = Decoder(preprocess, options.allow_urls, source.own, looks=dedupe is not None)
-    DataContext.get_current().execution_options.preserve_order = dedupe is not None
+    decoder = Decoder(preprocess, options.allow_urls, source.own, hashes=dedupe is not None)
+    first: list[Any] = [CpuStage(decoder, DECODE_ROWS)]
     if dedupe is None:
-        return staged(source, known_pairs(held), decoder, DECODE_BATCH)
-    path = str(source.scratch.path / ORIGINALS)
-    with closing(Originals(path)) as originals:
-        stay = ListedIds(source).__contains__ if options.prune else lambda id: True
-        known = known_pairs(originals.noting(held, stay))
-        ask_anew(known, originals.outdated())
-    return staged(source, known, decoder, DECODE_BATCH).map_batches(
-        Deduplicator,
-        fn_constructor_args=(beside_driver(Originals, path), dedupe),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=1),
-        num_cpus=0,
+        revisions = stored_revisions(held)
+    else:
+        with closing(Originals(_originals_of(source))) as originals:
+            stays = ListedIds(source).__contains__ if options.prune else lambda id: True
+            revisions = stored_revisions(originals.recording(held, stays))
+            mark_outdated(revisions, originals.outdated())
+        decide_all = engine.shared(Originals, (_originals_of(source),), "decide_all")
+        first.append(WorkerStage(Deduplicator, (decide_all, dedupe == "skip")))
+    path = source.scratch.path / "revisions.npy"
+    np.save(path, revisions)
+    return Pipeline(
+        ListedBlocks(source.path, path, block_rows(len(source))),
+        (*first, *stages),
+        ordered=dedupe is not None,
+        row_bytes=3 * preprocess.size**2 if preprocess else 0,
     )
 
 
-def answers(dataset: Dataset) -> Iterator[pa.Table]:
-    """Batches as they are done; a worker's error comes out as ours."""
-    from ray.exceptions import RayError
-
-    try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-    except RayError as error:
-        raise worker_error(error) from error
-
-
-def worker_error(error: BaseException) -> FtiError:
-    """Ray hands on a worker's error as a traceback: our own error again, or one line of it."""
-    raised = list(RAISED.finditer(str(error)))
-    if not raised:
-        return GalleryUnavailable(f"a worker failed: {str(error).strip().splitlines()[0]}")
-    kind, message = raised[-1].groups()
-    module, _, name = kind.rpartition(".")
-    ours = getattr(errors, name, None) if module == errors.__name__ else None
-    return ours(message) if ours else GalleryUnavailable(f"a worker failed: {name}: {message}")
+def _originals_of(source: Source) -> str:
+    return str(source.scratch.path / ORIGINALS)

@@ -1,7 +1,8 @@
-"""What a gallery holds and the source does not list any more."""
+"""Images of a gallery that are no longer in the source."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 
@@ -15,16 +16,35 @@ from fti_qdrant.gallery.points import Payload
 
 DELETE_BATCH = 1000
 
+MAX_PRUNED = 0.1
+"""Share of a gallery that ``--prune`` deletes without being asked for more."""
+
 
 def check_prunable(source: Source, name: str) -> None:
-    """Raises BadManifest where a part of the source could not be listed: it would be deleted."""
+    """Raises BadManifest where a part of the source cannot be listed: it would be deleted."""
     if source.complete:
         return
     first = next(source.rejects())
     raise BadManifest(
-        f"--prune would delete what {name!r} lists and cannot be read now ({first.uri}: "
-        f"{first.reason}); mend that, or leave out --prune"
+        f"--prune needs a complete source, and a part of {name!r} cannot be read ({first.uri}: "
+        f"{first.reason}); its images would be deleted. Repair it, or leave out --prune"
     )
+
+
+def check_pruned_share(gallery: Gallery, source: Source, at_most: float) -> None:
+    """Raises BadManifest where pruning would delete more than this share of the gallery.
+
+    The wrong manifest would otherwise empty a gallery.
+    """
+    held = gallery.count()
+    count = sum(1 for _ in departed(gallery, source))
+    if count > at_most * held:
+        share = math.ceil(100 * count / held) / 100
+        raise BadManifest(
+            f"--prune would delete {count:,} of the {held:,} images in gallery {gallery.name}, "
+            f"more than {at_most:.0%}; check that this is the right source, and if it is, pass "
+            f"--prune-at-most {share:g}"
+        )
 
 
 class ListedIds:
@@ -42,15 +62,15 @@ class ListedIds:
 
 
 def departed(gallery: Gallery, source: Source) -> Iterator[tuple[str, Payload]]:
-    """Of what the gallery holds, all that the source does not list."""
+    """The stored images that the source does not list."""
     listed = ListedIds(source)
     yield from ((id, payload) for id, payload in gallery.scroll() if id not in listed)
 
 
 def prune(gallery: Gallery, source: Source) -> int:
-    """Deletes them; how many there were."""
+    """Deletes the images that are no longer in the source; returns how many."""
     count = 0
-    doomed = (id for id, _ in departed(gallery, source))  # scrolls on behind what is deleted
+    doomed = (id for id, _ in departed(gallery, source))  # scrolling goes on behind deleted ids
     while batch := list(islice(doomed, DELETE_BATCH)):
         gallery.delete(batch)
         count += len(batch)

@@ -1,8 +1,7 @@
-"""What a run leaves behind to read: report.json, the profile, and a log of JSON lines."""
+"""``report.json``: a run in figures."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -10,23 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from pythonjsonlogger.json import JsonFormatter
-from rich.console import Console
-from rich.table import Table
 
+from fti_ingest.engine.protocol import EngineName
 from fti_ingest.run.outcome import Outcome, StageUse, advice
+from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import OutputUnavailable
-
-LOGGED = ("fti_ingest", "fti_qdrant")
-"""Loggers whose records a log takes."""
-
-logger = logging.getLogger("fti_ingest")
 
 
 class RunReport(BaseModel):
     """``report.json``; times are UTC, durations seconds.
 
-    ``images_per_second`` counts from when the workers had started.
+    ``images_per_second`` leaves out the first batch, which waits for the model to load.
+    ``outdated`` counts duplicates whose original changed later in the same run.
     """
 
     format: Literal[1] = 1
@@ -34,6 +28,7 @@ class RunReport(BaseModel):
     source: str
     gallery: str
     model: str
+    engine: EngineName
     began: datetime
     ended: datetime
     images: int
@@ -44,6 +39,7 @@ class RunReport(BaseModel):
     skipped: int
     pruned: int
     duplicates: dict[str, int] | None
+    outdated: int
     seconds: float
     seconds_to_first: float
     images_per_second: float | None
@@ -52,15 +48,30 @@ class RunReport(BaseModel):
     rejects_file: str | None
     duplicates_file: str | None
 
+    def line(self) -> str:
+        """The counts in a sentence."""
+        updated = f", {self.updated:,} updated (payload only)" if self.updated else ""
+        skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
+        pruned = f", {self.pruned:,} pruned" if self.pruned else ""
+        rate = "" if self.images_per_second is None else f"; {self.images_per_second:,.1f} images/s"
+        return (
+            f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
+            f"{self.rejected:,} rejected{updated}{skipped}{pruned}{rate}"
+        )
+
     def write(self, path: Path) -> None:
         """Raises OutputUnavailable."""
-        with _told_unwritable():
-            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        text = self.model_dump_json(indent=2) + "\n"
+        with _writing():
+            if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+                path.write_text(text, encoding="utf-8")
+            else:
+                write_text(path, text)
 
     @staticmethod
     def make_room(path: Path) -> None:
-        """Removes an earlier run's, which a failing one would leave. Raises OutputUnavailable."""
-        with _told_unwritable():
+        """Removes the report of an earlier run. Raises OutputUnavailable."""
+        with _writing():
             there = path.resolve()
             there.open("a").close()
             if there.is_file():  # no device
@@ -68,7 +79,7 @@ class RunReport(BaseModel):
 
 
 @contextmanager
-def _told_unwritable() -> Iterator[None]:
+def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -96,50 +107,3 @@ def now() -> datetime:
 
 def _rounded(use: StageUse) -> StageUse:
     return StageUse(use.stage, *(round(value, 4) for value in (use.seconds, use.share, use.busy)))
-
-
-def print_profile(report: RunReport) -> None:
-    """The stages as a table, and what to change."""
-    table = Table("stage", "seconds", "share of the work", "busy", title="Where the time went")
-    for use in report.stages:
-        table.add_row(use.stage, f"{use.seconds:,.1f}", f"{use.share:.0%}", f"{use.busy:.0%}")
-    table.caption = (
-        f"seconds of all workers together; {report.seconds_to_first:.1f} s of "
-        f"{report.seconds:.1f} s passed before the first images were done"
-    )
-    console = Console()
-    console.print(table)
-    console.print(report.advice, soft_wrap=True)
-
-
-@contextmanager
-def json_log(path: Path | None) -> Iterator[None]:
-    """Records of ours, also those of retries, as JSON lines in a file. Raises OutputUnavailable."""
-    if path is None:
-        yield
-        return
-    try:
-        handler = logging.FileHandler(path, mode="a", encoding="utf-8")
-    except OSError as error:
-        raise OutputUnavailable(f"the log cannot be written: {error}; choose --log FILE") from error
-    handler.setFormatter(
-        JsonFormatter(
-            "{levelname}{name}{message}", style="{", timestamp=True, json_ensure_ascii=False
-        )
-    )
-    before = [(one, one.level) for one in map(logging.getLogger, LOGGED)]
-    for one, _ in before:
-        one.addHandler(handler)
-        one.setLevel(logging.INFO)
-        one.propagate = False
-    try:
-        yield
-    except BaseException as error:
-        logger.error("failed", extra={"error": str(error) or type(error).__name__})
-        raise
-    finally:
-        for one, level in before:
-            one.removeHandler(handler)
-            one.setLevel(level)
-            one.propagate = True
-        handler.close()

@@ -1,106 +1,128 @@
-"""What a run goes into: the model's description, and the gallery opened or made for it."""
+"""The gallery that a run writes to: an existing one with all that it knows, or a new one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
-import click
-
-from fti_ingest.cli.index_option import check_indexes, check_values, tell_new_fields
-from fti_ingest.cli.server_options import ServerChoice
-from fti_ingest.run.pipeline import ModelChoice
-from fti_qdrant.errors import BadManifest, GalleryNotFound
-from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery, WordsSpec
+from fti_ingest.run.field_indexes import check_indexes, check_values, warn_of_new_fields
+from fti_ingest.stages.embed import ModelChoice, words_of
+from fti_qdrant.errors import (
+    BadManifest,
+    GalleryNotFound,
+    ModelMismatch,
+    UnsupportedModel,
+)
+from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery
+from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 
 
-def describe(
-    model: str,
-    inverter: str | None,
-    precision: str | None,
-    pseudo_words: bool,
-    indexes: dict[str, IndexType],
-) -> tuple[GallerySpec, ModelChoice]:
-    """Loads the model once, to know its fingerprint; the workers load their own.
+@contextmanager
+def existing_gallery(location: GalleryLocation) -> Iterator[Gallery | None]:
+    """Opens the gallery; None where there is none yet. Raises GalleryUnavailable."""
+    try:
+        gallery: Gallery | None = location.open()
+    except GalleryNotFound:
+        gallery = None
+    try:
+        yield gallery
+    finally:
+        if gallery is not None:
+            gallery.close()
 
-    Names of folders come back absolute: workers have another working directory.
+
+def model_for(
+    gallery: Gallery | None, choice: ModelChoice | None, pseudo_words: bool
+) -> ModelChoice:
+    """What to embed with; an existing gallery knows its own model.
+
+    A model that is named otherwise than in the gallery is loaded here, to compare the two.
+
+    Raises:
+        UnsupportedModel: no model is named, and there is no gallery yet.
+        ModelMismatch: the gallery was made with another model, or without pseudo-words.
     """
-    from fti_qdrant.composers.composer import Composer
-
-    composer = Composer.load(model, inverter, device="cpu", precision=precision)
-    words = None
-    if pseudo_words:
-        if composer.inverter is None:
-            raise BadManifest(f"--pseudo-words with {model!r} needs --inverter")
-        words = WordsSpec(
-            inverter=composer.inverter.weights_hash,
-            topk=composer.inverter.topk,
-            token_dim=composer.backbone.token_dim,
+    if gallery is None:
+        if choice is None or not choice.model:
+            raise UnsupportedModel(
+                "a new gallery needs --model: for photos ViT-B-32/laion2b_s34b_b79k or another "
+                "model of open_clip, for emoji drawings mini"
+            )
+        return choice.anywhere()
+    spec = gallery.spec
+    made_with = spec.fingerprint.model
+    choice = choice or ModelChoice("")
+    if pseudo_words and spec.words is None:
+        raise ModelMismatch(
+            f"gallery {gallery.name} was made without pseudo-words; leave out --pseudo-words, or "
+            "ingest into a new gallery"
         )
-    backbone = composer.backbone
-    spec = GallerySpec(fingerprint=backbone.fingerprint, indexes=indexes, words=words)
-    if inverter is not None and Path(inverter).is_dir():
-        inverter = str(Path(inverter).resolve())
-    return spec, ModelChoice(backbone.name, inverter, precision, backbone.preprocess)
+    inverter = choice.inverter or (spec.words.name if spec.words else None)
+    named = ModelChoice(choice.model or made_with, inverter, choice.precision, choice.device)
+    named = named.anywhere()
+    if named.model != made_with:
+        spec.check_model(named.load().backbone.fingerprint, gallery.name)
+    return named
+
+
+def new_spec(
+    choice: ModelChoice, pseudo_words: bool, indexes: Mapping[str, IndexType]
+) -> GallerySpec:
+    """Describes a new gallery; loads the model. Raises BadManifest, and as ``ModelChoice.load``."""
+    composer = choice.load()
+    words = words_of(composer) if pseudo_words else None
+    if pseudo_words and words is None:
+        raise BadManifest(f"--pseudo-words with {choice.model!r} needs --inverter")
+    if words is not None:
+        words = words.model_copy(update={"name": choice.inverter})
+    return GallerySpec(
+        fingerprint=composer.backbone.fingerprint, indexes=dict(indexes), words=words
+    )
 
 
 @contextmanager
-def opened_or_made(
-    location: GalleryLocation,
-    spec: GallerySpec,
-    server: ServerChoice,
-    asked: Mapping[str, IndexType],
-    found: Mapping[str, IndexType],
+def created_gallery(
+    location: GalleryLocation, spec: GallerySpec, storage: CollectionConfig
 ) -> Iterator[Gallery]:
-    """Opens the gallery, or makes it.
-
-    Args:
-        asked: indexes that the user wants; where none, ``found`` are those of the source's values.
-
-    Raises as ``check_fits``.
-    """
-    opened: Gallery
+    """Makes a gallery. Raises GalleryUnavailable."""
+    gallery: Gallery
+    if isinstance(location, ServerLocation):
+        gallery = location.create(spec, storage)
+    else:
+        gallery = location.create(spec)
     try:
-        opened = location.open()
-        if isinstance(opened, ServerGallery):
-            opened.storage().check(server.storage, opened.name)
-            opened.index_fields()
-    except GalleryNotFound:
-        if isinstance(location, ServerLocation):
-            opened = location.create(spec, server.storage)
-        else:
-            opened = location.create(spec)
-    try:
-        check_fits(opened, spec, asked, found)
-        yield opened
+        yield gallery
     finally:
-        opened.close()
+        gallery.close()
 
 
 def check_fits(
     gallery: Gallery,
-    spec: GallerySpec,
     asked: Mapping[str, IndexType],
     found: Mapping[str, IndexType],
+    storage: CollectionConfig,
 ) -> None:
-    """Whether a source can go into a gallery; ``asked`` and ``found`` as in ``opened_or_made``.
+    """Whether a source can go into an existing gallery.
 
-    Raises ModelMismatch where it holds another model's vectors, or other pseudo-words, BadManifest
-    where its indexes are not those asked for, or do not take the source's values.
+    Args:
+        asked: indexes that the user wants.
+        found: types of the source's values.
+
+    Raises BadManifest where the gallery has other indexes, or is stored in another way.
     """
-    gallery.spec.check_model(spec.fingerprint, gallery.name)
-    gallery.spec.check_words(spec.words, gallery.name)
+    if isinstance(gallery, ServerGallery):
+        gallery.storage().check(storage, gallery.name)
+        gallery.index_fields()
     check_indexes(asked, gallery)
     check_values(found, gallery)
     if not asked:
-        tell_new_fields(found, gallery)
+        warn_of_new_fields(found, gallery)
 
 
 @contextmanager
-def bulk_loading(gallery: Gallery, bulk: bool) -> Iterator[None]:
-    """A bulk load that fails stays one: the next run goes on with it, and ends it."""
+def bulk_loading(gallery: Gallery, bulk: bool, note: Callable[[str], None]) -> Iterator[None]:
+    """Builds the index at the end; a bulk load that fails is finished by the next run."""
     if not isinstance(gallery, ServerGallery):
         yield
         return
@@ -109,5 +131,5 @@ def bulk_loading(gallery: Gallery, bulk: bool) -> Iterator[None]:
     yield
     if gallery.state().bulk:
         gallery.end_bulk()
-        click.echo("building the index ...", err=True)
+        note("building the index ...")
         gallery.build_index()

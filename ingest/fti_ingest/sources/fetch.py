@@ -28,8 +28,8 @@ Read = bytes | BadImage
 """An image's bytes, or why they cannot be had."""
 
 
-def shown(uri: str) -> str:
-    """A listed URI as it is stored and told: without the bytes where it lies in its archive."""
+def without_span(uri: str) -> str:
+    """A listed URI as it is stored: without the byte range where it lies in its archive."""
     return SPAN.sub("", uri)
 
 
@@ -150,11 +150,11 @@ def _span(uri: str) -> tuple[str, int, int]:
     if where is None:
         raise BadImage(f"{uri!r} does not say where in its archive it lies; list it again")
     begin, end = map(int, where.groups())
-    return shown(uri).rpartition(CHAIN)[2], begin, end
+    return without_span(uri).rpartition(CHAIN)[2], begin, end
 
 
 def _unreadable(uri: str, error: BaseException) -> BadImage:
     if isinstance(error, FileNotFoundError):
-        return BadImage(f"{shown(uri)!r}: no such file")
+        return BadImage(f"{without_span(uri)!r}: no such file")
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return BadImage(f"{shown(uri)!r}: cannot be read ({type(error).__name__}: {reason})")
+    return BadImage(f"{without_span(uri)!r}: cannot be read ({type(error).__name__}: {reason})")

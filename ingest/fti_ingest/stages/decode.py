@@ -1,29 +1,26 @@
-"""The stage that reads and decodes, on CPUs: uri -> uint8 pixels through the one preprocessing.
+"""The stage that reads and decodes: URI -> uint8 pixels, by the one preprocessing.
 
-A row that fails keeps going with a ``reason``; nothing raises for one bad image. Batches are
+A row that fails goes on with its status and error; nothing raises for one bad image. Batches are
 Arrow tables, so that a row without pixels costs nothing on its way.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, shown
-from fti_ingest.stages.columns import spread
+from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
-from fti_ingest.stages.row_status import UNCHANGED, UPDATED
+from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
-from fti_qdrant.gallery.points import OURS
 from fti_qdrant.images import Preprocess, decode_image
 
 if TYPE_CHECKING:
@@ -31,84 +28,101 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """Stage 1: uri -> uint8 pixels through the one preprocessing, and what we store beside.
+class Decoded:
+    """What became of one row.
 
-    Takes columns id, uri, payload, and known: the revision that the gallery holds, which it
-    hands on. Adds ``read_s`` and ``decode_s``, seconds.
+    Attributes:
+        width, height: of the upright picture before it is resized.
+        perceptual_hash: empty unless near duplicates are looked for.
+        pixels: ``3 * size * size`` bytes; none where the row is not to be embedded.
     """
 
-    preprocess: Preprocess
+    status: str
+    error: str = ""
+    sha256: str = ""
+    revision: str = ""
+    width: int = 0
+    height: int = 0
+    perceptual_hash: str = ""
+    pixels: bytes = b""
+
+
+SCHEMA = (
+    ("status", pa.string()),
+    ("error", pa.string()),
+    ("sha256", pa.string()),
+    ("revision", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("perceptual_hash", pa.string()),
+    ("pixels", pa.large_binary()),
+)
+"""The columns of ``Decoded``."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Adds the columns of ``Decoded``, and ``read_s`` and ``decode_s`` in seconds.
+
+    Takes the columns id, uri, payload, and stored_revision: the gallery's, empty for new images.
+
+    Attributes:
+        preprocess: None only checks that pictures can be decoded, as a dry run does.
+        allow_urls: whether images may be fetched from any web server.
+        own: ``Source.own``.
+        hashes: whether perceptual hashes are wanted, for near duplicates.
+    """
+
+    preprocess: Preprocess | None
     allow_urls: bool = False
     own: str = ""
-    """``Source.own``."""
-    looks: bool = False
-    """Whether what a picture looks like is wanted, for near duplicates."""
+    hashes: bool = False
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = batch.select(["uri", "payload", "known"]).to_pydict()
+        rows = batch.select(["uri", "payload", "stored_revision"]).to_pydict()
         began = time.perf_counter()
         data = read_batch(rows["uri"], self.allow_urls, self.own)
         read = time.perf_counter()
         done = [self._decode(*row) for row in zip(data, *rows.values())]
         decoded = time.perf_counter()
-        pixels, payloads, reasons = zip(*done) if done else ((), (), ())
-        return pa.table(
-            {
-                "id": batch["id"],
-                "uri": pa.array(map(shown, rows["uri"]), pa.string()),
-                "known": batch["known"],
-                "payload": pa.array(payloads, pa.string()),
-                "reason": pa.array(reasons, pa.string()),
-                "pixels": pa.array(pixels, pa.large_binary()),
-                "read_s": spread(read - began, len(batch)),
-                "decode_s": spread(decoded - read, len(batch)),
-            }
-        )
+        columns = {
+            "id": batch["id"],
+            "uri": texts(map(without_span, rows["uri"])),
+            "payload": batch["payload"],
+            "stored_revision": batch["stored_revision"],
+        }
+        for name, kind in SCHEMA:
+            columns[name] = pa.array([getattr(one, name) for one in done], kind)
+        columns["read_s"] = spread(read - began, len(batch))
+        columns["decode_s"] = spread(decoded - read, len(batch))
+        return pa.table(columns)
 
-    def _decode(self, data: Read, uri: str, payload: str, known: str) -> tuple[bytes, str, str]:
-        """Pixels (none for a row that is done with), payload, reason."""
-        uri = shown(uri)
+    def _decode(self, data: Read, uri: str, payload: str, stored_revision: str) -> Decoded:
+        uri = without_span(uri)
         try:
             if isinstance(data, BadImage):
                 raise data
             sha256 = hashlib.sha256(data).hexdigest()
             revision = revision_of(sha256, uri, payload)
-            if revision == known:
-                return b"", payload, UNCHANGED
-            if same_image(revision, known):
-                new = {**json.loads(payload), OURS: {"uri": uri, "revision": revision}}
-                return b"", json.dumps(new), UPDATED
+            if revision == stored_revision:
+                return Decoded(UNCHANGED)
+            if same_image(revision, stored_revision):
+                return Decoded(PAYLOAD, revision=revision)
             loaded = decode_image(data, uri=uri)
-            width, height = loaded.size
-            pixels = self.preprocess.pixels(loaded.image).tobytes()
+            pixels = self.preprocess.pixels(loaded.image).tobytes() if self.preprocess else b""
+            hashed = str(PerceptualHash.of(loaded.image)) if self.hashes else ""
         except BadImage as error:
-            return b"", payload, str(error)
+            return Decoded(REJECTED, str(error))
         except Exception as error:  # one image must never stop the others
-            return b"", payload, f"{uri!r}: {type(error).__name__}: {error}"
-        ours = {"uri": uri, "sha256": sha256, "width": width, "height": height}
-        if self.looks:
-            ours["look"] = str(PerceptualHash.of(loaded.image))
-        full = {**json.loads(payload), OURS: {**ours, "revision": revision}}
-        return pixels, json.dumps(full), ""
-
-
-def to_decode(ids: Iterable[int], uris: pa.Array, payloads: list[str]) -> pa.Table:
-    """The decoder's input for pictures of which nothing is known yet."""
-    return pa.table(
-        {
-            "id": pa.array(map(str, ids)),
-            "uri": uris,
-            "payload": pa.array(payloads),
-            "known": pa.array([""] * len(uris)),
-        }
-    )
+            return Decoded(REJECTED, f"{uri!r}: {type(error).__name__}: {error}")
+        width, height = loaded.size
+        return Decoded(STORE, "", sha256, revision, width, height, hashed, pixels)
 
 
 def stacked_pixels(column: pa.ChunkedArray | pa.Array, side: int) -> Tensor:
-    """The decoder's column ``pixels`` -> uint8 ``[B, 3, side, side]``, of the rows that have some.
+    """The column ``pixels`` -> uint8 ``[B, 3, side, side]``, of the rows that have some.
 
-    These lie side by side in Ray's shared memory; nothing is copied but to join chunks.
+    Nothing is copied but to join chunks.
     """
     import torch
 

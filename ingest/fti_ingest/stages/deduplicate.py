@@ -1,27 +1,30 @@
-"""Images that are there already, byte for byte or nearly: found as they pass, in source order."""
+"""Duplicate images, exact or near, found in the order of the source."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fti_ingest.stages.columns import replaced, spread
+from fti_ingest.stages.columns import replaced, spread, texts
 from fti_ingest.stages.perceptual_hash import SHAPE_BITS_APART, PerceptualHash
-from fti_ingest.stages.row_status import SKIPPED
+from fti_ingest.stages.row_status import SKIPPED, STORE
 from fti_qdrant.gallery.points import OURS, Payload
 
 Dedupe = Literal["keep", "mark", "skip"]
-"""What becomes of a duplicate: stored as any image, stored with a note, or not stored."""
+"""What becomes of a duplicate: it is stored, stored and marked in its payload, or not stored."""
+
+Image = tuple[str, str, str, str]
+"""Id, URI, sha256 and perceptual hash of an image."""
 
 BANDS, BAND_BITS = 4, 16
-"""The 64 bits of a look's shape, cut: of two that differ in at most 7 bits some band differs in at
-most one, and all such bands are asked for."""
+"""The 64 bits of a perceptual hash, in bands: where two hashes differ in at most 7 bits, some band
+differs in at most one, so looking up all such bands finds every near duplicate."""
 
 TABLES = """
     pragma journal_mode = wal;
@@ -54,11 +57,11 @@ ALIKE_IN_A_BAND = (
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An image that is there already.
+    """A duplicate image.
 
     Attributes:
-        of: id of the first such image, which is itself nobody's duplicate.
-        kind: ``exact`` for the same bytes as that one, ``near`` for nearly the same picture.
+        of: id of the original, the first such image; it is not a duplicate itself.
+        kind: ``exact`` for the same bytes, ``near`` for the same picture re-encoded or resized.
     """
 
     id: str
@@ -69,21 +72,21 @@ class Duplicate:
 
 
 class Originals:
-    """The images so far that are nobody's duplicates, in a file: memory stays flat.
+    """The images so far, in a file so that memory stays flat.
 
-    A decision is kept with its image, so that asking again, after a crash, gives it again.
+    Decisions are stored, so that asking again after a crash gives the same answer.
     """
 
     def __init__(self, path: str):
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(TABLES)
 
-    def noting(
+    def recording(
         self, held: Iterable[tuple[str, Payload]], stays: Callable[[str], bool] = lambda id: True
     ) -> Iterator[tuple[str, Payload]]:
-        """What a gallery holds comes first; each is handed on as it was.
+        """Records the images of a gallery while they pass by; yields them unchanged.
 
-        What does not stay is nobody's original.
+        Images that are about to be pruned (not ``stays``) cannot be originals.
         """
         self._db.execute("begin")
         for id, payload in held:
@@ -96,7 +99,7 @@ class Originals:
         self._db.execute("commit")
 
     def outdated(self) -> list[str]:
-        """Ids of duplicates whose original is none any more; they are forgotten."""
+        """Removes and returns the ids of duplicates whose original has gone or changed."""
         found = [
             id
             for id, kind, sha, look, *original in self._db.execute(DUPLICATES_AND_ORIGINALS)
@@ -109,7 +112,7 @@ class Originals:
     def close(self) -> None:
         self._db.close()
 
-    def decide_all(self, images: Sequence[tuple[str, str, str, str]]) -> list[Duplicate | None]:
+    def decide_all(self, images: Sequence[Image]) -> list[Duplicate | None]:
         """``decide`` for each, in this order."""
         self._db.execute("begin")
         found = [self.decide(*one) for one in images]
@@ -117,7 +120,7 @@ class Originals:
         return found
 
     def decide(self, id: str, uri: str, sha256: str, look: str) -> Duplicate | None:
-        """Takes note of an image; what it duplicates, if anything."""
+        """Records an image, and returns what it duplicates, if anything."""
         row = self._db.execute(EARLIER, (id,)).fetchone()
         if row is not None:
             earlier_sha, of, kind, of_uri = row
@@ -125,7 +128,7 @@ class Originals:
                 return None
             if earlier_sha == sha256 and of_uri is not None:
                 return Duplicate(id, uri, of, of_uri, kind)
-            self._forget(id)  # it was another picture, or its original has gone
+            self._forget(id)  # the image has changed, or its original has gone
         of, kind = self._find(sha256, look)
         self._insert(id, uri, sha256, look, of, kind)
         if not of:
@@ -146,12 +149,12 @@ class Originals:
         return (nearest, "near") if nearest else ("", "")
 
     def _alike(self, asked: PerceptualHash) -> Iterator[tuple[int, str]]:
-        """Bits apart and id of each original that looks like it, some more than once."""
+        """Distance in bits and id of each similar original; some come more than once."""
         for band, value in _bands(asked.shape):
             for shape, image in self._db.execute(ALIKE_IN_A_BAND, (band, *_almost(value))):
                 apart = (int(shape, 16) ^ asked.shape).bit_count()
                 if apart > SHAPE_BITS_APART:
-                    continue  # most are: their colors are not read
+                    continue  # most of them, so their colors are not read
                 [(look, id)] = self._db.execute(
                     "select look, id from images where number = ?", (image,)
                 )
@@ -176,9 +179,9 @@ class Originals:
 
 
 def _still_is(kind: str, seen: tuple[str, str], original: Sequence[str | None]) -> bool:
-    """Whether one with this hash and look is a duplicate of what its original is now."""
+    """Whether an image with this hash is still a duplicate of its original."""
     sha, look, of = original
-    if of != "":  # gone, or a duplicate itself by now
+    if of != "":  # gone, or now a duplicate itself
         return False
     if kind == "exact" or not (seen[1] and look):
         return seen[0] == sha
@@ -191,65 +194,59 @@ def _bands(shape: int) -> Iterator[tuple[int, int]]:
 
 
 def _almost(value: int) -> Iterator[int]:
-    """A band, and all that differ from it in one bit."""
+    """A band, and all bands that differ from it in one bit."""
     yield value
     for bit in range(BAND_BITS):
         yield value ^ (1 << bit)
 
 
 class Deduplicator:
-    """Stage 2 where asked for, one actor, that sees all images in source order.
+    """Finds duplicates; one worker, which sees all images in the order of the source.
 
-    Adds the columns ``duplicate``, empty or a ``Duplicate`` as JSON, and ``dedupe_s``.
+    Adds the columns ``duplicate_of``, ``duplicate_of_uri`` and ``duplicate`` (``exact``, ``near``),
+    empty for other images, and ``dedupe_s``.
     """
 
-    def __init__(self, originals: Any, dedupe: Dedupe):
-        """``originals`` is an actor beside the file."""
-        self.originals = originals
-        self.dedupe = dedupe
+    def __init__(self, decide_all: Callable[[Sequence[Image]], list[Duplicate | None]], skip: bool):
+        """``decide_all`` is that of an ``Originals``, which may live in another process."""
+        self.decide_all = decide_all
+        self.skip = skip
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        import ray
-
         began = time.perf_counter()
-        columns = batch.select(["id", "uri", "payload", "reason"]).to_pydict()
-        good = [row for row, reason in enumerate(columns["reason"]) if not reason]
-        payloads = {row: json.loads(columns["payload"][row]) for row in good}
-        asked = [
-            (columns["id"][row], columns["uri"][row], ours["sha256"], ours["look"])
-            for row, ours in ((row, payloads[row][OURS]) for row in good)
-        ]
-        found: list[Duplicate | None] = ray.get(self.originals.decide_all.remote(asked))
-        told = [""] * len(batch)
-        for row, one in zip(good, found):
-            if one is None:
-                continue
-            told[row] = json.dumps(asdict(one))
-            if self.dedupe == "skip":
-                columns["reason"][row] = SKIPPED
-            elif self.dedupe == "mark":
-                payloads[row][OURS].update(duplicate_of=one.of, duplicate=one.kind)
-                columns["payload"][row] = json.dumps(payloads[row])
-        if any(told):
-            batch = replaced(batch, "payload", pa.array(columns["payload"], pa.string()))
-            batch = replaced(batch, "reason", pa.array(columns["reason"], pa.string()))
-        if self.dedupe == "skip" and any(told):
+        names = ["id", "uri", "sha256", "perceptual_hash"]
+        status = batch["status"].to_pylist()
+        rows = [row for row, one in enumerate(status) if one == STORE]
+        images = [tuple(image.values()) for image in batch.select(names).take(rows).to_pylist()]
+        found: list[Duplicate | None] = [None] * len(status)
+        for row, one in zip(rows, self.decide_all(images)):
+            found[row] = one
+        columns = {
+            "duplicate_of": texts(one.of if one else "" for one in found),
+            "duplicate_of_uri": texts(one.of_uri if one else "" for one in found),
+            "duplicate": texts(one.kind if one else "" for one in found),
+        }
+        if self.skip and any(found):
             pixels = batch["pixels"].to_pylist()
-            left = [b"" if double else one for double, one in zip(told, pixels)]
-            batch = replaced(batch, "pixels", pa.array(left, pa.large_binary()))
-        batch = batch.append_column("duplicate", pa.array(told, pa.string()))
-        return batch.append_column("dedupe_s", spread(time.perf_counter() - began, len(batch)))
+            columns["status"] = texts(SKIPPED if one else was for one, was in zip(found, status))
+            columns["pixels"] = pa.array(
+                [b"" if one else was for one, was in zip(found, pixels)], pa.large_binary()
+            )
+        return replaced(batch, **columns, dedupe_s=spread(time.perf_counter() - began, len(batch)))
 
 
 def duplicates_in(batch: pa.Table) -> Iterator[Duplicate]:
-    """What a ``Deduplicator`` found; nothing where none had the batch."""
-    if "duplicate" in batch.column_names:
-        for one in filter(None, batch["duplicate"].to_pylist()):
-            yield Duplicate(**json.loads(one))
+    """What a ``Deduplicator`` found; nothing where there was none."""
+    if "duplicate" not in batch.column_names:
+        return
+    found = batch.filter(pc.not_equal(batch["duplicate"], ""))
+    names = ["id", "uri", "duplicate_of", "duplicate_of_uri", "duplicate"]
+    for row in found.select(names).to_pylist():
+        yield Duplicate(*row.values())
 
 
-def outdated_ids(batch: pa.Table) -> list[str]:
-    """Of what is skipped, that of which the gallery holds another picture from before."""
-    skipped = pa.compute.equal(batch["reason"], SKIPPED)
-    held = pa.compute.not_equal(batch["known"], "")
-    return list(batch.filter(pa.compute.and_(skipped, held))["id"].to_pylist())
+def replaced_duplicates(batch: pa.Table) -> list[str]:
+    """Ids of skipped duplicates under which the gallery holds an earlier, other picture."""
+    skipped = pc.equal(batch["status"], SKIPPED)
+    held = pc.not_equal(batch["stored_revision"], "")
+    return list(batch.filter(pc.and_(skipped, held))["id"].to_pylist())

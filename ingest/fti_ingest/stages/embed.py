@@ -2,96 +2,143 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.stages.columns import spread
+from fti_ingest.stages.columns import replaced, spread, texts, vectors
 from fti_ingest.stages.decode import stacked_pixels
 from fti_ingest.stages.micro_batches import MicroBatches
-from fti_qdrant.gallery.points import OURS
+from fti_ingest.stages.row_status import REJECTED, STORE
 
-PASSED_ON = ("known", "duplicate", "read_s", "decode_s", "dedupe_s")
-"""Columns of earlier stages that the last one still tells."""
+if TYPE_CHECKING:
+    from fti_qdrant.composers.composer import Composer
+    from fti_qdrant.gallery import GallerySpec
+
+NOT_FINITE = "the model yields no finite vector for it; try --precision fp32"
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model to embed with, by name; the same choice is loaded once in a process.
+
+    Attributes:
+        inverter: folder or hub name; None for ``mini`` means its own.
+        precision, device: None chooses by what the machine has.
+    """
+
+    model: str
+    inverter: str | None = None
+    precision: str | None = None
+    device: str | None = None
+
+    def load(self) -> Composer:
+        """Raises UnsupportedModel, CheckpointError, ModelMismatch."""
+        return _loaded(self)
+
+    def anywhere(self) -> ModelChoice:
+        """The same by names that hold in any working directory, as workers have."""
+        from fti_qdrant.model.loading import absolute_name
+
+        inverter = self.inverter
+        if inverter is not None and Path(inverter).is_dir():
+            inverter = str(Path(inverter).resolve())
+        return replace(self, model=absolute_name(self.model), inverter=inverter)
+
+
+@lru_cache(maxsize=1)
+def _loaded(choice: ModelChoice) -> Composer:
+    from fti_qdrant.composers.composer import Composer
+
+    return Composer.load(
+        choice.model, choice.inverter, device=choice.device, precision=choice.precision
+    )
 
 
 class Embedder:
-    """Stage 2, an actor that holds the model: pixels -> image vectors, and pseudo-words if asked.
+    """Adds the columns ``vector`` (float32 ``[d]``), ``r``, and with pseudo-words ``words``.
 
-    Adds the columns ``vector`` (float32, ``d`` values) and, with pseudo-words, ``words`` (float16,
-    ``(1 + topk) * t`` values).
+    ``words`` are float16 ``[(1 + topk) * t]``, of which ``r`` attribute tokens count. The model is
+    loaded when the first row is to be stored: a run in which nothing has changed loads none.
     """
 
-    def __init__(
-        self,
-        model: str,
-        inverter: str | None,
-        words: bool,
-        precision: str | None,
-        threads: int,
-    ):
-        from fti_qdrant.composers.composer import Composer
-
-        self.composer = Composer.load(model, inverter if words else None, precision=precision)
-        self.lanes = MicroBatches(self.composer.backbone, threads)
-        self.words = words
+    def __init__(self, choice: ModelChoice, spec: GallerySpec, threads: int, where: str = ""):
+        """``where`` is the gallery's name, for messages."""
+        self.choice = choice
+        self.spec = spec
+        self.threads = threads
+        self.where = where
+        self._composer: Composer | None = None
+        self._batches: MicroBatches | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         began = time.perf_counter()
-        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        payloads = batch["payload"].to_pylist()
-        good = np.flatnonzero(reasons == "")
-        backbone, inverter = self.composer.backbone, self.composer.inverter
-        vectors = np.zeros((len(reasons), backbone.dim), dtype=np.float32)
-        size = 0
-        if self.words and inverter is not None:
-            size = (1 + inverter.topk) * backbone.token_dim
-        words = np.zeros((len(reasons), size), dtype=np.float16)
+        status = np.array(batch["status"].to_pylist(), dtype=object)
+        good = np.flatnonzero(status == STORE)
+        rows, words = len(status), self.spec.words
+        size = (1 + words.topk) * words.token_dim if words else 0
+        found = np.zeros((rows, self.spec.fingerprint.dim), dtype=np.float32)
+        stored = np.zeros((rows, size), dtype=np.float16)
+        counts = np.zeros(rows, dtype=np.int32)
+        error = np.array(batch["error"].to_pylist(), dtype=object)
         if len(good):
-            vectors[good], words[good], counts = self._embed(batch["pixels"])
-            for row, count in zip(good, counts):
-                payloads[row] = _with_count(payloads[row], count)
-        finite = np.isfinite(vectors).all(axis=1) & np.isfinite(words).all(axis=1)
-        broken = ~(finite & vectors.any(axis=1)) & (reasons == "")
-        reasons[broken] = "the model yields no finite vector for it; try --precision fp32"
+            found[good], stored[good], counts[good] = self._embed(batch["pixels"])
+            finite = np.isfinite(found).all(axis=1) & np.isfinite(stored).all(axis=1)
+            broken = ~(finite & found.any(axis=1)) & (status == STORE)
+            status[broken], error[broken] = REJECTED, NOT_FINITE
         columns = {
-            "id": batch["id"],
-            "uri": batch["uri"],
-            "payload": pa.array(payloads, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
-            "vector": _rows(vectors),
+            "status": texts(status),
+            "error": texts(error),
+            "vector": vectors(found),
+            "r": pa.array(counts),
+            "embed_s": spread(time.perf_counter() - began, rows),
         }
         if size:
-            columns["words"] = _rows(words)
-        for name in PASSED_ON:
-            if name in batch.column_names:
-                columns[name] = batch[name]
-        columns["embed_s"] = spread(time.perf_counter() - began, len(batch))
-        return pa.table(columns)
+            columns["words"] = vectors(stored)
+        return replaced(batch.drop_columns(["pixels"]), **columns)
 
-    def _embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    def close(self) -> None:
+        """Gives back the threads of a model that other code of this process may go on to use."""
+        if self._batches is not None:
+            self._batches.close()
+
+    def _embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vectors, flat pseudo-words, and how many of these count, for each picture."""
         from fti_qdrant.gallery.pseudo_words import stacked
 
-        side = self.composer.backbone.preprocess.size
-        features = self.lanes.features(stacked_pixels(pixels, side))
-        vectors = features.pooled.cpu().numpy()
-        if not self.words:
-            return vectors, np.zeros((len(vectors), 0), np.float16), []
-        found = self.composer.references(features, (1,) * len(vectors)).words
-        assert found is not None
-        return vectors, stacked(found).reshape(len(vectors), -1), found.counts.tolist()
+        composer, batches = self._model()
+        features = batches.features(stacked_pixels(pixels, composer.backbone.preprocess.size))
+        found = features.pooled.cpu().numpy()
+        if self.spec.words is None:
+            return found, np.zeros((len(found), 0), np.float16), np.zeros(len(found), np.int32)
+        words = composer.references(features, (1,) * len(found)).words
+        assert words is not None
+        return found, stacked(words).reshape(len(found), -1), words.counts.cpu().numpy()
+
+    def _model(self) -> tuple[Composer, MicroBatches]:
+        """Raises ModelMismatch where the model is not the one that the gallery was made with."""
+        if self._composer is None or self._batches is None:
+            composer = self.choice.load()
+            self.spec.check_model(composer.backbone.fingerprint, self.where)
+            if self.spec.words is not None:
+                self.spec.check_words(words_of(composer), self.where)
+            self._composer = composer
+            self._batches = MicroBatches(composer.backbone, self.threads)
+        return self._composer, self._batches
 
 
-def _with_count(payload: str, count: int) -> str:
-    """r, the number of pseudo-words that count, belongs to the payload."""
-    full = json.loads(payload)
-    full[OURS]["r"] = count
-    return json.dumps(full)
+def words_of(composer: Composer) -> Any:
+    """The ``WordsSpec`` of a model's pseudo-words; None where it has no inverter."""
+    from fti_qdrant.gallery import WordsSpec
 
-
-def _rows(values: np.ndarray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    inverter = composer.inverter
+    if inverter is None:
+        return None
+    return WordsSpec(
+        inverter=inverter.weights_hash, topk=inverter.topk, token_dim=composer.backbone.token_dim
+    )

@@ -1,8 +1,8 @@
-"""One batch through the model: on a CPU in pieces side by side, on a GPU in pieces that fit.
+"""One batch through the model: on a CPU in micro-batches side by side, on a GPU as many as fit.
 
-With all of a CPU's threads on one product, each waits at its end for the slowest, which shares a
-core with a decoder. Pieces on threads of their own wait for nobody. On a GPU the pieces go up from
-pinned memory while the one before is computed.
+Where all threads of a CPU share one matrix product, each waits at its end for the slowest, which
+shares its core with a decoder. So each thread takes a micro-batch of its own. On a GPU, the next
+micro-batch is copied from pinned memory while the present one is computed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from fti_qdrant.model.backbone import Backbone, ImageFeatures
 
-PIECE = 16
-"""Pictures of one piece; their activations fit a core's caches better than a whole batch's."""
+CPU_ROWS = 16
+"""Pictures of a micro-batch on a CPU: their activations fit a core's caches better than more."""
 
-MOST_LANES = 4
+MAX_THREADS = 4
 
-PROBE = 8
-"""Pictures of the pass that tells what one takes of a GPU's memory."""
+PROBE_ROWS = 8
+"""Pictures of the pass that measures how much GPU memory one picture takes."""
 
-SHARE = 0.5
-"""Of a GPU's free memory, for activations; other processes may share it."""
+MEMORY_SHARE = 0.5
+"""Of a GPU's free memory, for activations; other processes may share the GPU."""
 
 
 class MicroBatches:
@@ -41,57 +41,66 @@ class MicroBatches:
 
         self.backbone = backbone
         self.pool: ThreadPoolExecutor | None = None
-        self.piece: int | None = None
+        self.rows: int | None = None
+        self._threads_before = torch.get_num_threads()
         if backbone.device.type == "cpu":
-            lanes = min(MOST_LANES, threads)
-            torch.set_num_threads(threads // lanes)
-            self.pool = ThreadPoolExecutor(lanes)
-            self.piece = PIECE
+            side_by_side = min(MAX_THREADS, threads)
+            torch.set_num_threads(threads // side_by_side)
+            self.pool = ThreadPoolExecutor(side_by_side, thread_name_prefix="model")
+            self.rows = CPU_ROWS
         elif backbone.device.type == "cuda":
-            self.piece = pictures_that_fit(backbone)
+            self.rows = pictures_that_fit(backbone)
+
+    def close(self) -> None:
+        """Ends the threads; PyTorch uses as many as before."""
+        import torch
+
+        if self.pool is not None:
+            self.pool.shutdown()
+            torch.set_num_threads(self._threads_before)
 
     def features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` -> features in float32."""
         from fti_qdrant.model.backbone import ImageFeatures
 
-        if self.piece is None:
+        if self.rows is None:
             return self.backbone.pixel_features(pixels)
         if self.pool is not None:
-            parts = self.pool.map(self.backbone.pixel_features, pixels.split(self.piece))
+            parts = self.pool.map(self.backbone.pixel_features, pixels.split(self.rows))
             return ImageFeatures.join(list(parts))
         return ImageFeatures.join([self.backbone.pixel_features(p) for p in self._uploaded(pixels)])
 
     def _uploaded(self, pixels: Tensor) -> Iterator[Tensor]:
-        """Pieces on the GPU; each next one is copied on a stream of its own meanwhile."""
+        """Micro-batches on the GPU; the next one is copied on a stream of its own meanwhile."""
         import torch
 
-        assert self.piece is not None
+        assert self.rows is not None
         device = self.backbone.device
         computing, copying = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         waiting: list[Tensor] = []
-        for piece in pixels.split(self.piece):
+        for part in pixels.split(self.rows):
             with torch.cuda.stream(copying):
-                waiting.append(piece.pin_memory().to(device, non_blocking=True))
+                waiting.append(part.pin_memory().to(device, non_blocking=True))
             if len(waiting) == 2:
                 yield self._ready(waiting.pop(0), computing, copying)
-        yield from (self._ready(piece, computing, copying) for piece in waiting)
+        yield from (self._ready(part, computing, copying) for part in waiting)
 
     @staticmethod
-    def _ready(piece: Tensor, computing: Stream, copying: Stream) -> Tensor:
+    def _ready(part: Tensor, computing: Stream, copying: Stream) -> Tensor:
         computing.wait_stream(copying)
-        piece.record_stream(computing)
-        return piece
+        part.record_stream(computing)
+        return part
 
 
 def pictures_that_fit(backbone: Backbone) -> int:
-    """How many pictures a pass may take, by what one of a few takes."""
+    """How many pictures a pass may take, by the memory that one of a few takes."""
     import torch
 
     device = backbone.device
     side = backbone.preprocess.size
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    backbone.pixel_features(torch.zeros(PROBE, 3, side, side, dtype=torch.uint8))
-    one = max(1, (torch.cuda.max_memory_allocated(device) - before) // PROBE)
+    backbone.pixel_features(torch.zeros(PROBE_ROWS, 3, side, side, dtype=torch.uint8))
+    one = max(1, (torch.cuda.max_memory_allocated(device) - before) // PROBE_ROWS)
     free, _ = torch.cuda.mem_get_info(device)
-    return max(1, int(SHARE * free) // one)
+    return max(1, int(MEMORY_SHARE * free) // one)

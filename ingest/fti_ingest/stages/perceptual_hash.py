@@ -1,4 +1,4 @@
-"""What a picture looks like, in 56 bytes: two that are the same picture, saved anew, look alike."""
+"""A perceptual hash: a picture that is re-encoded or resized keeps nearly the same 56 bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPE_DIGITS = 16
 """Hex digits of the perceptual hash's 64 bits."""
 
 SHAPE_BITS_APART = 7
-"""Two pictures differ in some 32 of the 64; the same one saved anew seldom in more than 6."""
+"""Different pictures differ in about 32 of the 64 bits, re-encoded ones seldom in more than 6."""
 
 CELLS = 4
 """The colors are the means of so many by so many cells."""
@@ -26,7 +26,7 @@ drawings by more than 13, and hues turned by 60 degrees move half of them by 29 
 
 @dataclass(frozen=True)
 class PerceptualHash:
-    """A perceptual hash is of grays, so that a red and a blue shirt share it: hence the colors.
+    """Shape and colors. imagehash sees gray levels alone, by which red and blue shirts are alike.
 
     Attributes:
         shape: imagehash's 64 bits of the low frequencies of gray.
@@ -46,7 +46,7 @@ class PerceptualHash:
 
     @classmethod
     def read(cls, text: str) -> PerceptualHash:
-        """Back from ``str(look)``."""
+        """Parses ``str(hash)``."""
         return cls(int(text[:SHAPE_DIGITS], 16), bytes.fromhex(text[SHAPE_DIGITS:]))
 
     def __str__(self) -> str:

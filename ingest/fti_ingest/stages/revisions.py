@@ -1,4 +1,4 @@
-"""What a gallery holds already: the revision of each point, in 16 bytes a point."""
+"""Revisions tell what has changed since an image was stored; 16 bytes a point in memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fti_qdrant.gallery.points import OURS, Payload
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 
 HALF = 8
-"""Digits of a revision for each of the two: of 4 billion changes one would go unnoticed."""
+"""Hex digits of each half of a revision: one change in 4 billion would go unnoticed."""
 
-NO_REVISION = 1
-"""Of a point whose image is to be looked at anew, changed or not."""
+OUTDATED = 1
+"""Revision of a point that is to be embedded again, whether its image has changed or not."""
 
 
 def revision_of(sha256: str, uri: str, payload: str) -> str:
-    """16 hex digits: half change with the image's bytes, half with its place and its payload."""
+    """16 hex digits: one half changes with the image's bytes, the other with its URI or payload."""
     beside = hashlib.sha256(f"{uri}{payload}".encode()).hexdigest()
     return sha256[:HALF] + beside[:HALF]
 
@@ -29,8 +29,8 @@ def same_image(revision: str, other: str) -> bool:
     return revision[:HALF] == other[:HALF]
 
 
-def known_pairs(held: Iterable[tuple[str, Payload]]) -> np.ndarray:
-    """Id and revision of all that a gallery holds, by id: what need not be embedded again.
+def stored_revisions(held: Iterable[tuple[str, Payload]]) -> np.ndarray:
+    """Short id and revision of every stored image, sorted by id.
 
     ``held`` is what ``Gallery.scroll`` yields.
     """
@@ -39,12 +39,27 @@ def known_pairs(held: Iterable[tuple[str, Payload]]) -> np.ndarray:
     return pairs
 
 
-def ask_anew(pairs: np.ndarray, ids: Sequence[str]) -> None:
-    """Has these images looked at as if they had changed."""
+def mark_outdated(pairs: np.ndarray, ids: Sequence[str]) -> None:
+    """Has these images embedded again."""
     short = np.array([short_id(id) for id in ids], dtype=np.uint64)
-    pairs["revision"][np.searchsorted(pairs["id"], short)] = NO_REVISION
+    pairs["revision"][np.searchsorted(pairs["id"], short)] = OUTDATED
 
 
 def _pair(id: str, payload: Payload) -> tuple[int, int]:
     revision = payload.get(OURS, {}).get("revision", "")
     return short_id(id), int(revision, 16) if revision else 0
+
+
+def revisions_of(pairs: np.ndarray, ids: Sequence[str]) -> list[str]:
+    """The stored revision of each id; empty where the gallery does not hold it.
+
+    ``pairs`` are ``stored_revisions``.
+    """
+    if not len(pairs):
+        return [""] * len(ids)
+    wanted = np.array([short_id(one) for one in ids], dtype=np.uint64)
+    found = pairs[np.searchsorted(pairs["id"], wanted).clip(max=len(pairs) - 1)]
+    return [
+        f"{revision:016x}" if short == one and revision else ""
+        for short, revision, one in zip(found["id"], found["revision"], wanted)
+    ]

@@ -1,13 +1,18 @@
-"""Why a row is done with before its end, where that is not a fault of its image."""
+"""What becomes of a row: the values of the column ``status``. Why, if bad, is in ``error``."""
+
+from __future__ import annotations
+
+STORE = "store"
+"""A new or changed image, to be embedded and stored."""
 
 UNCHANGED = "unchanged"
-"""The gallery holds it already, as it is."""
+"""The gallery holds this image with this payload."""
 
-UPDATED = "payload"
-"""The gallery holds its image already, with another payload or from another place."""
+PAYLOAD = "payload"
+"""The gallery holds this image, with another payload or under another URI: no need to embed."""
 
-SKIPPED = "duplicate"
-"""It is there already under another name, and duplicates are not wanted."""
+SKIPPED = "skipped"
+"""A duplicate of another image, and duplicates are not wanted."""
 
-NO_FAULT = ("", UNCHANGED, UPDATED, SKIPPED)
-"""All that a row may say which is not a reject's reason."""
+REJECTED = "rejected"
+"""It cannot be read, decoded or embedded; ``error`` says why."""

@@ -1,4 +1,4 @@
-"""Where embedded rows go: the driver writes an embedded gallery, workers write to a server."""
+"""The last stage: rows become points, written by the driver or, on a cluster, by each worker."""
 
 from __future__ import annotations
 
@@ -7,54 +7,88 @@ import logging
 import time
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
-from fti_ingest.stages.columns import matrix, rows_with, spread
-from fti_ingest.stages.row_status import UPDATED
+from fti_ingest.stages.columns import matrix, replaced, rows_with, spread, texts
+from fti_ingest.stages.row_status import PAYLOAD, STORE
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.gallery.points import OURS, Payload
+
+FACTS = {
+    "uri": "uri",
+    "sha256": "sha256",
+    "width": "width",
+    "height": "height",
+    "perceptual_hash": "look",
+    "revision": "revision",
+}
+"""Columns that are stored under ``_fti``, and their keys there."""
 
 HEAVY = ("payload", "vector", "words")
 """Columns that nobody needs once they are stored."""
 
 
-def points(batch: pa.Table, spec: GallerySpec) -> list[GalleryPoint]:
-    """The good rows of a batch as points."""
-    good = rows_with(batch, "")
-    if not good.num_rows:
-        return []
-    shape = (1 + spec.words.topk, spec.words.token_dim) if spec.words else None
-    words = matrix(good["words"]) if shape else None
-    return [
-        GalleryPoint(
-            id, vector, json.loads(payload), None if words is None else words[row].reshape(shape)
-        )
-        for row, (id, payload, vector) in enumerate(
-            zip(good["id"].to_pylist(), good["payload"].to_pylist(), matrix(good["vector"]))
-        )
-    ]
+def write(batch: pa.Table, gallery: Gallery, mark: bool = False) -> pa.Table:
+    """Stores a batch in a gallery and adds the column ``write_s``.
+
+    Args:
+        mark: note duplicates in the payload.
+    """
+    began = time.perf_counter()
+    gallery.upsert([*points(batch, gallery.spec, mark), *updated_points(batch, gallery)])
+    return replaced(batch, write_s=spread(time.perf_counter() - began, batch.num_rows))
 
 
-def updated_points(rows: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
-    """Rows of ``UPDATED`` as points: a new payload; what we store beside stays, and the vector."""
+def points(batch: pa.Table, spec: GallerySpec, mark: bool = False) -> list[GalleryPoint]:
+    """The new and changed images of a batch."""
+    rows = rows_with(batch, STORE)
     if not rows.num_rows:
         return []
-    payloads = dict(zip(rows["id"].to_pylist(), map(json.loads, rows["payload"].to_pylist())))
+    found = matrix(rows["vector"])
+    words: Any = [None] * rows.num_rows
+    if spec.words:
+        words = matrix(rows["words"]).reshape(-1, 1 + spec.words.topk, spec.words.token_dim)
+    payloads = stored_payloads(rows, spec.words is not None, mark)
+    return list(map(GalleryPoint, rows["id"].to_pylist(), found, payloads, words))
+
+
+def stored_payloads(rows: pa.Table, with_words: bool, mark: bool) -> list[Payload]:
+    """The user's payload, and our facts beside it."""
+    names = dict(FACTS)
+    if with_words:
+        names["r"] = "r"
+    if mark:
+        names |= {"duplicate_of": "duplicate_of", "duplicate": "duplicate"}
+    facts = rows.select(list(names)).rename_columns(list(names.values())).to_pylist()
     return [
-        GalleryPoint(
-            held.id,
-            held.vector,
-            {**payloads[held.id], OURS: {**held.payload[OURS], **payloads[held.id][OURS]}},
-            held.words,
-        )
-        for held in gallery.retrieve(list(payloads))
+        {**json.loads(text), OURS: {name: value for name, value in ours.items() if value != ""}}
+        for text, ours in zip(rows["payload"].to_pylist(), facts)
     ]
 
 
-class Heard(logging.Handler):
-    """What is said of uploads in this process, kept for the driver: its log is elsewhere."""
+def updated_points(batch: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
+    """Images whose payload or URI alone has changed: the stored vector and facts stay."""
+    rows = rows_with(batch, PAYLOAD)
+    if not rows.num_rows:
+        return []
+    new = {
+        row.pop("id"): row for row in rows.select(["id", "payload", "uri", "revision"]).to_pylist()
+    }
+    return [
+        GalleryPoint(held.id, held.vector, _updated(held.payload, **new[held.id]), held.words)
+        for held in gallery.retrieve(list(new))
+    ]
+
+
+def _updated(held: Payload, payload: str, uri: str, revision: str) -> Payload:
+    return {**json.loads(payload), OURS: {**held[OURS], "uri": uri, "revision": revision}}
+
+
+class LogRecords(logging.Handler):
+    """Keeps what this process logs about uploads, for the driver to log: its log is elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,54 +96,58 @@ class Heard(logging.Handler):
         logging.getLogger("fti_qdrant").addHandler(self)
         sink = logging.getLogger("ray_qdrant")
         sink.addHandler(self)
-        sink.setLevel(logging.DEBUG)  # its attempts, else it says nothing of them
+        sink.setLevel(logging.DEBUG)  # it logs its attempts at this level only
 
     def emit(self, record: logging.LogRecord) -> None:
         self._messages.append(record.getMessage())
 
     def column(self, rows: int) -> pa.Array:
-        """All since the last call, in the first of so many rows, as a list in JSON."""
-        told, self._messages = self._messages, []
-        first = json.dumps(told) if told else ""
-        return pa.array([first, *[""] * (rows - 1)][:rows], pa.string())
+        """All messages since the last call, as a JSON list in the first of so many rows."""
+        messages, self._messages = self._messages, []
+        first = json.dumps(messages) if messages else ""
+        return texts([first, *[""] * (rows - 1)][:rows])
 
 
 def messages_in(batch: pa.Table) -> Iterator[str]:
-    """What a ``ServerWriter`` heard; nothing where none had the batch."""
+    """What ``LogRecords`` kept; nothing where the driver writes."""
     if "messages" in batch.column_names:
-        for told in filter(None, batch["messages"].to_pylist()):
-            yield from json.loads(told)
+        for messages in filter(None, batch["messages"].to_pylist()):
+            yield from json.loads(messages)
 
 
 class ServerWriter:
-    """Stage 3 for a server: writes the good rows where they are and hands on only the outcome.
+    """Writes to a server from a worker, and hands on the outcome alone.
 
     Plain vectors go through ray-qdrant's datasink. It writes one vector a point, so points with
-    pseudo-words, and those that are there already, go through ``ServerGallery.upsert``, which
-    retries alike.
+    pseudo-words, and updates, go through ``ServerGallery.upsert``, which retries alike.
     """
 
-    def __init__(self, address: ServerLocation, spec: GallerySpec):
+    def __init__(self, location: ServerLocation, spec: GallerySpec, mark: bool = False):
+        self.location = location
         self.spec = spec
-        self.heard = Heard()
-        self.address = address
+        self.mark = mark
+        self.records = LogRecords()
         if not spec.words:
             from fti_ingest.stages.qdrant_datasink import PayloadSink
 
-            self.sink = PayloadSink(address)
+            self.sink = PayloadSink(location)
 
     @cached_property
     def gallery(self) -> Gallery:
-        return self.address.open_patiently()
+        return self.location.open_patiently()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         began = time.perf_counter()
         if self.spec.words:
-            self.gallery.upsert(points(batch, self.spec))
-        elif (good := rows_with(batch, "")).num_rows:
-            self.sink.write_rows(good.select(["id", "vector", "payload"]))
-        if (updated := rows_with(batch, UPDATED)).num_rows:  # else no gallery need be opened
-            self.gallery.upsert(updated_points(updated, self.gallery))
-        told = batch.drop_columns([name for name in HEAVY if name in batch.column_names])
-        told = told.append_column("messages", self.heard.column(len(batch)))
-        return told.append_column("write_s", spread(time.perf_counter() - began, len(batch)))
+            self.gallery.upsert(points(batch, self.spec, self.mark))
+        elif (rows := rows_with(batch, STORE)).num_rows:
+            payloads = texts(map(json.dumps, stored_payloads(rows, False, self.mark)))
+            self.sink.write_rows(replaced(rows.select(["id", "vector"]), payload=payloads))
+        if rows_with(batch, PAYLOAD).num_rows:  # else the gallery need not be opened
+            self.gallery.upsert(updated_points(batch, self.gallery))
+        rest = batch.drop_columns([name for name in HEAVY if name in batch.column_names])
+        return replaced(
+            rest,
+            messages=self.records.column(len(batch)),
+            write_s=spread(time.perf_counter() - began, len(batch)),
+        )

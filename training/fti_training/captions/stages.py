@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, shown
+from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.stages.row_status import UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
@@ -56,7 +56,7 @@ class Reader:
             sha256 = hashlib.sha256(data).hexdigest()
             if sha256 == known:
                 return sha256, nothing, UNCHANGED
-            image = decode_image(data, uri=shown(uri)).image
+            image = decode_image(data, uri=without_span(uri)).image
             return sha256, self.pixels(image) if self.pixels else nothing, ""
         except BadImage as error:
             return sha256, nothing, str(error)

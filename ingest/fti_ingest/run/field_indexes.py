@@ -1,0 +1,52 @@
+"""Payload indexes: whether those of a gallery fit what a source holds, and what is asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery import Gallery, IndexType
+
+logger = logging.getLogger(__name__)
+
+HELD_BY: dict[IndexType, tuple[IndexType, ...]] = {
+    "float": ("float", "integer"),
+    "keyword": ("keyword", "datetime"),
+    "datetime": ("datetime", "keyword"),
+}
+"""Types of values that an index of another type takes; a date is a text, as stored."""
+
+
+def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
+    """Raises BadManifest where a source has values that the gallery's indexes would leave out."""
+    there = gallery.spec.indexes
+    for field, kind in found.items():
+        if field in there and kind not in HELD_BY.get(there[field], (there[field],)):
+            raise BadManifest(
+                f"gallery {gallery.name} has {there[field]} index on {field!r}, and this source "
+                f"has {kind} values there, which filters would miss; mend the source, or ingest "
+                f"all into a new gallery with --index {field}:{kind}"
+            )
+
+
+def warn_of_new_fields(found: Mapping[str, IndexType], gallery: Gallery) -> None:
+    """Warns of fields that the gallery was made without an index on."""
+    new = sorted(set(found) - set(gallery.spec.indexes))
+    if new:
+        logger.warning(
+            "%s has no index on %s, so filters on it are slow; indexes are made with the gallery",
+            gallery.name,
+            ", ".join(new),
+        )
+
+
+def check_indexes(wanted: Mapping[str, IndexType], gallery: Gallery) -> None:
+    """Raises BadManifest where a gallery was made without an index that is asked for."""
+    there = gallery.spec.indexes
+    for field, kind in wanted.items():
+        if there.get(field) != kind:
+            raise BadManifest(
+                f"gallery {gallery.name} has {there.get(field, 'no')} index on {field!r}, not "
+                f"{kind}: indexes are made before the data goes in; ingest into a new gallery"
+            )

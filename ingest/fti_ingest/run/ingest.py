@@ -1,0 +1,212 @@
+"""``ingest``: what the command does, for other programs too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import TypeVar
+
+from fti_ingest.engine.choose import EngineChoice, open_engine
+from fti_ingest.engine.protocol import Engine
+from fti_ingest.run.outcome import Outcome, stage_uses
+from fti_ingest.run.output_files import OutputFiles
+from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, run
+from fti_ingest.run.prune import MAX_PRUNED, check_prunable, check_pruned_share
+from fti_ingest.run.rejects import DuplicatesFile, RejectsFile
+from fti_ingest.run.report import RunReport, counts_and_times, now
+from fti_ingest.run.target_gallery import (
+    bulk_loading,
+    check_fits,
+    created_gallery,
+    existing_gallery,
+    model_for,
+    new_spec,
+)
+from fti_ingest.sources.listing import Source
+from fti_ingest.sources.read_source import read_source
+from fti_ingest.stages.deduplicate import Dedupe
+from fti_ingest.stages.embed import ModelChoice
+from fti_qdrant.cli.extras import need
+from fti_qdrant.errors import BadManifest, Interrupted
+from fti_qdrant.gallery import Gallery, IndexType
+from fti_qdrant.gallery.collection_config import CollectionConfig
+from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
+from fti_qdrant.images import Preprocess
+
+logger = logging.getLogger("fti_ingest")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """A source, the gallery that it goes into, and how.
+
+    Attributes:
+        source: a folder, glob, manifest or archive, here or at a URI.
+        model: what to embed with; None takes the model of an existing gallery.
+        pseudo_words: store them in a new gallery; an existing one keeps doing what it does.
+        indexes: payload fields to index in a new gallery; by default by their values.
+        storage, bulk: how a server's new collection is stored, and whether its index is built
+            after the load.
+        prune: delete what the source no longer lists, at most this ``prune_at_most`` share.
+    """
+
+    source: str
+    location: GalleryLocation
+    model: ModelChoice | None = None
+    pseudo_words: bool = False
+    indexes: Mapping[str, IndexType] = field(default_factory=dict)
+    engine: EngineChoice = field(default_factory=EngineChoice)
+    storage: CollectionConfig = field(default_factory=CollectionConfig)
+    bulk: bool = False
+    allow_urls: bool = False
+    dedupe: Dedupe | None = None
+    prune: bool = False
+    prune_at_most: float = MAX_PRUNED
+    files: OutputFiles = field(default_factory=OutputFiles)
+    metrics_port: int | None = None
+
+    def check(self) -> None:
+        """Asks for all that may be missing before any work is done. Raises FtiError."""
+        self.engine.check()
+        if self.dedupe is not None:
+            need("imagehash", "dedupe")
+        if self.metrics_port is not None:
+            need("prometheus_client", "metrics")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A job whose source is listed and whose gallery is known.
+
+    Attributes:
+        gallery: None where there is none yet.
+    """
+
+    job: IngestJob
+    source: Source
+    gallery: Gallery | None
+    model: ModelChoice
+
+
+def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
+    """Embeds what is new or changed in a source and stores it; see ``IngestJob``.
+
+    Leaves ``report.json``, and ``rejects.jsonl`` and ``duplicates.jsonl`` where there are any.
+
+    Raises:
+        BadManifest: nothing can be listed or stored, or the gallery has other indexes.
+        UnsupportedModel, ModelMismatch: no such model, or not the gallery's.
+        GalleryUnavailable, OutputUnavailable: a store or disk fails; what is stored stays.
+        Interrupted: on Ctrl-C, with what is stored kept.
+    """
+    began = now()
+    with prepared(job) as ready, _target(ready) as gallery:
+        files = job.files.beside(job.location)
+        RunReport.make_room(files.report)
+        with (
+            RejectsFile(files.rejects) as rejects,
+            DuplicatesFile(files.duplicates) as duplicates,
+            open_engine(job.engine, job.metrics_port) as engine,
+            bulk_loading(gallery, job.bulk, callbacks.note),
+        ):
+            callbacks.begin(len(ready.source))
+            recorded = replace(
+                callbacks,
+                reject=_both(rejects.add, callbacks.reject),
+                duplicate=_both(duplicates.add, callbacks.duplicate),
+            )
+            options = _options(job, engine)
+            outcome = _run(engine, ready, gallery, options, recorded)
+            workers = options.workers
+            capacity = engine.capacity(workers, workers if options.server else 1)
+        report = RunReport(
+            version=version("fti-qdrant"),
+            source=job.source,
+            gallery=gallery.address,
+            model=str(gallery.spec.fingerprint),
+            engine=engine.name,
+            began=began,
+            ended=now(),
+            duplicates=outcome.duplicates if job.dedupe else None,
+            outdated=outcome.outdated,
+            rejects_file=str(rejects.path) if rejects.count else None,
+            duplicates_file=str(duplicates.path) if duplicates.count else None,
+            **counts_and_times(outcome, stage_uses(outcome, capacity)),
+        )
+    report.write(files.report)
+    logger.info("finished", extra=report.model_dump(mode="json"))
+    if rejects.first is not None and outcome.rejected == outcome.images:
+        first = rejects.first
+        raise BadManifest(
+            f"no image could be stored, see {rejects.path}; the first one, {first.uri}: "
+            f"{first.reason}"
+        )
+    return report
+
+
+@contextmanager
+def prepared(job: IngestJob) -> Iterator[Ready]:
+    """Checks a job, opens its gallery where there is one, and lists its source."""
+    job.check()
+    where = " ".join(job.location.options())
+    logger.info("started", extra={"source": job.source, "gallery": where})
+    with existing_gallery(job.location) as gallery:
+        model = model_for(gallery, job.model, job.pseudo_words)
+        source = read_source(job.source)
+        logger.info("listed", extra={"images": len(source), "rejected": source.reject_count})
+        if job.prune:
+            check_prunable(source, job.source)
+        if gallery is not None:
+            check_fits(gallery, job.indexes, source.indexes, job.storage)
+            if job.prune:
+                check_pruned_share(gallery, source, job.prune_at_most)
+        yield Ready(job, source, gallery, model)
+
+
+@contextmanager
+def _target(ready: Ready) -> Iterator[Gallery]:
+    """The gallery, made where there is none."""
+    if ready.gallery is not None:
+        yield ready.gallery
+        return
+    job = ready.job
+    spec = new_spec(ready.model, job.pseudo_words, job.indexes or ready.source.indexes)
+    with created_gallery(job.location, spec, job.storage) as gallery:
+        yield gallery
+
+
+def _options(job: IngestJob, engine: Engine) -> RunOptions:
+    server = job.location if isinstance(job.location, ServerLocation) else None
+    return RunOptions(
+        workers=job.engine.workers,
+        gpus_per_worker=job.engine.gpus_per_worker,
+        server=server if engine.distributes else None,
+        allow_urls=job.allow_urls,
+        dedupe=job.dedupe,
+        prune=job.prune,
+        metrics_port=job.metrics_port,
+    )
+
+
+def _run(
+    engine: Engine, ready: Ready, gallery: Gallery, options: RunOptions, callbacks: Callbacks
+) -> Outcome:
+    preprocess = Preprocess.for_decoding(gallery.spec.fingerprint.preprocess)
+    try:
+        return run(engine, ready.source, gallery, ready.model, preprocess, options, callbacks)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped; what is stored stays in gallery {gallery.name}, and the same command goes on"
+        ) from None
+
+
+def _both(first: Callable[[T], None], second: Callable[[T], None]) -> Callable[[T], None]:
+    def call(one: T) -> None:
+        first(one)
+        second(one)
+
+    return call

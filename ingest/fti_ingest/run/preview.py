@@ -1,0 +1,84 @@
+"""``--dry-run``: what a run would do, without writing anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+
+from fti_ingest.engine.choose import open_engine
+from fti_ingest.run.ingest import IngestJob, Ready, prepared
+from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, decoding
+from fti_ingest.run.prune import departed
+from fti_ingest.sources.listing import Reject
+from fti_ingest.stages.columns import rows_with
+from fti_ingest.stages.deduplicate import duplicates_in
+from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
+from fti_qdrant.gallery.points import OURS
+
+
+@dataclass
+class Preview:
+    """What would become of the images.
+
+    Attributes:
+        departed: images of the gallery that are no longer in the source.
+    """
+
+    new: int = 0
+    changed: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    departed: int = 0
+
+    def line(self) -> str:
+        total = sum(vars(self).values()) - self.departed
+        updated = f", {self.updated:,} get a new payload only" if self.updated else ""
+        skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
+        return (
+            f"{total:,} images: {self.new:,} new and {self.changed:,} changed would be stored, "
+            f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected{updated}"
+            f"{skipped}; {self.departed:,} in the gallery are no longer in the source. "
+            "Nothing was written"
+        )
+
+
+def preview(job: IngestJob, callbacks: Callbacks = SILENT) -> Preview:
+    """Reads and decodes the images as ``ingest`` would; stores nothing. Raises as ``ingest``."""
+    with prepared(job) as ready:
+        found = Preview(rejected=ready.source.reject_count)
+        callbacks.begin(len(ready.source))
+        for bad in ready.source.rejects():
+            callbacks.reject(bad)
+        for id, payload in departed(ready.gallery, ready.source) if ready.gallery else ():
+            found.departed += 1
+            callbacks.departed(payload.get(OURS, {}).get("uri", id))
+        if len(ready.source):
+            _decode(ready, found, callbacks)
+    return found
+
+
+def _decode(ready: Ready, found: Preview, callbacks: Callbacks) -> None:
+    job = ready.job
+    options = RunOptions(allow_urls=job.allow_urls, dedupe=job.dedupe, prune=job.prune)
+    held = ready.gallery.scroll() if ready.gallery else ()
+    with open_engine(job.engine) as engine:
+        pipeline = decoding(engine, ready.source, held, None, options)
+        with closing(engine.stream(pipeline)) as batches:
+            for batch in batches:
+                counts = Counter(batch["status"].to_pylist())
+                to_store = rows_with(batch, STORE)["stored_revision"].to_pylist()
+                new = to_store.count("")
+                found.new += new
+                found.changed += len(to_store) - new
+                found.updated += counts[PAYLOAD]
+                found.unchanged += counts[UNCHANGED]
+                found.skipped += counts[SKIPPED]
+                found.rejected += counts[REJECTED]
+                for bad in rows_with(batch, REJECTED).select(["uri", "error"]).to_pylist():
+                    callbacks.reject(Reject(*bad.values()))
+                for one in duplicates_in(batch):
+                    callbacks.duplicate(one)
+                callbacks.advance(batch.num_rows)
