@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,9 @@ TINY = {
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.4, 0.6], "std": [0.5, 0.25, 0.3]},
 }
+
+RAY_ACCESS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+os.environ.update(RAY_ACCESS)  # Ray reads it once in a process
 
 CLUSTER = """
 import logging, sys, ray
@@ -113,11 +117,10 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[dict[str, str]]:
-    """The environment to join a cluster with, for the runs that do not test Ray's start and end.
+    """The environment to join the one cluster of this test process with.
 
     It ends with the session, or with this process.
     """
-    access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with started(CLUSTER, access) as process:
+    with started(CLUSTER, RAY_ACCESS) as process:
         assert process.stdout is not None
-        yield {**access, "RAY_ADDRESS": process.stdout.readline().strip()}
+        yield {**RAY_ACCESS, "RAY_ADDRESS": process.stdout.readline().strip()}

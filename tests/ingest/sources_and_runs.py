@@ -1,4 +1,4 @@
-"""Pictures good and bad, the command line as a user runs it, and what its run leaves behind."""
+"""Pictures good and bad, fti-ingest as a user runs it, and what its run leaves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click.testing import CliRunner
 from PIL import Image
 
+from fti_ingest.cli.main import main
 from tests.commands import StartedCommand, start_command
 
 MARK = "FTI_TEST_RUN"
@@ -99,7 +101,7 @@ class Run:
     """One run of fti-ingest.
 
     Attributes:
-        mark: what its processes have in their environment.
+        mark: what its processes have in their environment; empty for a run in this process.
     """
 
     code: int
@@ -121,14 +123,21 @@ class Run:
         return lines[0]
 
 
+def with_model(arguments: tuple[object, ...]) -> list[str]:
+    """The arguments, with the embedded model where none is named: a new gallery needs one."""
+    texts = [str(one) for one in arguments]
+    named = any(one.startswith("--model") for one in texts)
+    return texts if named else [*texts, "--model", "mini"]
+
+
 def start_ingest(*arguments: object, cwd: Path, **environment: str) -> StartedCommand:
     """Starts fti-ingest in a process of its own."""
-    clean = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "QDRANT_API_KEY")}
-    full = {**clean, MARK: uuid.uuid4().hex, **environment}
-    return start_command("fti_ingest.cli", *arguments, cwd=cwd, environment=full)
+    full = {**_clean(os.environ), MARK: uuid.uuid4().hex, **environment}
+    return start_command("fti_ingest.cli", *with_model(arguments), cwd=cwd, environment=full)
 
 
-def ingest(*arguments: object, cwd: Path, **environment: str) -> Run:
+def ingest_process(*arguments: object, cwd: Path, **environment: str) -> Run:
+    """Runs fti-ingest in a process of its own."""
     mark = environment.setdefault(MARK, uuid.uuid4().hex)
     process = start_ingest(*arguments, cwd=cwd, **environment)
     try:
@@ -137,6 +146,27 @@ def ingest(*arguments: object, cwd: Path, **environment: str) -> Run:
         process.kill()
         raise
     return Run(process.wait(), out, err, mark)
+
+
+def ingest(*arguments: object, cwd: Path, **environment: str) -> Run:
+    """Runs fti-ingest in this process, as it would run in ``cwd``."""
+    before, folder = dict(os.environ), Path.cwd()
+    os.environ.clear()
+    os.environ.update({**_clean(before), **environment})
+    os.chdir(cwd)
+    try:
+        done = CliRunner().invoke(main, with_model(arguments))
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(before)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Run(done.exit_code, done.stdout, done.stderr, "")
+
+
+def _clean(environment: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in environment.items() if k not in ("RAY_ADDRESS", "QDRANT_API_KEY")}
 
 
 def marked_processes(mark: str) -> dict[int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fti_ingest.sources.fetch import read_batch, shown
+from fti_ingest.sources.fetch import read_batch, without_span
 from fti_ingest.sources.listing import Source
 from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadImage, BadManifest
@@ -74,7 +74,7 @@ def test_a_shards_samples_have_what_stands_beside_them_as_payload(tmp_path: Path
     first = found[point_id("shard-000.tar/0001.jpg")]
     assert first["payload"] == {"brand": "Acme", "price": 3, "txt": "a red dress", "cls": 7}
     assert first["uri"].startswith(f"tar://./0001.jpg::{shard}#bytes=")
-    assert shown(first["uri"]) == f"tar://./0001.jpg::{shard}"
+    assert without_span(first["uri"]) == f"tar://./0001.jpg::{shard}"
     rest = {point_id(f"shard-000.tar/deep/{name}") for name in ("0002.jpg", "0002.seg.png")}
     assert set(found) == {first["id"], *rest}
     assert source.indexes == {
@@ -248,9 +248,7 @@ def test_rows_of_a_manifest_do_not_reach_into_archives(tmp_path: Path) -> None:
     assert "ingest the archive itself" in reasons(source)[0]
 
 
-def test_an_archive_is_ingested_as_its_files_are(
-    tmp_path: Path, ray_cluster: dict[str, str]
-) -> None:
+def test_an_archive_is_ingested_as_its_files_are(tmp_path: Path) -> None:
     images = {f"{n}.jpg": jpeg(n) for n in range(5)}
     notes = {f"{n}.json": json.dumps({"n": n}).encode() for n in range(5)}
     write_tar(
@@ -261,7 +259,7 @@ def test_an_archive_is_ingested_as_its_files_are(
     for name, data in images.items():
         (tmp_path / "photos" / name).write_bytes(data)
     for source, gallery in (("s.tar", "of-tar"), ("photos", "of-files")):
-        run = ingest(source, "--gallery", gallery, cwd=tmp_path, **ray_cluster)
+        run = ingest(source, "--gallery", gallery, cwd=tmp_path)
         assert run.code == 0, run.err
     assert "5 stored, 0 unchanged" in run.line
     [reject] = map(json.loads, (tmp_path / "of-tar" / "rejects.jsonl").read_text().splitlines())
@@ -276,7 +274,7 @@ def test_an_archive_is_ingested_as_its_files_are(
             assert inside.payload["n"] == n
             assert inside.payload["_fti"]["sha256"] == outside.payload["_fti"]["sha256"]
             assert (inside.vector == outside.vector).all()
-    again = ingest("s.tar", "--gallery", "of-tar", cwd=tmp_path, **ray_cluster)
+    again = ingest("s.tar", "--gallery", "of-tar", cwd=tmp_path)
     assert again.line == "6 images in: 0 stored, 5 unchanged, 1 rejected"
 
 

@@ -13,14 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 from fti_ingest.cli.main import main
+from fti_ingest.stages import embed
 from fti_qdrant.gallery import EdgeGallery, GallerySpec, VectorQuery, point_id
 from fti_qdrant.model.fingerprint import Fingerprint
 from tests.ingest.sources_and_runs import (
     Run,
     ingest,
+    ingest_process,
+    marked_processes,
     picture,
     read_rejects,
-    wait_until_gone,
     write_bad_pictures,
     write_csv,
     write_odd_pictures,
@@ -78,7 +80,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     ]
     url = "https://example.org/remote.jpg"
     manifest = write_csv(root / "products.csv", [*rows, {**rows[0], "image": url}])
-    first = ingest(manifest, "--gallery", "gallery", cwd=root)
+    first = ingest_process(manifest, "--gallery", "gallery", cwd=root)
     uris = {str(pictures / name): reason for name, reason in bad.items()}
     return Shop(root, good, {**uris, url: "--allow-urls"}, first)
 
@@ -92,10 +94,10 @@ def test_the_final_line_counts_every_image(shop: Shop) -> None:
     assert others == ["rejected files are listed in gallery/rejects.jsonl"]
 
 
-def test_nothing_else_is_printed_and_ray_is_gone(shop: Shop) -> None:
+def test_nothing_else_is_printed_and_no_process_is_left(shop: Shop) -> None:
     assert [line for line in shop.first.err.splitlines() if "images" not in line] == []
     assert f"{GOOD + BAD}/{GOOD + BAD}" in shop.first.err
-    assert wait_until_gone(shop.first.mark) == []
+    assert marked_processes(shop.first.mark) == {}
 
 
 def test_each_bad_file_is_listed_with_its_reason(shop: Shop) -> None:
@@ -148,12 +150,10 @@ def test_vectors_are_those_of_the_pictures(shop: Shop) -> None:
     assert np.allclose([one.vector for one in stored], expected, atol=1e-5)
 
 
-def test_running_again_changes_nothing_then_only_what_changed(
-    shop: Shop, ray_cluster: dict[str, str]
-) -> None:
+def test_running_again_changes_nothing_then_only_what_changed(shop: Shop) -> None:
     before, rejects = shop.contents(), read_rejects(shop.gallery / "rejects.jsonl")
     arguments = (shop.manifest, "--gallery", "gallery")
-    again = ingest(*arguments, cwd=shop.root, **ray_cluster)
+    again = ingest(*arguments, cwd=shop.root)
     assert again.line == f"{GOOD + BAD} images in: 0 stored, {GOOD} unchanged, {BAD} rejected", (
         again.err
     )
@@ -164,7 +164,7 @@ def test_running_again_changes_nothing_then_only_what_changed(
     row = next(line for line in text.splitlines() if shop.good[2] in line)
     shop.manifest.write_text(text.replace(row, row.replace("Umbra", "Zenith")))
     picture(999).save(shop.root / "pictures" / shop.good[1])
-    changed = ingest(*arguments, cwd=shop.root, **ray_cluster)
+    changed = ingest(*arguments, cwd=shop.root)
     assert changed.line == (
         f"{GOOD + BAD} images in: 1 stored, {GOOD - 2} unchanged, {BAD} rejected, "
         "1 updated (payload only)"
@@ -178,14 +178,14 @@ def test_running_again_changes_nothing_then_only_what_changed(
     assert len(set(now) ^ set(then)) == 0
 
 
-def test_a_folder_with_pseudo_words(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
+def test_a_folder_with_pseudo_words(tmp_path: Path) -> None:
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.gallery.pseudo_words import stacked
     from fti_qdrant.images import open_image
 
     names = write_pictures(tmp_path / "photos" / "deep", 10)
     arguments = ("photos", "--gallery", "g", "--pseudo-words")
-    run = ingest(*arguments, cwd=tmp_path, **ray_cluster)
+    run = ingest(*arguments, cwd=tmp_path)
     assert run.line == "10 images in: 10 stored, 0 unchanged, 0 rejected", run.err
     assert not (tmp_path / "g" / "rejects.jsonl").exists()
     with EdgeGallery.open(tmp_path / "g") as gallery:
@@ -197,21 +197,26 @@ def test_a_folder_with_pseudo_words(tmp_path: Path, ray_cluster: dict[str, str])
     assert stored.words is not None
     assert np.allclose(stored.words, stacked(references.words)[0], atol=2e-3)
     assert stored.payload["_fti"]["r"] == references.words.counts[0]
-    without = ingest("photos", "--gallery", "g", cwd=tmp_path)
-    assert without.code == 2
-    assert "created with pseudo-words" in without.error
+    again = ingest("photos", "--gallery", "g", cwd=tmp_path)  # the gallery knows that it has them
+    assert again.line == "10 images in: 0 stored, 10 unchanged, 0 rejected", again.err
 
 
-def test_only_bad_files_is_an_error_of_the_input(
-    tmp_path: Path, ray_cluster: dict[str, str]
-) -> None:
+def test_a_gallery_without_pseudo_words_gets_none(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", 1)
+    assert ingest("photos", "--gallery", "g", cwd=tmp_path).code == 0
+    run = ingest("photos", "--gallery", "g", "--pseudo-words", cwd=tmp_path)
+    assert run.code == 2
+    assert "was made without pseudo-words; leave out --pseudo-words" in run.error
+
+
+def test_only_bad_files_is_an_error_of_the_input(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"")
     arguments = ("photos", "--gallery", "g")
-    run = ingest(*arguments, "--rejects", "bad.jsonl", cwd=tmp_path, **ray_cluster)
+    run = ingest(*arguments, "--rejects", "bad.jsonl", cwd=tmp_path)
     assert run.code == 2
-    assert run.line == "1 images in: 0 stored, 0 unchanged, 1 rejected"
-    assert "no image could be stored" in run.error
+    assert "no image could be stored, see bad.jsonl; the first one, " in run.error
+    assert "0 bytes" in run.error
     assert list(read_rejects(tmp_path / "bad.jsonl")) == [str(tmp_path / "photos" / "a.jpg")]
 
 
@@ -234,21 +239,41 @@ def test_a_gallery_that_is_open_elsewhere_is_a_failure(tmp_path: Path) -> None:
     assert "is open already" in run.error
 
 
-def test_gpus_that_are_not_there(tmp_path: Path) -> None:
-    """Ray would wait for them for ever; to a cluster that is joined they may come."""
+def test_a_new_gallery_needs_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photographer must never get vectors of emoji drawings by default."""
     write_pictures(tmp_path / "photos", 1)
-    asked = ("photos", "--gallery", "g", "--workers", "2", "--gpus-per-worker", "500")
-    run = ingest(*asked, cwd=tmp_path)
-    assert run.code == 2
-    assert "workers=2 with gpus_per_worker=500 need 1000 GPUs; the cluster has" in run.error
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["photos", "--gallery", "g"])
+    assert done.exit_code == 2
+    assert "a new gallery needs --model: for photos ViT-B-32/laion2b_s34b_b79k" in done.stderr
+    assert not (tmp_path / "g").exists()
+    assert ingest("photos", "--gallery", "g", "--model", "mini", cwd=tmp_path).code == 0
+    done = CliRunner().invoke(main, ["photos", "--gallery", "g"])
+    assert done.stdout.startswith("1 images in: 0 stored, 1 unchanged")
 
 
-def test_a_cluster_that_does_not_answer_is_a_failure(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "photos", 1)
-    arguments = ("photos", "--gallery", "g", "--ray-address", "127.0.0.1:1")
-    run = ingest(*arguments, cwd=tmp_path)
-    assert run.code == 1
-    assert "Ray cluster 127.0.0.1:1: it does not answer" in run.error
+def test_no_model_is_loaded_where_nothing_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path / "photos", 3)
+    assert ingest("photos", "--gallery", "g", cwd=tmp_path).code == 0
+
+    def refuse(choice: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(embed, "_loaded", refuse)
+    again = ingest("photos", "--gallery", "g", cwd=tmp_path)
+    assert again.line == "3 images in: 0 stored, 3 unchanged, 0 rejected", again.err
+    dry = ingest("photos", "--gallery", "g", "--dry-run", cwd=tmp_path)
+    assert dry.code == 0, dry.err
+
+
+@pytest.mark.parametrize("option", [("--help",), ("run", "--help")])
+def test_help_shows_all_options(option: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(main, option).output
+    for name in ("--gallery", "--model", "--engine", "--prune-at-most", "--metrics-port"):
+        assert name in text
+    assert "quantisation" not in text
 
 
 @pytest.mark.parametrize(
@@ -257,8 +282,9 @@ def test_a_cluster_that_does_not_answer_is_a_failure(tmp_path: Path) -> None:
         (["photos"], "either --gallery DIR, or --url URL"),
         (["photos", "--url", "http://localhost:1"], "either --gallery DIR, or --url URL"),
         (["photos", "--gallery", "g", "--url", "u", "--collection", "c"], "either --gallery DIR"),
-        (["nowhere", "--gallery", "g"], "no such file or folder"),
+        (["nowhere", "--gallery", "g", "--model", "mini"], "no such file or folder"),
         (["photos", "--gallery", "g", "--model", "ViT-Z"], "unknown model 'ViT-Z'"),
+        (["photos", "--gallery", "g", "--engine", "local", "--workers", "4"], "runs one worker"),
         (["photos", "--gallery", "g", "--workers", "0"], "--workers"),
     ],
 )
@@ -273,15 +299,13 @@ def test_bad_input_is_one_line_and_code_2(
     assert "Traceback" not in result.output
 
 
-def test_the_manifest_may_be_jsonl_with_missing_fields(
-    tmp_path: Path, ray_cluster: dict[str, str]
-) -> None:
+def test_the_manifest_may_be_jsonl_with_missing_fields(tmp_path: Path) -> None:
     names = write_pictures(tmp_path, 3)
     rows = [{"image": names[0], "size": "L"}, {"image": names[1], "size": 42}, {"image": names[2]}]
     lines = [*map(json.dumps, rows), "{broken"]
     (tmp_path / "shop.jsonl").write_text("\n".join(lines))
     arguments = ("shop.jsonl", "--gallery", "g")
-    run = ingest(*arguments, cwd=tmp_path, **ray_cluster)
+    run = ingest(*arguments, cwd=tmp_path)
     assert run.line == "4 images in: 3 stored, 0 unchanged, 1 rejected", run.err
     assert list(read_rejects(tmp_path / "g" / "rejects.jsonl")) == ["shop.jsonl:4"]
     with EdgeGallery.open(tmp_path / "g") as gallery:

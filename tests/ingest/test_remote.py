@@ -200,9 +200,7 @@ def test_what_is_not_there_is_one_line(s3: dict[str, str], source: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_bucket_is_ingested_by_the_command(
-    s3: dict[str, str], tmp_path: Path, ray_cluster: dict[str, str]
-) -> None:
+def test_a_bucket_is_ingested_by_the_command(s3: dict[str, str], tmp_path: Path) -> None:
     """By Ray of its own: the shared cluster's workers do not know the bucket."""
     put("photos/1/bad.jpg", b"no image")
     run = ingest("s3://shop/photos", "--gallery", "gallery", cwd=tmp_path, **s3)

@@ -32,9 +32,7 @@ def status(*arguments: str, cwd: Path, **environment: str) -> str:
     return run.stdout
 
 
-def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
-    tmp_path: Path, start: Start, ray_cluster: dict[str, str]
-) -> None:
+def test_a_collection_is_made_as_asked_and_loaded_in_bulk(tmp_path: Path, start: Start) -> None:
     names = write_pictures(tmp_path, 5)
     rows = [{"image": name, "brand": "A", "price": n, "code": n} for n, name in enumerate(names)]
     write_csv(tmp_path / "shop.csv", rows)
@@ -43,7 +41,6 @@ def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
     run = ingest(
         *("shop.csv", *server.arguments, "--bulk", *asked, "--index", "brand:keyword,price:float"),
         cwd=tmp_path,
-        **ray_cluster,
         **server.environment,
     )
     assert run.code == 0, run.err
@@ -73,20 +70,18 @@ def test_a_collection_is_made_as_asked_and_loaded_in_bulk(
 
 @only_standin
 def test_a_bulk_load_that_was_cut_short_is_ended_by_the_next_run(
-    tmp_path: Path, start: Start, ray_cluster: dict[str, str]
+    tmp_path: Path, start: Start
 ) -> None:
     write_pictures(tmp_path / "photos", 200)
     server = start("--die-after", "1")
-    cut = ingest(
-        *("photos", *server.arguments, "--bulk", "--patience", "1"), cwd=tmp_path, **ray_cluster
-    )
+    cut = ingest(*("photos", *server.arguments, "--bulk", "--patience", "1"), cwd=tmp_path)
     assert cut.code == 1
     revived = start()
     with revived.open() as gallery:
         assert gallery.state().bulk
         assert 0 < gallery.count() < 200
     assert "bulk load:" in status(*revived.arguments, cwd=tmp_path)
-    done = ingest("photos", *revived.arguments, cwd=tmp_path, **ray_cluster)
+    done = ingest("photos", *revived.arguments, cwd=tmp_path)
     assert done.code == 0, done.err
     with revived.open() as gallery:
         assert not gallery.state().bulk
@@ -111,9 +106,7 @@ def test_an_index_that_is_none(tmp_path: Path, wrong: str) -> None:
 
 
 @only_standin
-def test_the_server_is_away_for_a_while(
-    tmp_path: Path, start: Start, ray_cluster: dict[str, str]
-) -> None:
+def test_the_server_is_away_for_a_while(tmp_path: Path, start: Start) -> None:
     """It dies in the middle of the run and comes back on the same port some seconds later."""
     write_pictures(tmp_path / "photos", 300)
     server = start("--die-after", "2")
@@ -121,7 +114,6 @@ def test_the_server_is_away_for_a_while(
     process = start_ingest(
         *("photos", *server.arguments, "--patience", "120", "--log", "log.jsonl"),
         cwd=tmp_path,
-        **ray_cluster,
     )
     deadline = time.monotonic() + 120
     while _answers(server.url):
@@ -149,9 +141,7 @@ def _answers(url: str) -> bool:
 
 @only_standin
 @pytest.mark.parametrize("words", [False, True])
-def test_a_road_that_drops_delays_and_cuts(
-    tmp_path: Path, start: Start, ray_cluster: dict[str, str], words: bool
-) -> None:
+def test_a_road_that_drops_delays_and_cuts(tmp_path: Path, start: Start, words: bool) -> None:
     names = write_pictures(tmp_path / "photos", 300)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no picture")
     server = start()
@@ -159,7 +149,7 @@ def test_a_road_that_drops_delays_and_cuts(
     arguments = ("--url", road.url, "--collection", server.collection, "--patience", "120")
     extra = ("--pseudo-words",) if words else ()
     try:
-        run = ingest("photos", *arguments, *extra, cwd=tmp_path, **ray_cluster)
+        run = ingest("photos", *arguments, *extra, cwd=tmp_path)
     finally:
         road.close()
     assert run.code == 0, run.err
@@ -167,7 +157,7 @@ def test_a_road_that_drops_delays_and_cuts(
     assert sum(road.harmed.values()) > 0
     with server.open() as gallery:
         assert {id for id, _ in gallery.scroll()} == {point_id(name) for name in names}
-    straight = ingest("photos", *server.arguments, *extra, cwd=tmp_path, **ray_cluster)
+    straight = ingest("photos", *server.arguments, *extra, cwd=tmp_path)
     assert straight.line == "301 images in: 0 stored, 300 unchanged, 1 rejected"
 
 
@@ -189,7 +179,7 @@ def test_tls_by_an_authority_of_ones_own(
 
 
 @only_standin
-def test_data_travels_by_grpc(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
+def test_data_travels_by_grpc(tmp_path: Path) -> None:
     """All of a run: a server that is busy at first, pseudo-words, resume, prune, and a wrong key.
 
     There is no HTTP server at the address.
@@ -201,14 +191,16 @@ def test_data_travels_by_grpc(tmp_path: Path, ray_cluster: dict[str, str]) -> No
     asked = ("shop.csv", *place, "--bulk", "--on-disk", "--pseudo-words", "--patience", "20")
     key = {"QDRANT_API_KEY": "the-key"}
     with serving(tmp_path / "server", api_key="the-key", busy=2) as port:
-        environment = {**ray_cluster, "QDRANT_GRPC_PORT": str(port)}
+        environment = {"QDRANT_GRPC_PORT": str(port)}
         run = ingest(*asked, cwd=tmp_path, **environment, **key)
         assert run.line == "5 images in: 5 stored, 0 unchanged, 0 rejected", run.err
         told = json.loads(status(*place, "--json", cwd=tmp_path, **environment, **key))
         assert (told["points"], told["bulk"]) == (5, False)
         assert told["spec"]["indexes"] == {"brand": "keyword", "price": "integer"}
         write_csv(tmp_path / "shop.csv", rows[1:])
-        again = ingest(*asked, "--prune", cwd=tmp_path, **environment, **key)
+        again = ingest(
+            *asked, "--prune", "--prune-at-most", "0.2", cwd=tmp_path, **environment, **key
+        )
         assert again.line == "4 images in: 0 stored, 4 unchanged, 0 rejected, 1 pruned", again.err
         with pytest.raises(GalleryUnavailable, match="refused access; check the API key"):
             connect("http://127.0.0.1:9", "another", grpc_port=port)

@@ -1,9 +1,10 @@
-"""The stages without Ray: decode, embed, known revisions, points, rejects, and worker errors."""
+"""The stages: decode, embed, stored revisions, points, rejects, and errors of workers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,21 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayError, RayTaskError
 
-from fti_ingest.engine.ray_blocks import BLOCKS, ListedBlocks, block_rows, revisions
-from fti_ingest.run.outcome import Outcome
-from fti_ingest.run.pipeline import worker_error
+from fti_ingest.engine.errors import worker_error
+from fti_ingest.run.listed_blocks import BLOCKS, ListedBlocks, block_rows
 from fti_ingest.run.rejects import RejectsFile
 from fti_ingest.sources.listing import Item, Listing, Reject
+from fti_ingest.stages import embed
+from fti_ingest.stages.columns import replaced
 from fti_ingest.stages.decode import Decoder
-from fti_ingest.stages.embed import Embedder
+from fti_ingest.stages.embed import Embedder, ModelChoice, words_of
 from fti_ingest.stages.qdrant_datasink import PayloadSink
-from fti_ingest.stages.revisions import known_pairs, revision_of
-from fti_ingest.stages.row_status import UNCHANGED, UPDATED
-from fti_ingest.stages.write import points
+from fti_ingest.stages.revisions import revision_of, revisions_of, stored_revisions
+from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
+from fti_ingest.stages.write import points, updated_points
 from fti_qdrant.composers.composer import Composer
-from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable
-from fti_qdrant.gallery import GallerySpec, WordsSpec, point_id
+from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable, ModelMismatch
+from fti_qdrant.gallery import GallerySpec, StoredImage, WordsSpec, point_id
 from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.images import Preprocess, open_image
 from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd_pictures
@@ -35,20 +37,20 @@ PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def scrolled(revisions: dict[str, str | None]) -> list[tuple[str, dict[str, Any]]]:
-    """What a gallery's ``scroll`` yields, where it holds these."""
+    """What the ``scroll`` of a gallery with these images yields."""
     return [
         (id, {} if revision is None else {"_fti": {"revision": revision}})
         for id, revision in revisions.items()
     ]
 
 
-def rows_of(files: list[Path], known: str = "") -> pa.Table:
+def rows_of(files: list[Path], stored_revision: str = "") -> pa.Table:
     return pa.table(
         {
             "id": [point_id(file.name) for file in files],
             "uri": [str(file) for file in files],
             "payload": [json.dumps({"name": file.name}) for file in files],
-            "known": [known] * len(files),
+            "stored_revision": [stored_revision] * len(files),
         }
     )
 
@@ -57,23 +59,27 @@ class TestDecoder:
     def test_good_pictures_have_the_pixels_of_the_one_preprocessing(self, tmp_path: Path) -> None:
         files = [tmp_path / name for name in write_odd_pictures(tmp_path)]
         decoded = Decoder(PREPROCESS)(rows_of(files))
-        assert decoded["reason"].to_pylist() == [""] * len(files)
-        for file, pixels, payload in zip(
-            files, decoded["pixels"].to_pylist(), decoded["payload"].to_pylist()
-        ):
+        assert decoded["status"].to_pylist() == [STORE] * len(files)
+        assert decoded["payload"].to_pylist() == rows_of(files)["payload"].to_pylist()
+        for file, row in zip(files, decoded.to_pylist()):
             image = open_image(file).image
-            assert pixels == PREPROCESS.pixels(image).tobytes()
-            full = json.loads(payload)
-            assert full["name"] == file.name
-            assert full["_fti"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-            assert (full["_fti"]["width"], full["_fti"]["height"]) == image.size
+            assert row["pixels"] == PREPROCESS.pixels(image).tobytes()
+            assert row["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+            assert (row["width"], row["height"]) == image.size
+
+    def test_without_a_preprocessing_there_are_no_pixels(self, tmp_path: Path) -> None:
+        files = [tmp_path / name for name in write_odd_pictures(tmp_path)]
+        decoded = Decoder(None)(rows_of(files))
+        assert decoded["status"].to_pylist() == [STORE] * len(files)
+        assert set(decoded["pixels"].to_pylist()) == {b""}
 
     def test_bad_files_get_a_reason_and_no_pixels(self, tmp_path: Path) -> None:
         reasons = write_bad_pictures(tmp_path)
         decoded = Decoder(PREPROCESS)(rows_of([tmp_path / name for name in reasons]))
+        assert set(decoded["status"].to_pylist()) == {REJECTED}
         assert set(decoded["pixels"].to_pylist()) == {b""}
-        for wanted, reason in zip(reasons.values(), decoded["reason"].to_pylist()):
-            assert wanted in reason
+        for wanted, error in zip(reasons.values(), decoded["error"].to_pylist()):
+            assert wanted in error
 
     @pytest.mark.parametrize(
         ("uri", "allow", "reason"),
@@ -84,29 +90,28 @@ class TestDecoder:
             ("/a\0b.jpg", False, "null"),
         ],
     )
-    def test_places_that_cannot_be_read(self, uri: str, allow: bool, reason: str) -> None:
+    def test_uris_that_cannot_be_read(self, uri: str, allow: bool, reason: str) -> None:
         batch = rows_of([Path("x")]).set_column(1, "uri", pa.array([uri]))
-        [given] = Decoder(PREPROCESS, allow_urls=allow)(batch)["reason"].to_pylist()
+        [given] = Decoder(PREPROCESS, allow_urls=allow)(batch)["error"].to_pylist()
         assert reason in given
 
-    def test_what_is_known_is_not_decoded(self, tmp_path: Path) -> None:
+    def test_a_stored_image_is_not_decoded(self, tmp_path: Path) -> None:
         file = tmp_path / "a.png"
         picture(1).save(file)
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         revision = revision_of(sha256, str(file), json.dumps({"name": "a.png"}))
-        decoded = Decoder(PREPROCESS)(rows_of([file], known=revision))
-        assert decoded["reason"].to_pylist() == [UNCHANGED]
+        decoded = Decoder(PREPROCESS)(rows_of([file], revision))
+        assert decoded["status"].to_pylist() == [UNCHANGED]
         assert decoded["pixels"].to_pylist() == [b""]
         other = revision_of(sha256, str(file), json.dumps({"name": "b.png"}))
         moved = revision_of(sha256, "elsewhere", json.dumps({"name": "a.png"}))
         for before in (other, moved):
-            decoded = Decoder(PREPROCESS)(rows_of([file], known=before))
-            assert decoded["reason"].to_pylist() == [UPDATED]
+            decoded = Decoder(PREPROCESS)(rows_of([file], before))
+            assert decoded["status"].to_pylist() == [PAYLOAD]
             assert decoded["pixels"].to_pylist() == [b""]
-            expected = {"name": "a.png", "_fti": {"uri": str(file), "revision": revision}}
-            assert json.loads(decoded["payload"][0].as_py()) == expected
+            assert decoded["revision"].to_pylist() == [revision]
         picture(2).save(file)
-        assert Decoder(PREPROCESS)(rows_of([file], known=revision))["reason"].to_pylist() == [""]
+        assert Decoder(PREPROCESS)(rows_of([file], revision))["status"].to_pylist() == [STORE]
 
     def test_an_empty_batch(self) -> None:
         assert Decoder(PREPROCESS)(rows_of([]).slice(0, 0)).num_rows == 0
@@ -114,9 +119,17 @@ class TestDecoder:
 
 class TestEmbedder:
     @pytest.fixture
-    def embedder(self, tiny_composer: Composer, monkeypatch: pytest.MonkeyPatch) -> Embedder:
-        monkeypatch.setattr(Composer, "load", lambda *names, **options: tiny_composer)
-        return Embedder("tiny", "inverter", True, None, threads=2)
+    def spec(self, tiny_composer: Composer) -> GallerySpec:
+        return GallerySpec(
+            fingerprint=tiny_composer.backbone.fingerprint, words=words_of(tiny_composer)
+        )
+
+    @pytest.fixture
+    def embedder(
+        self, spec: GallerySpec, tiny_composer: Composer, monkeypatch: pytest.MonkeyPatch
+    ) -> Embedder:
+        monkeypatch.setattr(embed, "_loaded", lambda choice: tiny_composer)
+        return Embedder(ModelChoice("tiny", "inverter"), spec, threads=2, where="'g'")
 
     @pytest.fixture
     def decoded(self, tmp_path: Path, tiny_composer: Composer) -> pa.Table:
@@ -126,17 +139,12 @@ class TestEmbedder:
         files[2].write_bytes(b"")
         return Decoder(tiny_composer.backbone.preprocess)(rows_of(files))
 
-    def spec(self, composer: Composer) -> GallerySpec:
-        assert composer.inverter is not None
-        words = WordsSpec(inverter="i", topk=composer.inverter.topk, token_dim=64)
-        return GallerySpec(fingerprint=composer.backbone.fingerprint, words=words)
-
     def test_vectors_and_pseudo_words_are_the_librarys(
-        self, embedder: Embedder, decoded: pa.Table, tiny_composer: Composer
+        self, embedder: Embedder, decoded: pa.Table, tiny_composer: Composer, spec: GallerySpec
     ) -> None:
         from fti_qdrant.gallery.pseudo_words import stacked
 
-        done = points(embedder(decoded), self.spec(tiny_composer))
+        done = points(embedder(decoded), spec)
         images = [picture(number) for number in (0, 1, 3, 4)]
         features = tiny_composer.backbone.image_features(images)
         words = tiny_composer.references(features, (1,) * 4).words
@@ -146,20 +154,56 @@ class TestEmbedder:
         assert np.allclose([point.words for point in done], stacked(words), atol=2e-3)
         assert [point.payload["_fti"]["r"] for point in done] == words.counts.tolist()
 
+    def test_payloads_hold_the_users_fields_and_our_facts(
+        self, embedder: Embedder, decoded: pa.Table, spec: GallerySpec
+    ) -> None:
+        row = decoded.to_pylist()[0]
+        payload = points(embedder(decoded), spec)[0].payload
+        ours = payload.pop("_fti")
+        assert payload == {"name": "0.png"}
+        assert set(ours) == {"uri", "sha256", "width", "height", "revision", "r"}
+        assert {name: row[name] for name in ours if name != "r"} == {
+            name: value for name, value in ours.items() if name != "r"
+        }
+
     def test_a_bad_row_passes_through(self, embedder: Embedder, decoded: pa.Table) -> None:
         out = embedder(decoded)
-        assert out["id"].to_pylist() == decoded["id"].to_pylist()
-        assert out["reason"].to_pylist() == decoded["reason"].to_pylist()
-        assert "0 bytes" in out["reason"][2].as_py()
+        for name in ("id", "status", "error"):
+            assert out[name].to_pylist() == decoded[name].to_pylist()
+        assert "0 bytes" in out["error"][2].as_py()
         all_bad = embedder(decoded.slice(2, 1))
         assert all_bad.schema == out.schema
+
+    def test_where_nothing_is_to_be_stored_no_model_is_loaded(
+        self, decoded: pa.Table, spec: GallerySpec, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(choice: ModelChoice) -> Composer:
+            raise AssertionError("loaded")
+
+        monkeypatch.setattr(embed, "_loaded", refuse)
+        embedder = Embedder(ModelChoice("tiny"), spec, threads=2)
+        same = replaced(decoded, status=pa.array([UNCHANGED] * len(decoded)))
+        assert embedder(same)["status"].to_pylist() == [UNCHANGED] * len(decoded)
+        embedder.close()
+        with pytest.raises(AssertionError, match="loaded"):
+            embedder(decoded)
+
+    def test_another_model_than_the_gallerys_is_refused(
+        self, embedder: Embedder, decoded: pa.Table, spec: GallerySpec
+    ) -> None:
+        assert spec.words is not None
+        embedder.spec = spec.model_copy(
+            update={"words": WordsSpec(inverter="other", topk=12, token_dim=64)}
+        )
+        with pytest.raises(ModelMismatch, match="stores pseudo-words of inverter other"):
+            embedder(decoded)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
     def test_a_vector_that_no_store_takes_rejects_its_image_alone(
         self,
         embedder: Embedder,
         decoded: pa.Table,
-        tiny_composer: Composer,
+        spec: GallerySpec,
         monkeypatch: pytest.MonkeyPatch,
         value: float,
     ) -> None:
@@ -168,36 +212,63 @@ class TestEmbedder:
         words = np.zeros((4, 13 * 64), dtype=np.float16)
         monkeypatch.setattr(embedder, "_embed", lambda pixels: (vectors, words, [1] * 4))
         out = embedder(decoded)
-        assert "no finite vector" in out["reason"][1].as_py()
-        assert len(points(out, self.spec(tiny_composer))) == 3
+        assert out["status"].to_pylist() == [STORE, REJECTED, REJECTED, STORE, STORE]
+        assert "no finite vector" in out["error"][1].as_py()
+        assert len(points(out, spec)) == 3
 
     def test_without_pseudo_words(
         self, decoded: pa.Table, tiny_composer: Composer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Composer, "load", lambda *names, **options: tiny_composer)
-        out = Embedder("tiny", None, False, None, threads=2)(decoded)
-        assert "words" not in out.column_names
+        monkeypatch.setattr(embed, "_loaded", lambda choice: tiny_composer)
         spec = GallerySpec(fingerprint=tiny_composer.backbone.fingerprint)
+        out = Embedder(ModelChoice("tiny"), spec, threads=2)(decoded)
+        assert "words" not in out.column_names
         assert [point.words for point in points(out, spec)] == [None] * 4
         assert points(out.slice(2, 1), spec) == []
 
+    def test_it_gives_the_threads_back(self, embedder: Embedder, decoded: pa.Table) -> None:
+        import torch
 
-class TestKnown:
-    def test_revisions_are_found_by_id(self) -> None:
+        torch.set_num_threads(2)
+        try:
+            embedder(decoded)
+            assert torch.get_num_threads() == 1
+            embedder.close()
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(1)
+
+
+def test_an_update_keeps_the_vector_and_our_facts() -> None:
+    held = StoredImage("a", {"old": 1, "_fti": {"uri": "u", "sha256": "s", "r": 3}}, np.ones(2))
+
+    class Gallery:
+        def retrieve(self, ids: list[str]) -> list[StoredImage]:
+            return [held] if ids == ["a"] else []
+
+    rows = {"id": ["a", "b"], "payload": ['{"new": 2}', "{}"], "uri": ["v", "w"]}
+    batch = pa.table({**rows, "revision": ["x", "y"], "status": [PAYLOAD, STORE]})
+    [point] = updated_points(batch, Gallery())  # type: ignore[arg-type]
+    assert point.payload == {"new": 2, "_fti": {"uri": "v", "sha256": "s", "r": 3, "revision": "x"}}
+    assert point.vector is held.vector
+
+
+class TestStoredRevisions:
+    def test_they_are_found_by_id(self) -> None:
         held: dict[str, str | None] = {
             point_id(str(n)): f"{n * 2**50 + 1:016x}" for n in range(500)
         }
         foreign = str(uuid.uuid4())
         held[foreign] = None
-        known = known_pairs(scrolled(held))
+        stored = stored_revisions(scrolled(held))
         asked = [point_id("3"), point_id("499"), point_id("new"), foreign, point_id("0")]
         expected = [held[asked[0]], held[asked[1]], "", "", held[asked[4]]]
-        assert revisions(known, asked) == expected
+        assert revisions_of(stored, asked) == expected
 
-    def test_an_empty_gallery_knows_nothing(self) -> None:
-        assert revisions(known_pairs([]), [point_id("a")]) == [""]
+    def test_an_empty_gallery_has_none(self) -> None:
+        assert revisions_of(stored_revisions([]), [point_id("a")]) == [""]
 
-    def test_the_revision_changes_with_each_part(self) -> None:
+    def test_a_revision_changes_with_each_part(self) -> None:
         parts = [("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")]
         revisions = [revision_of(*part) for part in parts]
         assert len(set(revisions)) == 4
@@ -209,15 +280,16 @@ def test_blocks_hold_every_row_once_and_stay_few(tmp_path: Path) -> None:
     for number in range(BLOCKS * 32 + 100):
         listing.add(Item(f"{number}.jpg", f"/photos/{number}.jpg"))
     source = listing.source()
-    known = known_pairs(scrolled({point_id("7.jpg"): "ab" * 8}))
-    np.save(tmp_path / "known.npy", known)
+    stored = stored_revisions(scrolled({point_id("7.jpg"): "ab" * 8}))
+    np.save(tmp_path / "revisions.npy", stored)
     rows = block_rows(len(source))
     assert BLOCKS / 2 < len(source) / rows <= BLOCKS
-    held = ListedBlocks(str(source.path), str(tmp_path / "known.npy"), rows)
-    blocks = [held.block(number) for number in range(-(-len(source) // rows))]
-    joined = pa.concat_tables(blocks)
+    here = ListedBlocks(source.path, tmp_path / "revisions.npy", rows)
+    assert len(here) == -(-len(source) // rows)
+    blocks = pickle.loads(pickle.dumps(here))  # as it goes to an actor
+    joined = pa.concat_tables([blocks.block(number) for number in range(len(blocks))])
     assert joined.select(["id", "uri", "payload"]).equals(source.table)
-    assert joined["known"].to_pylist()[6:9] == ["", "ab" * 8, ""]
+    assert joined["stored_revision"].to_pylist()[6:9] == ["", "ab" * 8, ""]
 
 
 def test_ray_qdrants_sink_gets_payloads_whole() -> None:
@@ -280,11 +352,3 @@ def test_a_worker_that_died_without_a_traceback() -> None:
     assert str(worker_error(error)) == (
         "a worker failed: The actor died unexpectedly before finishing this task."
     )
-
-
-def test_the_final_line() -> None:
-    outcome = Outcome(images=12_345, stored=12_000, unchanged=300, rejected=45, seconds=10)
-    assert outcome.line() == (
-        "12,345 images in: 12,000 stored, 300 unchanged, 45 rejected; 1,234.5 images/s"
-    )
-    assert Outcome().line() == "0 images in: 0 stored, 0 unchanged, 0 rejected"

@@ -1,4 +1,4 @@
-"""``fti-ingest``: ``fti-ingest SOURCE ...`` ingests, ``fti-ingest status ...`` looks."""
+"""``fti-ingest SOURCE ...`` ingests, ``fti-ingest status ...`` shows what a gallery holds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from fti_ingest.cli import run
 from fti_ingest.cli.status import status
 
 
-@click.group(cls=DefaultGroup, default="run", epilog=run.EPILOG)
+class IngestGroup(DefaultGroup):
+    """A group whose default command may be left out: its options are shown as the group's own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = [one.get_help_record(ctx) for one in run.ingest.get_params(ctx)]
+        with formatter.section("Options"):
+            formatter.write_dl([one for one in records if one is not None])
+        self.format_commands(ctx, formatter)
+
+
+@click.group(cls=IngestGroup, default="run", epilog=run.EPILOG)
 def main() -> None:
     """Embed images into a Qdrant gallery: fti-ingest SOURCE (--gallery DIR | --url URL ...).
 
-    "run" may be left out: fti-ingest photos/ is fti-ingest run photos/. All its options:
-    fti-ingest run --help.
+    "run" may be left out: fti-ingest photos/ is fti-ingest run photos/.
     """
 
 

@@ -32,7 +32,7 @@ def rebatched(tables: Iterator[pa.Table], rows: int | None, first: int | None = 
     wanted = min(rows, first or rows)
     waiting: list[pa.Table] = []
     count = 0
-    for table in tables:
+    for table in cut(tables, None):
         waiting.append(table)
         count += table.num_rows
         while count >= wanted:

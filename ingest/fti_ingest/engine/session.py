@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -68,6 +69,7 @@ def _session(address: str | None, metrics_port: int | None) -> Iterator[None]:
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors reach the user by us
+    warnings.filterwarnings("ignore", module=r"ray\..*")
     try:
         yield
     finally:
