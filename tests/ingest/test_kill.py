@@ -1,4 +1,4 @@
-"""A run that is killed in the middle, and run again, ends with every image exactly once."""
+"""A run that is killed or interrupted, and run again, ends with every image exactly once."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fti_qdrant.gallery import EdgeGallery, point_id
-from tests.ingest.sources_and_runs import (
-    MARK,
-    ingest,
-    picture,
-    read_rejects,
-    wait_until_gone,
-)
+from tests.commands import StartedCommand
+from tests.ingest.sources_and_runs import ingest, picture, read_rejects, start_ingest
 
-GOOD, BAD = 300, 30
-
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""They look for their dead cluster for a minute before they end themselves, and do nothing."""
+GOOD, BAD = 400, 40
 
 
 def write_source(folder: Path) -> set[str]:
@@ -42,37 +36,76 @@ def ids_in(path: Path) -> Counter[str]:
         return Counter(id for id, _ in gallery.scroll())
 
 
-def test_killed_and_run_again(tmp_path: Path, ray_cluster: dict[str, str]) -> None:
-    wanted = write_source(tmp_path / "photos")
-    gallery, rejects = tmp_path / "gallery", tmp_path / "gallery" / "rejects.jsonl"
-    mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fti_ingest.cli", "photos", "--gallery", "gallery"],
-        cwd=tmp_path,
-        env={**os.environ, MARK: mark},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 280
-    # the first batch is stored before its bad files are listed
-    while not (rejects.exists() and rejects.stat().st_size):
+def wait_for(what: Callable[[], bool], process: StartedCommand | subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert wait_until_gone(mark, AGENTS) == []
-    assert read_rejects(rejects)  # what was found bad until then is listed
+        time.sleep(0.01)
 
-    stored = ids_in(gallery)
+
+def begun(gallery: Path) -> Callable[[], bool]:
+    """Whether the first batch is stored: its bad files are listed then."""
+    rejects = gallery / "rejects.jsonl"
+    return lambda: rejects.exists() and rejects.stat().st_size > 0
+
+
+def assert_finishes(root: Path, wanted: set[str]) -> None:
+    """What is stored is a part of the whole, and the same command adds the rest."""
+    stored = ids_in(root / "gallery")
     assert 0 < len(stored) < GOOD
     assert set(stored) < wanted
-
-    again = ingest("photos", "--gallery", "gallery", cwd=tmp_path, **ray_cluster)
+    again = ingest("photos", "--gallery", "gallery", cwd=root)
     assert again.code == 0, again.err
     assert again.line == (
         f"{GOOD + BAD} images in: {GOOD - len(stored)} stored, {len(stored)} unchanged, "
         f"{BAD} rejected"
     )
-    assert ids_in(gallery) == Counter(wanted)
-    assert len(read_rejects(rejects)) == BAD
+    assert ids_in(root / "gallery") == Counter(wanted)
+    assert len(read_rejects(root / "gallery" / "rejects.jsonl")) == BAD
+
+
+def test_killed_and_run_again(tmp_path: Path) -> None:
+    wanted = write_source(tmp_path / "photos")
+    line = ("-m", "fti_ingest.cli", "photos", "--gallery", "gallery", "--model", "mini")
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen([sys.executable, *line], cwd=tmp_path, stdout=silent, stderr=silent)
+    wait_for(begun(tmp_path / "gallery"), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert read_rejects(tmp_path / "gallery" / "rejects.jsonl")  # bad files until then are listed
+    assert_finishes(tmp_path, wanted)
+
+
+def test_ctrl_c_while_embedding_keeps_what_is_stored(tmp_path: Path) -> None:
+    wanted = write_source(tmp_path / "photos")
+    process = start_ingest("photos", "--gallery", "gallery", cwd=tmp_path)
+    wait_for(begun(tmp_path / "gallery"), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    [line] = [line for line in err.splitlines() if not line.startswith("images ")]
+    assert line == (
+        "Error: stopped; what is stored stays in gallery 'gallery', and the same command goes on"
+    )
+    assert not (tmp_path / "gallery" / "report.json").exists()
+    assert_finishes(tmp_path, wanted)
+
+
+@pytest.mark.parametrize("moment", ["listing", "loading"])
+def test_ctrl_c_before_anything_is_stored(tmp_path: Path, moment: str) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(20_000 if moment == "listing" else 10):
+        (tmp_path / "photos" / f"{number}.jpg").touch()
+    options = ("--gallery", "gallery", "--log", "log.jsonl")
+    process = start_ingest("photos", *options, cwd=tmp_path)
+    event = "started" if moment == "listing" else "listed"
+    log = tmp_path / "log.jsonl"
+    wait_for(lambda: log.exists() and f'"{event}"' in log.read_text(), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    lines = [line for line in err.splitlines() if not line.startswith("images ")]
+    assert len(lines) == 1
+    assert "stopped" in lines[0]
