@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
+    from fti_qdrant.async_search import AsyncComposedSearch
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.errors import FtiError
     from fti_qdrant.gallery import EdgeGallery, Gallery, ServerGallery
     from fti_qdrant.model.backbone import Backbone, ImageFeatures
     from fti_qdrant.model.inverter import Inverter, PseudoWords
     from fti_qdrant.query import Hit, Hits, Query
-    from fti_qdrant.search import AsyncComposedSearch, ComposedSearch
+    from fti_qdrant.search import ComposedSearch
 
 _HOMES = {
     "Backbone": "model.backbone",
@@ -34,7 +35,7 @@ _HOMES = {
     "ServerGallery": "gallery",
     "Inverter": "model.inverter",
     "PseudoWords": "model.inverter",
-    "AsyncComposedSearch": "search",
+    "AsyncComposedSearch": "async_search",
     "ComposedSearch": "search",
     "Hit": "query",
     "Hits": "query",

@@ -14,24 +14,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fti_qdrant.errors import BadImage
+from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
 
 ImageSource = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
 
 
-@dataclass(frozen=True)
-class ImageLimits:
-    """What an image may cost: encoded bytes, decoded pixels, and seconds for a download."""
-
-    max_bytes: int = 50_000_000
-    max_pixels: int = 64_000_000
-    timeout: float = 10.0
-
-
-DEFAULT_LIMITS = ImageLimits()
-
 DRAFT_SIDE = 1024
-"""JPEGs are decoded at a half, a quarter or an eighth (libjpeg's draft mode) where both sides keep
-at least so many pixels: far more than a model looks at, for a fraction of the time."""
+"""JPEGs are decoded at a half, a quarter or an eighth of their size (libjpeg's draft mode) where
+both sides keep at least this many pixels: far more than a model uses, in a fraction of the time."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -73,6 +63,21 @@ def open_image(
     return decode_image(data, uri=uri, limits=limits)
 
 
+def content_hash(
+    source: ImageSource, *, allow_urls: bool = False, limits: ImageLimits = DEFAULT_LIMITS
+) -> str:
+    """``LoadedImage.sha256`` of a source. Encoded images are read and not decoded.
+
+    Raises BadImage: missing, unreadable, empty, over the limits, or a URL without
+    ``allow_urls=True``.
+    """
+    if isinstance(source, (Image.Image, np.ndarray)):
+        return open_image(source, limits=limits).sha256
+    data, uri = read_bytes(source, allow_urls=allow_urls, limits=limits)
+    _check_bytes(data, uri, limits)
+    return hashlib.sha256(data).hexdigest()
+
+
 def read_bytes(
     source: str | os.PathLike[str] | bytes | BinaryIO, *, allow_urls: bool, limits: ImageLimits
 ) -> tuple[bytes, str | None]:
@@ -112,11 +117,7 @@ def decode_image(
     data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
 ) -> LoadedImage:
     """Encoded bytes -> upright RGB picture; of an animation, the first frame. Raises BadImage."""
-    label = repr(uri) if uri else "image bytes"
-    if not data:
-        raise BadImage(f"{label}: 0 bytes; the file is empty")
-    if len(data) > limits.max_bytes:
-        raise BadImage(f"{label}: over the limit of {limits.max_bytes:,} bytes")
+    label = _check_bytes(data, uri, limits)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -199,6 +200,16 @@ def _read_file(path: Path, limits: ImageLimits) -> bytes:
         raise BadImage(f"{str(path)!r}: no such file") from None
     except (OSError, ValueError) as error:
         raise BadImage(f"{str(path)!r}: cannot be read ({error})") from error
+
+
+def _check_bytes(data: bytes, uri: str | None, limits: ImageLimits) -> str:
+    """Returns the image's label for messages. Raises BadImage."""
+    label = repr(uri) if uri else "image bytes"
+    if not data:
+        raise BadImage(f"{label}: 0 bytes; the file is empty")
+    if len(data) > limits.max_bytes:
+        raise BadImage(f"{label}: over the limit of {limits.max_bytes:,} bytes")
+    return label
 
 
 def _check_size(picture: Image.Image, limits: ImageLimits, label: str) -> None:

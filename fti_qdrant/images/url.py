@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images.read import ImageLimits
+from fti_qdrant.images.limits import ImageLimits
 
 REDIRECTS = 5
 NAT64 = int(ipaddress.IPv6Address("64:ff9b::"))

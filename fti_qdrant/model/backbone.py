@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from fti_qdrant.model.loading import absolute_name, load_open_clip
 from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.text_tower import TextTower, check_visual
 from fti_qdrant.model.tokens import Tokens, Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LENGTH_GROUPS, LEAST_GROUP = 4, 16
 """A batch of prompts is encoded in so many groups of like length, if each has this many."""
@@ -41,10 +44,14 @@ class ImageFeatures:
     def __len__(self) -> int:
         return len(self.pooled)
 
-    @staticmethod
-    def join(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+    def take(self, rows: Sequence[int]) -> ImageFeatures:
+        """The features of these images, in this order."""
+        return ImageFeatures(self.pooled[rows], self.tokens[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence[ImageFeatures]) -> Self:
         """Concatenates along the batch."""
-        return ImageFeatures(
+        return cls(
             torch.cat([part.pooled for part in parts]), torch.cat([part.tokens for part in parts])
         )
 
@@ -86,10 +93,14 @@ class Backbone(nn.Module):
         self.to(DTYPES[precision])
         self.eval().requires_grad_(False)
 
-    @staticmethod
+    @classmethod
     def load(
-        name: str = "mini", *, device: str | None = None, precision: str | None = None
-    ) -> Backbone:
+        cls,
+        name: str = "mini",
+        *,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+    ) -> Self:
         """Loads ``mini``, ``ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
 
         Args:
@@ -101,12 +112,12 @@ class Backbone(nn.Module):
                 text tower.
             ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU).
         """
-        chosen = device or best_device()
+        chosen = best_device() if device is None else str(device)
         check_device(chosen)
         name = absolute_name(name)
         model, tokenizer = load_open_clip(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
-        return Backbone(model, tokenizer, name, precision or default).to(chosen)
+        return cls(model, tokenizer, name, precision or default).to(chosen)
 
     @property
     def device(self) -> torch.device:

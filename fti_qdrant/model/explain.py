@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -56,8 +56,12 @@ class Explainer:
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self.prompts = backbone.prompts
-        self.words = words_of(backbone.name)
         self._features: Tensor | None = None
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The vocabulary, read on first use: opening a search must not wait for it."""
+        return words_of(self.backbone.name)
 
     @torch.inference_mode()
     def explain(self, words: PseudoWords, most: int = 5) -> Explanation:

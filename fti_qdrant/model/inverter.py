@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from fti_qdrant.errors import ModelMismatch
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.fingerprint import weights_hash
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,20 @@ class PseudoWords:
         order = torch.arange(self.attributes.shape[1], device=self.attributes.device)
         return self.attributes[order < self.counts[:, None]]
 
-    def take(self, rows: Tensor) -> PseudoWords:
+    def take(self, rows: Tensor | Sequence[int]) -> PseudoWords:
         """The pictures of these rows, in this order."""
         return PseudoWords(self.subject[rows], self.attributes[rows], self.counts[rows])
 
-    @staticmethod
-    def join(parts: Sequence[PseudoWords]) -> PseudoWords:
-        """Concatenates along the batch."""
+    def to(self, device: torch.device) -> PseudoWords:
+        """The same on another device."""
         return PseudoWords(
+            self.subject.to(device), self.attributes.to(device), self.counts.to(device)
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[PseudoWords]) -> Self:
+        """Concatenates along the batch."""
+        return cls(
             torch.cat([part.subject for part in parts]),
             torch.cat([part.attributes for part in parts]),
             torch.cat([part.counts for part in parts]),
@@ -129,10 +138,10 @@ class Inverter(
         self.subject_mlp = token_mlp(dim, token_dim, dropout)
         self.attribute_mlp = token_mlp(token_dim, token_dim, dropout)
 
-    @staticmethod
-    def for_backbone(backbone: Backbone, **options: float) -> Inverter:
+    @classmethod
+    def for_backbone(cls, backbone: Backbone, **options: float) -> Self:
         """A fresh inverter of the backbone's sizes."""
-        return Inverter(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
+        return cls(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
 
     @cached_property
     def weights_hash(self) -> str:

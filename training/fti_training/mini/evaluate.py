@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, Wordings, edits
-from fti_qdrant.composers.composer import METHODS, Composer
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.registry import composer_names, find_composer
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.prompts import BUT, OPENING
 from fti_training.mini.pictures import Pictures
@@ -64,7 +65,7 @@ def composed(
     composer: Composer,
     gallery: Gallery,
     asked: Sequence[Edit],
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = composer_names(),
     wordings: Wordings = KNOWN_WORDINGS,
 ) -> dict[str, dict[str, float]]:
     """Method -> R@1 and R@10, the reference left out of the results."""
@@ -88,7 +89,8 @@ def composed_ranks(
     for start in range(0, len(asked), CHUNK):
         chosen = reference_rows[start : start + CHUNK]
         features = ImageFeatures(gallery.features.pooled[chosen], gallery.features.tokens[chosen])
-        references = composer.references(features, (1,) * len(chosen))
+        invert = find_composer(method).needs_inverter
+        references = composer.references(features, (1,) * len(chosen), invert=invert)
         chunk = texts[start : start + CHUNK]
         parts.append(composer.compose_references(references, chunk, method).vectors)
     return _ranks_of(torch.cat(parts), gallery, asked)
