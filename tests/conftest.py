@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +41,8 @@ TINY = {
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.4, 0.6], "std": [0.5, 0.25, 0.3]},
 }
+
+os.environ.setdefault("FTI_CACHE", tempfile.mkdtemp(prefix="fti-cache-"))
 
 CLUSTER = """
 import logging, sys, ray

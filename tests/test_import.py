@@ -40,7 +40,29 @@ def test_a_decoding_worker_loads_neither_torch_nor_a_client():
     """One a CPU: each would spend seconds and half a gigabyte on them."""
     loaded = loaded_after("import fti_ingest.stages.decode, fti_ingest.engine.ray_blocks")
     assert "fti_qdrant.images.preprocess" in loaded
-    assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray"} & loaded
+    assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray", "httpx"} & loaded
+
+
+def test_opening_an_embedded_gallery_loads_no_torch(tmp_path):
+    """Nor do filling and searching it, nor the modules of queries, filters and composers."""
+    loaded = loaded_after(
+        "import numpy as np; from fti_qdrant.gallery import *; "
+        "import fti_qdrant.filters, fti_qdrant.composers.registry; "
+        "from fti_qdrant import Hit, Query, ServerGallery; "
+        "from fti_qdrant.model.fingerprint import Fingerprint; "
+        "spec = GallerySpec(fingerprint=Fingerprint('m', 'w', 'GELU', 'p', 4)); "
+        f"EdgeGallery.create({str(tmp_path / 'g')!r}, spec).close(); "
+        f"gallery = EdgeGallery.open({str(tmp_path / 'g')!r}); "
+        "gallery.upsert([GalleryPoint(point_id('a'), np.ones(4, 'float32'), {})]); "
+        "assert gallery.search(VectorQuery(np.ones(4, 'float32')))[0].score > 0.99; "
+        "gallery.state(); gallery.close()"
+    )
+    assert not {"torch", "open_clip", "transformers"} & loaded
+
+
+def test_reading_a_picture_needs_no_http_client():
+    loaded = loaded_after("from fti_qdrant.images import decode_image, open_image")
+    assert not {"httpx", "torch", "qdrant_client"} & loaded
 
 
 @pytest.mark.parametrize("name", gallery.__all__)

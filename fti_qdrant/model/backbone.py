@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
 from fti_qdrant.images import Preprocess
-from fti_qdrant.model.fingerprint import Fingerprint, weights_hash
-from fti_qdrant.model.loading import absolute_name, load_open_clip
+from fti_qdrant.model.fingerprint import Fingerprint
+from fti_qdrant.model.loading import absolute_name, load_open_clip, weights_file
 from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.text_tower import TextTower, check_visual
 from fti_qdrant.model.tokens import Tokens, Vocabulary
+from fti_qdrant.model.weights_cache import cached_weights_hash
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,8 +71,19 @@ class Backbone(nn.Module):
 
     visual: Any
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, precision: str = "fp32"):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        precision: str = "fp32",
+        *,
+        weights_file: Path | None = None,
+    ):
         """Wraps an open_clip model; see ``Backbone.load`` for models by name.
+
+        Args:
+            weights_file: where the weights were loaded from; their hash is then cached on disk.
 
         Raises:
             UnsupportedModel: the towers are not transformers that the method can use.
@@ -89,7 +102,7 @@ class Backbone(nn.Module):
         self.text.keep_opening(self.prompts.beginning)
         self.preprocess = _preprocess_of(model.visual)
         self.dim = self.text.dim
-        self._weights_hash = weights_hash(model.state_dict().items())
+        self._weights_hash = cached_weights_hash(model.state_dict(), weights_file)
         self.to(DTYPES[precision])
         self.eval().requires_grad_(False)
 
@@ -117,7 +130,9 @@ class Backbone(nn.Module):
         name = absolute_name(name)
         model, tokenizer = load_open_clip(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
-        return cls(model, tokenizer, name, precision or default).to(chosen)
+        file = weights_file(name)
+        backbone = cls(model, tokenizer, name, precision or default, weights_file=file)
+        return backbone.to(chosen)
 
     @property
     def device(self) -> torch.device:

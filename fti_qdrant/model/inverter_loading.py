@@ -6,7 +6,7 @@ import io
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from fti_qdrant.errors import CheckpointError, FtiError
+from fti_qdrant.errors import CheckpointError, FtiError, first_line
 from fti_qdrant.model.inverter import Inverter
 
 
@@ -24,7 +24,7 @@ def load_inverter(source: str) -> Inverter:
     except FtiError:
         raise
     except Exception as error:  # hub, safetensors and torch each have their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"inverter {source!r} cannot be loaded: {reason}") from error
 
 
