@@ -1,4 +1,4 @@
-"""Composed image search for Qdrant: a reference picture plus a text that changes it.
+"""Composed image search for Qdrant: a reference image plus a text that says what to change.
 
     from fti_qdrant import ComposedSearch
 
@@ -11,6 +11,7 @@ The names below are loaded on first use, so that ``import fti_qdrant`` does not 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from fti_qdrant.lazy_names import names_of
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from fti_qdrant.model.inverter import Inverter, PseudoWords
     from fti_qdrant.query import Hit, Hits, Query
     from fti_qdrant.search import ComposedSearch
+    from fti_qdrant.version import __version__ as __version__
 
 _HOMES = {
+    "__version__": "version",
     "Backbone": "model.backbone",
     "ImageFeatures": "model.backbone",
     "Composer": "composers.composer",
@@ -59,5 +62,7 @@ __all__ = [
     "ServerGallery",
 ]
 
-
 __getattr__, __dir__ = names_of(__name__, _HOMES)
+
+# an application decides what is logged; without one, nothing is printed
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -81,4 +82,23 @@ def test_public_names_come_from_their_homes(name):
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="'nonsense'"):
         fti_qdrant.nonsense  # noqa: B018
-    assert dir(fti_qdrant) == sorted(fti_qdrant.__all__)
+    assert dir(fti_qdrant) == sorted([*fti_qdrant.__all__, "__version__"])
+
+
+def test_the_version_is_the_installed_one():
+    assert fti_qdrant.__version__ == version("fti-qdrant")
+
+
+def test_the_library_logs_nothing_by_itself():
+    """An application that sets up no logging must not see warnings on stderr."""
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import fti_qdrant, logging; logging.getLogger('fti_qdrant.x').error('x')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout + run.stderr == ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from qdrant_client import models
 
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Quantization = Literal["none", "scalar", "binary"]
 
@@ -36,8 +39,8 @@ class CollectionConfig:
     shards: int | None = None
     replicas: int | None = None
 
-    @staticmethod
-    def of(params: models.CollectionParams) -> CollectionConfig:
+    @classmethod
+    def of(cls, params: models.CollectionParams) -> Self:
         """As a collection of ours was made."""
         vectors = params.vectors
         image = vectors[IMAGE_VECTOR]  # type: ignore[index]
@@ -45,7 +48,7 @@ class CollectionConfig:
             models.ScalarQuantization: "scalar",
             models.BinaryQuantization: "binary",
         }
-        return CollectionConfig(
+        return cls(
             kinds.get(type(image.quantization_config), "none"),
             bool(image.on_disk),
             params.shard_number,

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import qdrant_edge as edge
 from filelock import FileLock, Timeout
@@ -32,6 +33,9 @@ from fti_qdrant.gallery.points import (
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.records import scored, stored, vectors_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LEAST_FREE = 256_000_000
 """Bytes of the disk that stay free. The engine writes through mapped files: where a page of them
@@ -65,8 +69,8 @@ class EdgeGallery:
         self._pid = os.getpid()
         self._fields: set[str] = set()
 
-    @staticmethod
-    def create(path: str | os.PathLike[str], spec: GallerySpec) -> EdgeGallery:
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], spec: GallerySpec) -> Self:
         """Makes an empty gallery.
 
         Raises GalleryUnavailable: there is one already, it is open elsewhere, the folder cannot
@@ -92,10 +96,10 @@ class EdgeGallery:
                     shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[kind]))
                 shard.flush()
                 fresh.replace(folder / SPEC_FILE)
-            return EdgeGallery(folder, shard, spec, lock)
+            return cls(folder, shard, spec, lock)
 
-    @staticmethod
-    def open(path: str | os.PathLike[str]) -> EdgeGallery:
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Opens an existing gallery.
 
         Raises GalleryNotFound: no gallery there; GalleryUnavailable: damaged or open elsewhere.
@@ -110,7 +114,7 @@ class EdgeGallery:
             spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
             with _translated(folder):
                 shard = edge.EdgeShard.load(str(folder / SHARD_FOLDER))
-            return EdgeGallery(folder, shard, spec, lock)
+            return cls(folder, shard, spec, lock)
 
     @property
     def name(self) -> str:
@@ -208,7 +212,7 @@ class EdgeGallery:
                     shard.close()
                 self._file_lock.release()
 
-    def __enter__(self) -> EdgeGallery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

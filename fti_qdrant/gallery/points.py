@@ -6,13 +6,16 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch, UnknownImageId
 from fti_qdrant.model.fingerprint import Fingerprint
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 IMAGE_VECTOR = "image"
 WORDS_VECTOR = "pseudo_words"
@@ -85,11 +88,11 @@ class GallerySpec(BaseModel):
     indexes: dict[str, IndexType] = {}
     words: WordsSpec | None = None
 
-    @staticmethod
-    def read(text: str | bytes, where: str) -> GallerySpec:
+    @classmethod
+    def read(cls, text: str | bytes, where: str) -> Self:
         """Parses what ``model_dump_json`` wrote. Raises GalleryUnavailable where it is not that."""
         try:
-            return GallerySpec.model_validate_json(text)
+            return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             raise GalleryUnavailable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
@@ -29,6 +29,9 @@ from fti_qdrant.gallery.points import (
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.records import scored, stored, vectors_of
 from fti_qdrant.gallery.server_errors import retrying, translated
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SPEC_KEY = "fti_qdrant"
 """Our key in the collection's own metadata."""
@@ -66,14 +69,15 @@ class ServerGallery:
     def address(self) -> str:
         return f"{url_of(self.client)}/collections/{self.collection}"
 
-    @staticmethod
+    @classmethod
     def create(
+        cls,
         client: QdrantClient,
         collection: str,
         spec: GallerySpec,
         storage: CollectionConfig | None = None,
         patience: float | None = None,
-    ) -> ServerGallery:
+    ) -> Self:
         """Makes a collection with its payload indexes, which must stand before the data goes in.
 
         ``patience`` as the attribute.
@@ -99,13 +103,13 @@ class ServerGallery:
             if retrying(client.collection_exists, patience)(collection):
                 raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
             retrying(make, patience)()
-        made = ServerGallery(client, collection, spec, name)
+        made = cls(client, collection, spec, name)
         made.patience = patience
         made.index_fields()
         return made
 
-    @staticmethod
-    def open(client: QdrantClient, collection: str, patience: float | None = None) -> ServerGallery:
+    @classmethod
+    def open(cls, client: QdrantClient, collection: str, patience: float | None = None) -> Self:
         """Opens an existing collection; ``patience`` as the attribute.
 
         Raises:
@@ -129,7 +133,7 @@ class ServerGallery:
                 "model is unknown; ingest into a new collection"
             )
         spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
-        opened = ServerGallery(client, collection, spec, name)
+        opened = cls(client, collection, spec, name)
         opened.patience = patience
         return opened
 
@@ -246,7 +250,7 @@ class ServerGallery:
             self._closed = True
             self.client.close()
 
-    def __enter__(self) -> ServerGallery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -192,10 +192,10 @@ def _picture_of(array: np.ndarray) -> Image.Image:
 
 def _read_file(path: Path, limits: ImageLimits) -> bytes:
     try:
-        if path.is_dir():
-            raise BadImage(f"{str(path)!r} is a directory; pass an image file")
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
+    except IsADirectoryError:
+        raise BadImage(f"{str(path)!r} is a directory; pass an image file") from None
     except FileNotFoundError:
         raise BadImage(f"{str(path)!r}: no such file") from None
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.fingerprint import Fingerprint
 from fti_qdrant.model.loading import absolute_name, load_open_clip, weights_file
@@ -117,7 +117,8 @@ class Backbone(nn.Module):
         """Loads ``mini``, ``ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
 
         Args:
-            device: torch device; by default cuda, else mps, else cpu.
+            device: as torch takes it, by name or as ``torch.device``; by default cuda, else mps,
+                else cpu.
             precision: fp32, bf16 or fp16; by default fp16 on cuda and fp32 elsewhere.
 
         Raises:
@@ -201,14 +202,13 @@ class Backbone(nn.Module):
         return F.normalize(vectors.float(), dim=-1)
 
 
-def check_device(device: str) -> None:
+def check_device(device: str | torch.device) -> None:
     """Raises UnsupportedModel where there is no such device."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         raise UnsupportedModel(
-            f"device {device!r} cannot be used: {reason}; use cuda, mps or cpu"
+            f"device {str(device)!r} cannot be used: {first_line(error)}; use cuda, mps or cpu"
         ) from None
 
 

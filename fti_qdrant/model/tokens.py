@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from fti_qdrant.errors import PromptTooLong, UnsupportedModel
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Fixed = list[int | None]
 """Token ids that never give way; None marks a pseudo-word's place."""
@@ -47,11 +50,11 @@ class Tokens:
         ids, ends, columns = self.ids[chosen], self.ends[chosen], self.columns[kept]
         return Tokens(ids, ends, rows[kept], columns, truncated), kept
 
-    @staticmethod
-    def join(parts: Sequence[Tokens]) -> Tokens:
+    @classmethod
+    def join(cls, parts: Sequence[Tokens]) -> Self:
         """One batch after the other; pseudo-words are joined in the same order."""
         starts = [0, *accumulate(len(part) for part in parts[:-1])]
-        return Tokens(
+        return cls(
             torch.cat([part.ids for part in parts]),
             torch.cat([part.ends for part in parts]),
             torch.cat([part.rows + start for part, start in zip(parts, starts)]),
@@ -89,15 +92,15 @@ class Vocabulary:
     pad: int
     context_length: int
 
-    @staticmethod
-    def of(tokenizer: Any, context_length: int) -> Vocabulary:
+    @classmethod
+    def of(cls, tokenizer: Any, context_length: int) -> Self:
         """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps.
 
         Raises UnsupportedModel where a text has no end-of-text token.
         """
         if isinstance(tokenizer, SimpleTokenizer):
             sot, eot = tokenizer.sot_token_id, tokenizer.eot_token_id
-            return Vocabulary(tokenizer.encode, (sot,), eot, 0, context_length)
+            return cls(tokenizer.encode, (sot,), eot, 0, context_length)
         wrapped = tokenizer.tokenizer
         *start, end = wrapped("").input_ids or [None]
         if end is None or end != wrapped.eos_token_id:
@@ -109,7 +112,7 @@ class Vocabulary:
         def encode(text: str) -> list[int]:
             return list(wrapped.encode(tokenizer.clean_fn(text), add_special_tokens=False))
 
-        return Vocabulary(encode, tuple(start), end, wrapped.pad_token_id, context_length)
+        return cls(encode, tuple(start), end, wrapped.pad_token_id, context_length)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Plain texts, without pseudo-words."""
