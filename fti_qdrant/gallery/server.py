@@ -41,7 +41,7 @@ REQUEST_POINTS = 64
 
 BUSY = "busy"
 STATES = {
-    models.CollectionStatus.GREEN: "at rest; all is optimized",
+    models.CollectionStatus.GREEN: "idle; everything is optimized",
     models.CollectionStatus.YELLOW: f"{BUSY} optimizing",
     models.CollectionStatus.GREY: "waiting; it starts with the next update",
     models.CollectionStatus.RED: "failed; see the server's log",
