@@ -44,7 +44,7 @@ from fti_qdrant.gallery.points import (
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
-from fti_qdrant.gallery.records import scored, stored, vectors_of
+from fti_qdrant.gallery.point_conversion import scored, stored, vectors_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self

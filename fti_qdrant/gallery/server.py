@@ -27,7 +27,7 @@ from fti_qdrant.gallery.points import (
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
-from fti_qdrant.gallery.records import scored, stored, vectors_of
+from fti_qdrant.gallery.point_conversion import scored, stored, vectors_of
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 if TYPE_CHECKING:
