@@ -24,7 +24,9 @@ BUILT_IN = {
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
     "OutputUnavailable": OSError,
+    "Interrupted": Exception,
 }
+EXIT_CODES = {"GalleryUnavailable": 1, "OutputUnavailable": 1, "Interrupted": 130}
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
 
@@ -40,4 +42,4 @@ def test_the_message_is_what_was_said_also_after_pickling(kind):
     assert str(error) == str(copy) == MESSAGE
     assert isinstance(error, errors.FtiError)
     assert isinstance(error, BUILT_IN.get(kind.__name__, Exception))
-    assert error.exit_code == (1 if kind.__name__.endswith("Unavailable") else 2)
+    assert error.exit_code == EXIT_CODES.get(kind.__name__, 2)

@@ -29,6 +29,7 @@ from fti_qdrant.gallery.edge_folder import (
     check_free,
     locked,
 )
+from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
@@ -44,7 +45,6 @@ from fti_qdrant.gallery.points import (
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
-from fti_qdrant.gallery.point_conversion import scored, stored, vectors_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,7 +74,7 @@ class EdgeGallery:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], spec: GallerySpec) -> Self:
-        """Makes an empty gallery.
+        """Creates an empty gallery.
 
         Raises GalleryUnavailable: there is one already, the folder contains other things or cannot
         be written, or the engine's version is not supported.
@@ -109,7 +109,7 @@ class EdgeGallery:
         folder = Path(path)
         if not (folder / SPEC_FILE).is_file():
             raise GalleryNotFound(
-                f"no gallery at {str(folder)!r}; make one with: "
+                f"no gallery at {str(folder)!r}; create one with: "
                 f"fti-ingest IMAGES --gallery {folder}"
             )
         with locked(folder, make=False) as lock:
@@ -133,7 +133,9 @@ class EdgeGallery:
         check_points(points, self.spec)
         self._check_space()
         with self._write_lock, engine_errors(self.path):
-            converted = [edge.Point(point.id, vectors_of(point), point.payload) for point in points]
+            converted = [
+                edge.Point(point.id, point_vectors(point), point.payload) for point in points
+            ]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
@@ -144,7 +146,8 @@ class EdgeGallery:
             requests = [self._request(query) for query in queries]
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
         return [
-            sorted(map(scored, answer), key=lambda hit: (-hit.score, hit.id)) for answer in answers
+            sorted(map(scored_point, answer), key=lambda hit: (-hit.score, hit.id))
+            for answer in answers
         ]
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
@@ -152,7 +155,7 @@ class EdgeGallery:
         names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
         with engine_errors(self.path):
             records = self._open_shard().retrieve(list(wanted), True, names)
-        found = {record.id: stored(record) for record in records}
+        found = {record.id: stored_image(record) for record in records}
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:

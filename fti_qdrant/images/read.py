@@ -35,7 +35,7 @@ class LoadedImage:
         image: mode RGB, EXIF orientation applied, transparency over white.
         sha256: of the encoded bytes where there were any, otherwise of the pixels.
         uri: path or URL it came from; None for bytes, file objects, pictures and arrays.
-        size: upright width and height before a large JPEG was scaled down.
+        size: width and height after EXIF rotation, before a large JPEG was scaled down.
     """
 
     image: Image.Image
@@ -81,7 +81,7 @@ def content_hash(
 def read_bytes(
     source: str | os.PathLike[str] | bytes | BinaryIO, *, allow_urls: bool, limits: ImageLimits
 ) -> tuple[bytes, str | None]:
-    """The encoded bytes of a source, and the path or URL they came from. Raises BadImage."""
+    """The encoded bytes of a source, and its path or URL. Raises BadImage."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), None
     if isinstance(source, str) and is_url(source):
@@ -109,7 +109,7 @@ def read_bytes(
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is fetched, and not a path."""
+    """Whether a source is an http(s) URL, and not a path."""
     return source.lower().startswith(("http://", "https://"))
 
 
@@ -136,7 +136,7 @@ def decode_image(
         raise BadImage(f"{label}: not an image that Pillow can read") from None
     except BadImage:
         raise
-    except Exception as error:  # hostile files raise nearly anything inside Pillow's decoders
+    except Exception as error:  # damaged files raise nearly anything inside Pillow's decoders
         raise BadImage(f"{label}: cannot be decoded ({error}); is it truncated?") from error
     digest = hashlib.sha256(data).hexdigest()
     return LoadedImage(upright, digest, uri, (size[1], size[0]) if turned else size)
@@ -215,7 +215,7 @@ def _check_bytes(data: bytes, uri: str | None, limits: ImageLimits) -> str:
 def _check_size(picture: Image.Image, limits: ImageLimits, label: str) -> None:
     width, height = picture.size
     if width < 1 or height < 1:
-        raise BadImage(f"{label}: {width} x {height} pixels; there is nothing to see")
+        raise BadImage(f"{label}: {width} x {height} pixels; the image is empty")
     if width * height > limits.max_pixels:
         raise BadImage(
             f"{label}: {width} x {height} pixels is over the limit of {limits.max_pixels:,}; "

@@ -24,8 +24,8 @@ from fti_qdrant.model.weights_cache import cached_weights_hash
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LENGTH_GROUPS, LEAST_GROUP = 4, 16
-"""A batch of prompts is encoded in so many groups of like length, if each has this many."""
+LENGTH_GROUPS, MIN_GROUP = 4, 16
+"""A batch of prompts is encoded in four groups of similar length, if each has at least 16."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
         self.token_dim = self.text.token_dim
         self.vocabulary = Vocabulary.of(tokenizer, self.text.context_length)
         self.prompts = Prompts(self.vocabulary)
-        self.text.keep_opening(self.prompts.beginning)
+        self.text.cache_prefix(self.prompts.prefix)
         self.preprocess = _preprocess_of(model.visual)
         self.dim = self.text.dim
         self._weights_hash = cached_weights_hash(model.state_dict(), weights_file)
@@ -178,26 +178,26 @@ class Backbone(nn.Module):
         """Prompts -> ``[B, d]``, not normalized, differentiable with respect to ``words``.
 
         Args:
-            tokens: token ids, with the places of pseudo-words if there are any.
-            words: ``[N, t]``, one row for each place, in the order of the places.
+            tokens: token ids, with the positions of pseudo-words if there are any.
+            words: ``[N, t]``, one row for each position, in the same order.
 
-        Runs over the shortest context that holds the longest prompt where the tower is causal:
-        what stands after the end-of-text token cannot reach it, so the result is the same. A
-        large batch goes in groups of like length, so that one long prompt does not stretch all.
+        A causal tower runs only over the length of the longest prompt: nothing after the
+        end-of-text token can influence it, so the result is the same. A large batch is encoded in
+        groups of similar length, so that one long prompt does not slow down all others.
         """
         tokens = tokens.to(self.device)
-        if not self.text.causal or len(tokens) < LENGTH_GROUPS * LEAST_GROUP:
+        if not self.text.causal or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
             return self.text(tokens, words)
         by_length = tokens.ends.argsort()
         features = []
         for group in by_length.chunk(LENGTH_GROUPS):
-            chosen, places = tokens.select(group)
-            features.append(self.text(chosen, None if words is None else words[places]))
+            chosen, positions = tokens.select(group)
+            features.append(self.text(chosen, None if words is None else words[positions]))
         return torch.cat(features)[by_length.argsort()]
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Plain texts -> L2-normalized ``[B, d]`` in float32; over-long ones lose their end."""
+        """Plain texts -> L2-normalized ``[B, d]`` in float32; the end of a too long text is cut."""
         vectors = self.text_features(self.vocabulary.tokenize(texts))
         return F.normalize(vectors.float(), dim=-1)
 
@@ -213,7 +213,7 @@ def check_device(device: str | torch.device) -> None:
 
 
 def best_device() -> str:
-    """cuda where there is one, else Apple's mps, else cpu."""
+    """cuda if available, else Apple's mps, else cpu."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

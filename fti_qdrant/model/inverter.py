@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PseudoWords:
-    """Pictures as words for the text encoder.
+    """Images as words for the text encoder.
 
     Attributes:
         subject: ``S [B, t]``.
@@ -49,7 +49,7 @@ class PseudoWords:
         return self.attributes[order < self.counts[:, None]]
 
     def take(self, rows: Tensor | Sequence[int]) -> PseudoWords:
-        """The pictures of these rows, in this order."""
+        """The pseudo-words of these rows, in this order."""
         return PseudoWords(self.subject[rows], self.attributes[rows], self.counts[rows])
 
     def to(self, device: torch.device) -> PseudoWords:
@@ -69,7 +69,7 @@ class PseudoWords:
 
 
 class Relevant(NamedTuple):
-    """The latent attributes that describe a picture.
+    """The latent attributes that describe an image.
 
     Attributes:
         z: ``[B, topk, t]``, L2-normalized.
@@ -111,7 +111,7 @@ class Inverter(
             dim: ``d``, of the joint embedding.
             token_dim: ``t``, of the text tokens.
             latents: ``K``, latent attribute queries.
-            topk: most attribute tokens of one picture.
+            topk: maximum number of attribute tokens of one image.
             epsilon: a latent attribute counts where its relevance is above this.
             dropout: after each hidden layer of the two MLPs, in training.
             project_relevance: a fixed random map t -> d for backbones where the two differ.
@@ -134,7 +134,7 @@ class Inverter(
         self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
         self.to_local = nn.Linear(width, token_dim)
         self.relevance_map = nn.Linear(token_dim, dim) if project_relevance else nn.Identity()
-        self.relevance_map.requires_grad_(False)  # it only selects: no gradient reaches it
+        self.relevance_map.requires_grad_(False)  # it only selects, so no gradient reaches it
         self.subject_mlp = token_mlp(dim, token_dim, dropout)
         self.attribute_mlp = token_mlp(token_dim, token_dim, dropout)
 
@@ -145,7 +145,7 @@ class Inverter(
 
     @cached_property
     def weights_hash(self) -> str:
-        """Identifies the weights as they are at first use."""
+        """Identifies the weights; computed at first use."""
         return weights_hash(self.state_dict().items())
 
     def forward(self, features: ImageFeatures) -> PseudoWords:
@@ -161,7 +161,7 @@ class Inverter(
     def relevant(self, features: ImageFeatures) -> Relevant:
         """The topk latent attributes and how many of them count, without a loop over the batch.
 
-        The first r stand in ascending latent order, the rest by falling relevance.
+        The first r are in ascending latent order, the rest by decreasing relevance.
         """
         local = self.local_features(features)
         relevance = self.relevance(local, features.pooled)

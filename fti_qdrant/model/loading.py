@@ -51,7 +51,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a model on this disk, or None for models from elsewhere."""
+    """The folder of a local model; None for others."""
     if name == "mini":
         return MINI
     return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None

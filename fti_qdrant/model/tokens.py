@@ -1,4 +1,4 @@
-"""Text as token ids, and where among them the pseudo-words stand."""
+"""Text as token ids, and the positions of pseudo-words among them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Fixed = list[int | None]
-"""Token ids that never give way; None marks a pseudo-word's place."""
+"""Token ids that are never cut; None marks the position of a pseudo-word."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Tokens:
     Attributes:
         ids: ``[B, context]``, padded.
         ends: ``[B]``, index of each end-of-text token.
-        rows, columns: ``[N]`` each, the places of the pseudo-words, row by row.
-        truncated: for each prompt, whether the end of its text was lost.
+        rows, columns: ``[N]`` each, the positions of the pseudo-words, row by row.
+        truncated: for each prompt, whether the end of its text was cut.
     """
 
     ids: Tensor
@@ -41,7 +41,7 @@ class Tokens:
         return len(self.ids)
 
     def select(self, chosen: Tensor) -> tuple[Tokens, Tensor]:
-        """Some of the prompts, and which of the places (a mask ``[N]``) are theirs."""
+        """Some of the prompts, and a mask ``[N]`` of the positions that are theirs."""
         renumbered = torch.full_like(self.ends, -1)
         renumbered[chosen] = torch.arange(len(chosen), device=chosen.device)
         rows = renumbered[self.rows]
@@ -76,14 +76,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer reduced to what prompts by construction need.
+    """The parts of a tokenizer that prompts need.
 
     Attributes:
         encode: text -> ids, without start and end tokens.
         start: ids before every text (empty for SigLIP's tokenizers).
         end: the end-of-text id.
-        pad: fills up the context.
-        context_length: most tokens of one prompt, start and end included.
+        pad: the id that fills the rest of the context.
+        context_length: maximum number of tokens of one prompt, with start and end.
     """
 
     encode: Callable[[str], list[int]]
@@ -106,7 +106,7 @@ class Vocabulary:
         if end is None or end != wrapped.eos_token_id:
             raise UnsupportedModel(
                 f"the tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
-                "token, where the text encoder is to be read"
+                "token, where the text feature is read"
             )
 
         def encode(text: str) -> list[int]:
@@ -119,10 +119,10 @@ class Vocabulary:
         return self.assemble([([], self.encode(text)) for text in texts])
 
     def assemble(self, prompts: Sequence[tuple[Fixed, list[int]]]) -> Tokens:
-        """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's place.
+        """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's position.
 
-        The free part gives way where the two are longer than the context; the fixed part and
-        the end-of-text token stay.
+        Where the two are longer than the context, the end of the free part is cut; the fixed part
+        and the end-of-text token stay.
 
         Raises:
             PromptTooLong: the fixed part alone does not fit.
@@ -137,14 +137,14 @@ class Vocabulary:
                     f"{self.context_length}; use fewer reference images"
                 )
             line = [*self.start, *fixed, *free[:room], self.end]
-            places = [column for column, token in enumerate(line) if token is None]
-            rows += [row] * len(places)
-            columns += places
+            positions = [column for column, token in enumerate(line) if token is None]
+            rows += [row] * len(positions)
+            columns += positions
             ids[row, : len(line)] = torch.tensor([0 if token is None else token for token in line])
             ends.append(len(line) - 1)
             truncated.append(len(free) > room)
         return Tokens(ids, _index(ends), _index(rows), _index(columns), tuple(truncated))
 
 
-def _index(places: list[int]) -> Tensor:
-    return torch.tensor(places, dtype=torch.long)
+def _index(positions: list[int]) -> Tensor:
+    return torch.tensor(positions, dtype=torch.long)
