@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -42,7 +44,9 @@ TINY = {
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.4, 0.6], "std": [0.5, 0.25, 0.3]},
 }
 
-os.environ.setdefault("FTI_CACHE", tempfile.mkdtemp(prefix="fti-cache-"))
+if "FTI_CACHE" not in os.environ:  # tests and the processes that they start leave the user's alone
+    os.environ["FTI_CACHE"] = tempfile.mkdtemp(prefix="fti-cache-")
+    atexit.register(shutil.rmtree, os.environ["FTI_CACHE"], ignore_errors=True)
 
 CLUSTER = """
 import logging, sys, ray

@@ -39,7 +39,7 @@ def test_the_client_library_needs_no_ray():
 
 def test_a_decoding_worker_loads_neither_torch_nor_a_client():
     """One a CPU: each would spend seconds and half a gigabyte on them."""
-    loaded = loaded_after("import fti_ingest.stages.decode, fti_ingest.engine.ray_blocks")
+    loaded = loaded_after("import fti_ingest.stages.decode, fti_ingest.engine.local")
     assert "fti_qdrant.images.preprocess" in loaded
     assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray", "httpx"} & loaded
 
@@ -59,6 +59,12 @@ def test_opening_an_embedded_gallery_loads_no_torch(tmp_path):
         "gallery.state(); gallery.close()"
     )
     assert not {"torch", "open_clip", "transformers"} & loaded
+
+
+def test_imports_of_the_images_point_one_way():
+    loaded = loaded_after("import fti_qdrant.images.url")
+    assert "fti_qdrant.images.limits" in loaded
+    assert not {"fti_qdrant.images.read", "PIL", "numpy"} & loaded
 
 
 def test_reading_a_picture_needs_no_http_client():
