@@ -33,7 +33,7 @@ from fti_ingest.stages.deduplicate import Originals
 from fti_ingest.stages.perceptual_hash import CELLS, PerceptualHash
 from fti_ingest.stages.revisions import PAIR
 from fti_qdrant.gallery import IndexType
-from fti_qdrant.gallery.edge import INDEX_TYPES
+from fti_qdrant.gallery.edge_engine import index_type
 from fti_qdrant.gallery.points import IMAGE_VECTOR, OURS, WORDS_VECTOR, indexes_made
 
 BATCH = 500
@@ -117,7 +117,7 @@ def measured(kind: str, dim: int, count: int, words: bool, root: Path) -> PerIma
     rng = np.random.default_rng(0)
     shard = edge.EdgeShard.create(str(path), config(kind, dim, words))
     for field, type in indexed().items():
-        shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[type]))
+        shard.update(edge.UpdateOperation.create_field_index(field, index_type(type)))
     for start in range(0, count, BATCH):
         points = []
         for number in range(start, min(start + BATCH, count)):

@@ -1,4 +1,4 @@
-"""Composed image search for Qdrant: a reference picture plus a text that changes it.
+"""Composed image search for Qdrant: a reference image plus a text that says what to change.
 
     from fti_qdrant import ComposedSearch
 
@@ -11,20 +11,24 @@ The names below are loaded on first use, so that ``import fti_qdrant`` does not 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
+    from fti_qdrant.async_search import AsyncComposedSearch
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.errors import FtiError
     from fti_qdrant.gallery import EdgeGallery, Gallery, ServerGallery
     from fti_qdrant.model.backbone import Backbone, ImageFeatures
     from fti_qdrant.model.inverter import Inverter, PseudoWords
     from fti_qdrant.query import Hit, Hits, Query
-    from fti_qdrant.search import AsyncComposedSearch, ComposedSearch
+    from fti_qdrant.search import ComposedSearch
+    from fti_qdrant.version import __version__ as __version__
 
 _HOMES = {
+    "__version__": "version",
     "Backbone": "model.backbone",
     "ImageFeatures": "model.backbone",
     "Composer": "composers.composer",
@@ -34,7 +38,7 @@ _HOMES = {
     "ServerGallery": "gallery",
     "Inverter": "model.inverter",
     "PseudoWords": "model.inverter",
-    "AsyncComposedSearch": "search",
+    "AsyncComposedSearch": "async_search",
     "ComposedSearch": "search",
     "Hit": "query",
     "Hits": "query",
@@ -58,5 +62,7 @@ __all__ = [
     "ServerGallery",
 ]
 
-
 __getattr__, __dir__ = names_of(__name__, _HOMES)
+
+# an application decides what is logged; without one, nothing is printed
+logging.getLogger(__name__).addHandler(logging.NullHandler())

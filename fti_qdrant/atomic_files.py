@@ -1,4 +1,4 @@
-"""Files and folders that are replaced whole or not at all."""
+"""Files and folders that are replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
-"""Suffix of what is being written; a killed process may leave one, and the next write replaces it."""
+"""Suffix of what is being written. A killed process may leave one; the next write replaces it."""
 
 
 @contextmanager

@@ -1,75 +1,84 @@
-"""Everything this package raises on purpose, under one root.
+"""Everything that this package raises on purpose, under one root.
 
-A message says what is wrong, shows the offending value, and says what to do about it.
-The command lines print it as one line; ``exit_code`` is 2 for bad input and 1 for a failure
-of something outside (a server, a disk, a file lock).
+A message says what is wrong, shows the offending value, and says what to do about it. The command
+lines print it as one line; ``exit_code`` is 2 for bad input and 1 for an outside failure (a server,
+a disk, a file lock). Each error is also the built-in exception that it is by nature: ``except
+ValueError`` catches most bad input.
 """
 
 from __future__ import annotations
 
 
 class FtiError(Exception):
-    """Root of the hierarchy: ``except FtiError`` catches all that fti-qdrant raises."""
+    """Root of the hierarchy: ``except FtiError`` catches everything that fti-qdrant raises.
+
+    Example:
+        >>> try:
+        ...     raise BadQuery("limit must be a whole number of at least 1, got 0")
+        ... except ValueError as error:
+        ...     print(error)
+        limit must be a whole number of at least 1, got 0
+    """
 
     exit_code = 2
 
 
-class BadImage(FtiError):
+class BadImage(FtiError, ValueError):
     """An image source that cannot be read, is too large, or is not an image."""
 
 
-class BadQuery(FtiError):
+class BadQuery(FtiError, ValueError):
     """A query that cannot be answered: wrong types, nothing to search for, limit below 1."""
 
 
-class BadFilter(FtiError):
+class BadFilter(FtiError, ValueError):
     """A filter mapping with an unknown operator, a wrong type, or an unknown payload field."""
 
 
-class BadManifest(FtiError):
+class BadManifest(FtiError, ValueError):
     """A gallery source that cannot be listed: no such folder, no ``image`` column, bad rows."""
 
 
-class BadBenchmark(FtiError):
-    """A benchmark's folder that lacks files, or an annotation that its protocol does not allow."""
+class BadBenchmark(FtiError, ValueError):
+    """A benchmark folder with missing files, or an annotation that the protocol does not allow."""
 
 
-class BadPredictions(FtiError):
+class BadPredictions(FtiError, ValueError):
     """A ranked-list file with missing, duplicate or unknown queries or images."""
 
 
-class PromptTooLong(FtiError):
+class PromptTooLong(FtiError, ValueError):
     """More pseudo-words than the text encoder's context can hold."""
 
 
-class UnsupportedModel(FtiError):
-    """A model that the method cannot use: not a ViT, unknown name, no weights named."""
+class UnsupportedModel(FtiError, ValueError):
+    """A model that the method cannot use: not a ViT, an unknown name, or no weights named."""
 
 
-class ModelMismatch(FtiError):
+class ModelMismatch(FtiError, ValueError):
     """Two parts that were made by or for different models."""
 
 
-class CheckpointError(FtiError):
-    """A model folder or training checkpoint that is missing, truncated or of another shape."""
+class CheckpointError(FtiError, ValueError):
+    """A model folder or training checkpoint that is missing, truncated, or of other shapes."""
 
 
-class GalleryNotFound(FtiError):
+class GalleryNotFound(FtiError, LookupError):
     """No gallery at this path, or no such collection on the server."""
 
 
-class UnknownImageId(FtiError):
-    """An image id that the gallery does not hold."""
+class UnknownImageId(FtiError, LookupError):
+    """An image id that the gallery does not have."""
 
 
-class GalleryUnavailable(FtiError):
+class GalleryUnavailable(FtiError, RuntimeError):
     """The gallery is there but cannot be used now: locked, server down, access refused."""
 
     exit_code = 1
 
 
-class OutputUnavailable(FtiError):
-    """A file that cannot be written now: no space, no permission, or another run writes it."""
+class OutputUnavailable(FtiError, OSError):
+    """A file that cannot be written: no space, no permission, or another run is writing it."""
 
     exit_code = 1
 
@@ -81,7 +90,7 @@ class Interrupted(FtiError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another library says, in one line; its type where it says nothing.
+    """The first line of another library's error message; the error's type if it has none.
 
     Example:
         >>> first_line(ValueError("no such column\\n  at line 3"))

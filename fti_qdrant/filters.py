@@ -2,11 +2,11 @@
 
 The grammar::
 
-    filter     = { key: condition, ... }       every entry must hold
+    filter     = { key: condition, ... }       every entry must match
     condition  = scalar                        equal to (of a list field: contains)
                | null                          the field is missing or empty
                | [ scalar, ... ]               equal to any of these
-               | { operator: operand, ... }    every operator must hold
+               | { operator: operand, ... }    every operator must match
     operator   = "eq" | "ne"                   scalar
                | "in" | "not_in"               [ scalar, ... ]
                | "lt" | "lte" | "gt" | "gte"   number, or a date as datetime or ISO 8601 text
@@ -14,8 +14,8 @@ The grammar::
     scalar     = text | integer | float | true | false
 
 Three keys are not fields: ``"and"`` and ``"or"`` take a list of filters, ``"not"`` one filter.
-Dots reach into nested fields, ``"size.width"``; a dot that belongs to a name goes into quotes,
-``'"a.b"'``. For all else (geo, nested arrays, full text) pass a ``qdrant_client.models.Filter``.
+Dots separate nested fields, ``"size.width"``; a name that contains a dot is quoted, ``'"a.b"'``.
+For everything else (geo, nested arrays, full text) pass a ``qdrant_client.models.Filter``.
 """
 
 from __future__ import annotations
@@ -38,13 +38,17 @@ LOGIC = ("and", "or", "not")
 
 _SEGMENT = r'(?:[\w-]+|"[^"]+")(?:\[\d*\])*'
 _PATH = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
-"""What Qdrant parses as a path into the payload; any other name must stand in quotes."""
+"""What Qdrant parses as a path into the payload; any other name must be quoted."""
 
 
 def as_filter(spec: FilterLike | None) -> models.Filter | None:
     """A mapping of the grammar above, or a ready Filter, or None -> Filter or None.
 
-    Raises BadFilter, with the key at fault.
+    Example:
+        >>> as_filter({"price": {"lt": 50}}).must[0].range.lt
+        50.0
+
+    Raises BadFilter, which names the key at fault.
     """
     if spec is None or isinstance(spec, models.Filter):
         return spec
@@ -56,23 +60,23 @@ def as_filter(spec: FilterLike | None) -> models.Filter | None:
 
 
 def both(first: models.Filter | None, second: models.Filter | None) -> models.Filter | None:
-    """A filter that holds where both do."""
+    """A filter that requires both; None stands for no filter."""
     if first is None or second is None:
         return first or second
     return models.Filter(must=[first, second])
 
 
 def field_keys(filter: models.Filter | None) -> Iterator[str]:
-    """The payload fields that a Filter asks about; of nested conditions, the outer field."""
+    """The payload fields that a Filter uses; of nested conditions, the outer field."""
     for condition in _field_conditions(filter):
         outer = condition.nested if isinstance(condition, models.NestedCondition) else condition
         yield outer.key
 
 
 def check_ranges(filter: models.Filter | None, indexes: Mapping[str, str]) -> None:
-    """Raises BadFilter where dates meet a field indexed as numbers, or numbers one of dates.
+    """Raises BadFilter where a field indexed as numbers is compared with a date, or the reverse.
 
-    Qdrant's indexes would compare the two, a date being so many microseconds.
+    Qdrant's indexes would compare the two, with a date as a number of microseconds.
     """
     for condition in _field_conditions(filter):
         if not isinstance(condition, models.FieldCondition):
@@ -128,7 +132,7 @@ def _logic(key: str, condition: Any, path: str) -> tuple[str, models.Filter]:
 
 
 def _field(key: str, condition: Any, path: str) -> tuple[list[Any], list[Any]]:
-    """Conditions that must hold, and conditions that must not."""
+    """Conditions that must match, and conditions that must not."""
     key = _quoted(key, path)
     if condition is None:
         return [_empty(key)], []
@@ -227,7 +231,7 @@ def _check_number(value: float, path: str) -> None:
 
 
 def _quoted(key: str, path: str) -> str:
-    """The key with quotes around the names that need them, such as those with blanks."""
+    """The key with quotes around the names that need them, such as those with spaces."""
     if _PATH.fullmatch(key):
         return key
     names = key.split(".")

@@ -1,4 +1,4 @@
-"""A package's names, loaded on first use: importing one light module loads no heavy one."""
+"""Names of a package that are imported on first use: importing the package stays cheap."""
 
 from __future__ import annotations
 

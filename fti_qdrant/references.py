@@ -1,50 +1,99 @@
-"""Reference images of a batch of queries -> features and pseudo-words, each read once.
+"""The reference images of a batch of queries: read once each, embedded in one batch.
 
-Pictures go through the backbone in one batch; stored images come from the gallery, without a
-picture being read.
+Stored images come from the gallery with their vectors; no picture is read for them.
 """
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fti_qdrant.composers.composer import PSEUDO_WORD_METHODS, Composer, References
+from fti_qdrant.composers.composer import Composer, References
+from fti_qdrant.composers.registry import (
+    IMAGE_ONLY,
+    TEXT_ONLY,
+    ComposerDescription,
+    find_composer,
+)
 from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.pseudo_words import unstacked
-from fti_qdrant.images import LoadedImage, open_image
-from fti_qdrant.model.inverter import Inverter, PseudoWords
+from fti_qdrant.images import ImageSource, LoadedImage, content_hash, open_image
+from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query, Reference, stored_id
 
 
 @dataclass(frozen=True)
-class ReadQuery:
+class HashedImage:
+    """A picture that is only to be left out of the hits: it was neither decoded nor embedded."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LoadedQuery:
     """A query whose references have been read.
 
     Attributes:
-        sources: one for each reference: a picture, or a stored image.
+        query: with the name of the composer that answers it, and the warnings so far.
+        sources: one for each reference.
     """
 
     query: Query
-    sources: tuple[LoadedImage | StoredImage, ...]
+    sources: tuple[LoadedImage | StoredImage | HashedImage, ...]
 
     @property
-    def method(self) -> str:
-        """The composer that answers: an image or a text alone needs no composing."""
-        if not self.query.references:
-            return "text"
-        return self.query.composer if self.query.words else "image"
+    def composer(self) -> ComposerDescription:
+        return find_composer(self.query.composer or "")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether image vectors are needed."""
+        return bool(self.sources) and (self.composer.uses_image or self.query.explain)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether pseudo-words are needed."""
+        return self.composer.needs_inverter or self.query.explain
 
 
-def read(queries: Sequence[Query], gallery: Gallery, allow_urls: bool) -> list[ReadQuery]:
-    """Opens pictures and retrieves stored images, all ids in one request.
+def with_composer(query: Query, composer: Composer) -> Query:
+    """The query with the name of the composer that answers it.
+
+    An image alone or a text alone needs no composing. What the composer will not use is named in
+    the warnings.
+
+    Raises BadQuery where an inverter is needed and none is loaded.
+    """
+    if query.explain and composer.inverter is None:
+        raise BadQuery("explain needs an inverter; pass inverter=... when opening the gallery")
+    name = composer.default_composer if query.composer is None else query.composer
+    if not query.references:
+        return replace(query, composer=TEXT_ONLY)
+    if not query.words:
+        return replace(query, composer=IMAGE_ONLY)
+    composer.check(name)
+    chosen = find_composer(name)
+    unused = [] if chosen.uses_image else ["image"]
+    unused += [] if chosen.uses_text else ["text"]
+    warnings = tuple(f"composer {name!r} does not use the {one}" for one in unused)
+    return replace(query, composer=name, warnings=(*query.warnings, *warnings))
+
+
+def load_references(
+    queries: Sequence[Query], gallery: Gallery, allow_urls: bool
+) -> list[LoadedQuery]:
+    """Reads each picture once, and all stored images in one request.
+
+    Args:
+        queries: from ``with_composer``.
 
     Raises BadImage, UnknownImageId.
     """
@@ -53,88 +102,103 @@ def read(queries: Sequence[Query], gallery: Gallery, allow_urls: bool) -> list[R
     missing = sorted(ids - stored.keys())
     if missing:
         raise UnknownImageId(
-            f"gallery {gallery.name} holds no image {missing[0]}"
+            f"gallery {gallery.name} has no image {missing[0]}"
             + (f" (nor {len(missing) - 1} more)" if missing[1:] else "")
             + "; pass the id of a hit, or a picture"
         )
+    pictures: dict[object, LoadedImage] = {}
 
-    def source(reference: Reference) -> LoadedImage | StoredImage:
+    def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:
         id = stored_id(reference)
         if id is not None or isinstance(reference, uuid.UUID):
             return stored[str(id)]
-        return open_image(reference, allow_urls=allow_urls)
+        if not decode:
+            return HashedImage(content_hash(reference, allow_urls=allow_urls))
+        key = _identity(reference)
+        if key not in pictures:
+            pictures[key] = open_image(reference, allow_urls=allow_urls)
+        return pictures[key]
 
-    return [ReadQuery(query, tuple(map(source, query.references))) for query in queries]
+    loaded = []
+    for query in queries:
+        decode = LoadedQuery(query, ()).composer.uses_image or query.explain
+        sources = tuple(read(reference, decode) for reference in query.references)
+        loaded.append(LoadedQuery(query, sources))
+    return loaded
 
 
-def invert(queries: Sequence[ReadQuery], composer: Composer, gallery: Gallery) -> list[References]:
-    """References of each query; pictures of all queries pass the backbone as one batch.
+def embed_references(
+    queries: Sequence[LoadedQuery], composer: Composer, gallery: Gallery
+) -> list[References | None]:
+    """The references of each query; None where its composer uses no image.
+
+    All pictures pass the backbone in one batch, and those that need pseudo-words the inverter.
 
     Raises:
-        BadQuery: a composer that needs pseudo-words, and a stored image that has none.
+        BadQuery: a composer needs pseudo-words, and a stored image has none.
         ModelMismatch: stored pseudo-words of another inverter than the loaded one.
     """
-    pictures = {
-        source.sha256: source.image
-        for read in queries
-        for source in read.sources
-        if isinstance(source, LoadedImage)
-    }
-    rows = {sha256: row for row, sha256 in enumerate(pictures)}
-    fresh = None
+    embedding = [query for query in queries if query.embeds]
+    inverting = [query for query in embedding if query.inverts]
+    pictures = {picture.sha256: picture for query in embedding for picture in _pictures(query)}
+    fresh: dict[str, References] = {}
     if pictures:
-        features = composer.backbone.image_features(list(pictures.values()))
-        fresh = composer.references(features, (1,) * len(pictures))
-    return [_of_query(read, composer, gallery, fresh, rows) for read in queries]
+        features = composer.backbone.image_features([one.image for one in pictures.values()])
+        rows = {sha256: row for row, sha256 in enumerate(pictures)}
+        inverted = list({one.sha256: None for query in inverting for one in _pictures(query)})
+        plain = [sha256 for sha256 in pictures if sha256 not in set(inverted)]
+        for group, invert in ((inverted, True), (plain, False)):
+            if group:
+                part = features.take([rows[sha256] for sha256 in group])
+                sizes = (1,) * len(group)
+                references = composer.references(part, sizes, invert=invert)
+                fresh.update(zip(group, references.split()))
+    return [
+        _of_query(query, composer, gallery, fresh) if query.embeds else None for query in queries
+    ]
 
 
-def words_of(image: StoredImage, inverter: Inverter | None, gallery: Gallery) -> PseudoWords:
+def stored_words(image: StoredImage, composer: Composer, gallery: Gallery) -> PseudoWords:
     """The stored pseudo-words of one image, ``[1, ...]``. Raises BadQuery, ModelMismatch."""
     if image.words is None or gallery.spec.words is None:
         raise BadQuery(
             f"gallery {gallery.name} stores no pseudo-words for image {image.id}; pass the picture "
             "itself, use composer='sum', or ingest with --pseudo-words"
         )
+    inverter = composer.inverter
     if inverter is None or inverter.weights_hash != gallery.spec.words.inverter:
         raise ModelMismatch(
             f"the pseudo-words in gallery {gallery.name} are of inverter "
             f"{gallery.spec.words.inverter}, and another one is loaded; load that inverter, or "
             "ingest again"
         )
-    return unstacked(image.words, int(image.payload[OURS]["r"]))
+    words = unstacked(image.words, int(image.payload[OURS]["r"]))
+    return words.to(composer.backbone.device)
+
+
+def _pictures(query: LoadedQuery) -> list[LoadedImage]:
+    return [source for source in query.sources if isinstance(source, LoadedImage)]
 
 
 def _of_query(
-    read: ReadQuery,
-    composer: Composer,
-    gallery: Gallery,
-    fresh: References | None,
-    rows: dict[str, int],
+    query: LoadedQuery, composer: Composer, gallery: Gallery, fresh: dict[str, References]
 ) -> References:
-    pooled: list[Tensor] = []
-    words: list[PseudoWords] = []
-    device = composer.backbone.device
-    needs_words = read.method in PSEUDO_WORD_METHODS
-    for source in read.sources:
-        if isinstance(source, StoredImage):
-            pooled.append(_tensor(source.vector, device))
-            if needs_words:
-                words.append(_to(words_of(source, composer.inverter, gallery), device))
-        elif fresh is not None:
-            row = slice(rows[source.sha256], rows[source.sha256] + 1)
-            pooled.append(fresh.pooled[row])
-            if needs_words and fresh.words is not None:
-                part = fresh.words
-                words.append(PseudoWords(part.subject[row], part.attributes[row], part.counts[row]))
-    joined = PseudoWords.join(words) if len(words) == len(pooled) and words else None
-    return References(torch.cat(pooled), joined, (len(pooled),))
+    parts = []
+    for source in query.sources:
+        if isinstance(source, LoadedImage):
+            parts.append(fresh[source.sha256])
+        elif isinstance(source, StoredImage):
+            words = stored_words(source, composer, gallery) if query.inverts else None
+            pooled = _tensor(source.vector, composer.backbone.device)
+            parts.append(References(pooled, words, (1,)))
+    joined = References.join(parts)
+    return References(joined.pooled, joined.words, (len(parts),))
+
+
+def _identity(reference: ImageSource) -> object:
+    """Equal for references that are surely the same picture."""
+    return reference if isinstance(reference, (str, os.PathLike, bytes)) else id(reference)
 
 
 def _tensor(vector: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(vector)[None].to(device)
-
-
-def _to(words: PseudoWords, device: torch.device) -> PseudoWords:
-    return PseudoWords(
-        words.subject.to(device), words.attributes.to(device), words.counts.to(device)
-    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +46,10 @@ TINY = {
 
 RAY_ACCESS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 os.environ.update(RAY_ACCESS)  # Ray reads it once in a process
+
+if "FTI_CACHE" not in os.environ:  # tests and the processes that they start leave the user's alone
+    os.environ["FTI_CACHE"] = tempfile.mkdtemp(prefix="fti-cache-")
+    atexit.register(shutil.rmtree, os.environ["FTI_CACHE"], ignore_errors=True)
 
 CLUSTER = """
 import logging, sys, ray

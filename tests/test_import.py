@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -38,9 +39,37 @@ def test_the_client_library_needs_no_ray():
 
 def test_a_decoding_worker_loads_neither_torch_nor_a_client():
     """One a CPU: each would spend seconds and half a gigabyte on them."""
-    loaded = loaded_after("import fti_ingest.stages.decode, fti_ingest.engine.ray_blocks")
+    loaded = loaded_after("import fti_ingest.stages.decode, fti_ingest.engine.local")
     assert "fti_qdrant.images.preprocess" in loaded
-    assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray"} & loaded
+    assert not {"torch", "open_clip", "qdrant_client", "qdrant_edge", "ray", "httpx"} & loaded
+
+
+def test_opening_an_embedded_gallery_loads_no_torch(tmp_path):
+    """Nor do filling and searching it, nor the modules of queries, filters and composers."""
+    loaded = loaded_after(
+        "import numpy as np; from fti_qdrant.gallery import *; "
+        "import fti_qdrant.filters, fti_qdrant.composers.registry; "
+        "from fti_qdrant import Hit, Query, ServerGallery; "
+        "from fti_qdrant.model.fingerprint import Fingerprint; "
+        "spec = GallerySpec(fingerprint=Fingerprint('m', 'w', 'GELU', 'p', 4)); "
+        f"EdgeGallery.create({str(tmp_path / 'g')!r}, spec).close(); "
+        f"gallery = EdgeGallery.open({str(tmp_path / 'g')!r}); "
+        "gallery.upsert([GalleryPoint(point_id('a'), np.ones(4, 'float32'), {})]); "
+        "assert gallery.search(VectorQuery(np.ones(4, 'float32')))[0].score > 0.99; "
+        "gallery.state(); gallery.close()"
+    )
+    assert not {"torch", "open_clip", "transformers"} & loaded
+
+
+def test_imports_of_the_images_point_one_way():
+    loaded = loaded_after("import fti_qdrant.images.url")
+    assert "fti_qdrant.images.limits" in loaded
+    assert not {"fti_qdrant.images.read", "PIL", "numpy"} & loaded
+
+
+def test_reading_a_picture_needs_no_http_client():
+    loaded = loaded_after("from fti_qdrant.images import decode_image, open_image")
+    assert not {"httpx", "torch", "qdrant_client"} & loaded
 
 
 @pytest.mark.parametrize("name", gallery.__all__)
@@ -59,4 +88,23 @@ def test_public_names_come_from_their_homes(name):
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="'nonsense'"):
         fti_qdrant.nonsense  # noqa: B018
-    assert dir(fti_qdrant) == sorted(fti_qdrant.__all__)
+    assert dir(fti_qdrant) == sorted([*fti_qdrant.__all__, "__version__"])
+
+
+def test_the_version_is_the_installed_one():
+    assert fti_qdrant.__version__ == version("fti-qdrant")
+
+
+def test_the_library_logs_nothing_by_itself():
+    """An application that sets up no logging must not see warnings on stderr."""
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import fti_qdrant, logging; logging.getLogger('fti_qdrant.x').error('x')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout + run.stderr == ""

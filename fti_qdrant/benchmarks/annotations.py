@@ -65,6 +65,8 @@ def read_predictions_file(path: Path) -> Any:
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except BadPredictions:
+        raise
     except OSError as error:
         raise BadPredictions(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,8 @@ from torch import Tensor
 from fti_qdrant.benchmarks.base import DEPTH, Benchmark, BenchmarkQuery
 from fti_qdrant.benchmarks.gallery_contents import NAME, PART, Contents, only
 from fti_qdrant.benchmarks.rankings import EXACT, Run
-from fti_qdrant.composers.composer import PSEUDO_WORD_METHODS, Composer, References
+from fti_qdrant.composers.composer import Composer, References
+from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery import Gallery, ScoredPoint, VectorQuery
 from fti_qdrant.images import open_image
@@ -63,8 +64,10 @@ class Ranker:
         lost = [query for query in queries if query.reference not in pictures]
         ranked = {run: [_row(run, query, [], [], None, False) for query in lost] for run in runs}
         if asked:
-            references = self._references(asked, pictures)
-            for method in dict.fromkeys(method for method, _ in runs):
+            methods = list(dict.fromkeys(method for method, _ in runs))
+            invert = any(find_composer(method).needs_inverter for method in methods)
+            references = self._references(asked, pictures, invert)
+            for method in methods:
                 for run, rows in self._by(method, asked, references, runs).items():
                     ranked[run] += rows
         return ranked
@@ -79,7 +82,7 @@ class Ranker:
         """Composed once, searched in each of the method's ways."""
         vectors, truncated = compose(self.composer, references, queries, method)
         counts: list[int | None] = [None] * len(queries)
-        if method in PSEUDO_WORD_METHODS and references.words is not None:
+        if find_composer(method).needs_inverter and references.words is not None:
             counts = list(references.words.counts.tolist())
         ranked = {}
         for run in (run for run in runs if run[0] == method):
@@ -115,12 +118,12 @@ class Ranker:
         return loaded.image
 
     def _references(
-        self, queries: Sequence[BenchmarkQuery], pictures: dict[str, Any]
+        self, queries: Sequence[BenchmarkQuery], pictures: dict[str, Any], invert: bool
     ) -> References:
-        """Features and pseudo-words, one row for each query."""
+        """Features, and pseudo-words if needed, one row for each query."""
         place = {id: row for row, id in enumerate(pictures)}
         features = self.composer.backbone.image_features(list(pictures.values()))
-        distinct = self.composer.references(features, (1,) * len(pictures))
+        distinct = self.composer.references(features, (1,) * len(pictures), invert=invert)
         rows = torch.tensor([place[query.reference] for query in queries])
         rows = rows.to(distinct.pooled.device)
         words = distinct.words.take(rows) if distinct.words is not None else None

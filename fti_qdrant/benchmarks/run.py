@@ -242,6 +242,8 @@ def writing(out: Path) -> Iterator[None]:
     """Turns what the disk refuses into OutputUnavailable."""
     try:
         yield
+    except OutputUnavailable:
+        raise
     except OSError as error:
         raise OutputUnavailable(f"{str(out)!r} cannot be written: {error}") from error
 

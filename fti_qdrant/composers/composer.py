@@ -1,15 +1,23 @@
-"""(reference features, modification text) -> composed query vectors, and the baselines beside."""
+"""A backbone and an inverter together: reference features and texts -> query vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fti_qdrant.composers.registry import (
+    TEXT_ONLY,
+    composer_names,
+    default_composer,
+    find_composer,
+)
+from fti_qdrant.deprecation import renamed_argument, warn_deprecated
 from fti_qdrant.errors import BadQuery, ModelMismatch
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter, PseudoWords
@@ -18,27 +26,19 @@ from fti_qdrant.model.loading import MINI
 
 if TYPE_CHECKING:
     from PIL import Image
-
-PSEUDO_WORD_METHODS = ("fti", "subject")
-"""Methods that compose with an inverter."""
-
-TRAINING_FREE_METHODS = ("image", "text", "sum", "slerp")
-"""Methods that need the backbone alone."""
-
-METHODS = PSEUDO_WORD_METHODS + TRAINING_FREE_METHODS
-
-TEXT_WEIGHT = 0.5
-"""Share of the text in ``sum`` and ``slerp``."""
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
 class References:
-    """The reference images of a batch of queries, features and pseudo-words side by side.
+    """The reference images of a batch of queries: features and pseudo-words, image by image.
 
     Attributes:
         pooled: ``g [N, d]`` of all images, query after query; need not be normalized.
-        words: their pseudo-words, or None where only training-free methods will be used.
-        sizes: number of images of each query; sums up to N.
+        words: their pseudo-words, or None where no composer needs them.
+        sizes: number of images of each query; they sum up to N.
+
+    Raises BadQuery where the sizes do not fit, or a query has no image.
     """
 
     pooled: Tensor
@@ -51,6 +51,23 @@ class References:
         if not all(self.sizes):
             raise BadQuery("every composed query needs at least one reference image")
 
+    def split(self) -> list[References]:
+        """Each image as a reference of its own: N parts of one image."""
+        words = self.words
+        rows = range(len(self.pooled))
+        parts = [None if words is None else words.take([row]) for row in rows]
+        return [References(self.pooled[row : row + 1], parts[row], (1,)) for row in rows]
+
+    @classmethod
+    def join(cls, parts: Sequence[References]) -> Self:
+        """One batch of several; without pseudo-words where a part has none."""
+        words = [part.words for part in parts if part.words is not None]
+        return cls(
+            torch.cat([part.pooled for part in parts]),
+            PseudoWords.join(words) if len(words) == len(parts) else None,
+            tuple(size for part in parts for size in part.sizes),
+        )
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -58,7 +75,7 @@ class Composed:
 
     Attributes:
         vectors: ``[B, d]``, L2-normalized.
-        truncated: for each query, whether the end of its text did not fit the context.
+        truncated: for each query, whether the end of its text was cut to fit the context.
     """
 
     vectors: Tensor
@@ -66,136 +83,182 @@ class Composed:
 
 
 class Composer:
-    """A backbone and an inverter that was trained for it."""
+    """A backbone, and an inverter that was trained for it.
+
+    Example:
+        >>> composer = Composer.load("mini", device="cpu")
+        >>> composer.default_composer
+        'fti'
+    """
 
     def __init__(self, backbone: Backbone, inverter: Inverter | None = None):
         """Raises ModelMismatch where the inverter is for a backbone of other sizes."""
-        wanted = (backbone.width, backbone.dim, backbone.token_dim)
-        if inverter is not None and inverter.sizes != wanted:
+        expected = (backbone.width, backbone.dim, backbone.token_dim)
+        if inverter is not None and inverter.sizes != expected:
             raise ModelMismatch(
                 f"the inverter is for a backbone of (w, d, t) = {inverter.sizes}, and "
-                f"{backbone.name!r} has {wanted}; load the inverter trained for this backbone"
+                f"{backbone.name!r} has {expected}; load the inverter trained for this backbone"
             )
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
         self.prompts = backbone.prompts
 
-    @staticmethod
+    @classmethod
     def load(
+        cls,
         model: str = "mini",
         inverter: str | None = None,
         *,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         precision: str | None = None,
-    ) -> Composer:
-        """Loads a backbone by name and an inverter from a folder or hub repository.
+    ) -> Self:
+        """Loads a backbone by name, and an inverter from a folder or a hub repository.
 
-        ``mini`` brings its own inverter; for other models without one, the training-free methods
-        still work.
+        ``mini`` comes with its inverter; other models without one can use the composers that
+        need no inverter.
+
+        Args:
+            device, precision: see ``Backbone.load``.
 
         Raises:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
         backbone = Backbone.load(model, device=device, precision=precision)
         source = inverter or (str(MINI / "inverter") if model == "mini" else None)
-        return Composer(backbone, load_inverter(source) if source else None)
+        return cls(backbone, load_inverter(source) if source else None)
+
+    @property
+    def default_composer(self) -> str:
+        """What ``composer=None`` stands for: ``fti`` with an inverter, else ``sum``."""
+        return default_composer(inverter=self.inverter is not None)
 
     @property
     def default_method(self) -> str:
-        """``fti`` where there is an inverter."""
-        return "fti" if self.inverter is not None else "sum"
+        """Deprecated: use ``default_composer``."""
+        warn_deprecated(
+            "Composer.default_method", since="0.2", removed_in="0.4", use="default_composer"
+        )
+        return self.default_composer
 
+    def check(self, composer: str) -> None:
+        """Raises BadQuery for an unknown composer, or one that needs an inverter without one."""
+        if find_composer(composer).needs_inverter and self.inverter is None:
+            raise BadQuery(
+                f"composer {composer!r} needs an inverter, and none is loaded for "
+                f"{self.backbone.name!r}; pass inverter=..., or use one of "
+                f"{', '.join(composer_names(inverter=False))}"
+            )
+
+    @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose(
-        self, images: Sequence[Image.Image], texts: Sequence[str], method: str = "fti"
+        self, images: Sequence[Image.Image], texts: Sequence[str], composer: str | None = None
     ) -> Tensor:
         """One reference picture and one text for each query -> ``[B, d]``, L2-normalized.
 
-        Raises BadQuery: unknown method, or as many texts as images is not the case.
+        Args:
+            composer: a name of the registry; None for ``default_composer``.
+
+        Raises BadQuery: unknown composer, or images and texts of different number.
         """
+        name = self.default_composer if composer is None else composer
+        self.check(name)
         if len(images) != len(texts):
             raise BadQuery(f"{len(images)} images and {len(texts)} texts; one text for each image")
+        description = find_composer(name)
+        if not description.uses_image:
+            return self.compose_references(None, texts, name).vectors
         features = self.backbone.image_features(images)
-        references = self.references(features, (1,) * len(images))
-        return self.compose_references(references, texts, method).vectors
+        invert = description.needs_inverter
+        references = self.references(features, (1,) * len(images), invert=invert)
+        return self.compose_references(references, texts, name).vectors
 
     @torch.inference_mode()
-    def references(self, features: ImageFeatures, sizes: Sequence[int]) -> References:
-        """Inverts the features of N images that belong to ``len(sizes)`` queries."""
-        words = self.inverter(features) if self.inverter is not None else None
+    def references(
+        self, features: ImageFeatures, sizes: Sequence[int], *, invert: bool = True
+    ) -> References:
+        """The features of N images that belong to ``len(sizes)`` queries, as references.
+
+        Args:
+            invert: compute pseudo-words, where an inverter is loaded.
+        """
+        words = self.inverter(features) if invert and self.inverter is not None else None
         return References(features.pooled, words, tuple(sizes))
 
     @torch.inference_mode()
+    @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose_references(
-        self, references: References, texts: Sequence[str], method: str = "fti"
+        self, references: References | None, texts: Sequence[str], composer: str | None = None
     ) -> Composed:
-        """Composes a batch of any mix of reference counts and r in one pass of the text encoder.
+        """Composes B queries, of any numbers of images and attributes, in one batch.
+
+        Runs only what the composer needs.
+
+        Args:
+            references: of B queries; None for a composer that uses no image.
+            texts: B texts; may be empty.
+            composer: a name of the registry; None for ``default_composer``.
 
         Raises:
-            BadQuery: unknown method, or one that needs pseudo-words where there are none.
+            BadQuery: unknown composer, or one that needs pseudo-words or images and has none.
             PromptTooLong: more pseudo-words in one query than the context holds.
         """
-        if len(texts) != len(references.sizes):
+        if references is not None and len(texts) != len(references.sizes):
             raise BadQuery(f"{len(texts)} texts for the references of {len(references.sizes)}")
-        if method in PSEUDO_WORD_METHODS:
-            return self._with_words(references, texts, method)
-        try:
-            mix = _TRAINING_FREE[method]
-        except KeyError:
-            raise BadQuery(
-                f"unknown composer {method!r}; use one of {', '.join(METHODS)}"
-            ) from None
-        encoded = self.texts(texts)
-        mixed = mix(_mean_by_query(references), encoded.vectors)
-        return Composed(F.normalize(mixed, dim=-1), encoded.truncated)
+        name = self.default_composer if composer is None else composer
+        inputs = _Inputs(self, name, references, texts)
+        vectors = find_composer(name).function(inputs)
+        return Composed(F.normalize(vectors.float(), dim=-1), inputs.truncated)
 
-    @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Composed:
         """Texts alone, without a reference image."""
-        tokens = self.backbone.vocabulary.tokenize(texts)
-        vectors = self.backbone.text_features(tokens).float()
-        return Composed(F.normalize(vectors, dim=-1), tokens.truncated)
+        return self.compose_references(None, texts, TEXT_ONLY)
 
-    def _with_words(self, references: References, texts: Sequence[str], method: str) -> Composed:
+
+class _Inputs:
+    """``ComposerInputs``: each is computed when a composer first asks for it."""
+
+    def __init__(
+        self, model: Composer, name: str, references: References | None, texts: Sequence[str]
+    ):
+        self._model = model
+        self._name = name
+        self._references = references
+        self._texts = texts
+        self.truncated = (False,) * len(texts)
+
+    @cached_property
+    def images(self) -> Tensor:
+        references = self._require_references()
+        unit = F.normalize(references.pooled.float(), dim=-1)
+        sizes = torch.tensor(references.sizes, device=unit.device)
+        query = torch.arange(len(sizes), device=unit.device).repeat_interleave(sizes)
+        summed = unit.new_zeros(len(sizes), unit.shape[1]).index_add(0, query, unit)
+        return F.normalize(summed, dim=-1)
+
+    @cached_property
+    def texts(self) -> Tensor:
+        backbone = self._model.backbone
+        tokens = backbone.vocabulary.tokenize(self._texts)
+        self.truncated = tokens.truncated
+        return F.normalize(backbone.text_features(tokens).float(), dim=-1)
+
+    def prompts(self, *, attributes: bool = True) -> Tensor:
+        references, backbone = self._require_references(), self._model.backbone
         words = references.words
         if words is None:
+            self._model.check(self._name)
             raise BadQuery(
-                f"composer {method!r} needs an inverter, and none is loaded for "
-                f"{self.backbone.name!r}; pass inverter=..., or use "
-                f"{', '.join(TRAINING_FREE_METHODS)}"
+                f"composer {self._name!r} needs pseudo-words, and the references have none; make "
+                "them with Composer.references(..., invert=True)"
             )
-        counts = words.counts if method == "fti" else torch.zeros_like(words.counts)
-        used = PseudoWords(words.subject, words.attributes, counts).used()
-        by_query = [part.tolist() for part in counts.split(list(references.sizes))]
-        tokens = self.prompts.composed(by_query, texts)
-        vectors = self.backbone.text_features(tokens, used).float()
-        return Composed(F.normalize(vectors, dim=-1), tokens.truncated)
+        if not attributes:
+            words = replace(words, counts=torch.zeros_like(words.counts))
+        counts = [part.tolist() for part in words.counts.split(list(references.sizes))]
+        tokens = self._model.prompts.composed(counts, self._texts)
+        self.truncated = tokens.truncated
+        return backbone.text_features(tokens, words.used())
 
-
-def _mean_by_query(references: References) -> Tensor:
-    """The normalized mean of each query's normalized image features: ``[B, d]``."""
-    unit = F.normalize(references.pooled.float(), dim=-1)
-    sizes = torch.tensor(references.sizes, device=unit.device)
-    query = torch.arange(len(sizes), device=unit.device).repeat_interleave(sizes)
-    summed = unit.new_zeros(len(sizes), unit.shape[1]).index_add(0, query, unit)
-    return F.normalize(summed, dim=-1)
-
-
-def weighted_sum(images: Tensor, texts: Tensor, weight: float = TEXT_WEIGHT) -> Tensor:
-    """``(1 - weight) image + weight text`` of unit vectors ``[B, d]``."""
-    return (1 - weight) * images + weight * texts
-
-
-def slerp(images: Tensor, texts: Tensor, weight: float = TEXT_WEIGHT) -> Tensor:
-    """The point at ``weight`` on the arc from image to text, unit vectors ``[B, d]``."""
-    cosine = (images * texts).sum(dim=-1, keepdim=True).clamp(-1 + 1e-6, 1 - 1e-6)
-    angle = cosine.acos()
-    parts = torch.sin((1 - weight) * angle) * images + torch.sin(weight * angle) * texts
-    return parts / torch.sin(angle)
-
-
-_TRAINING_FREE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "image": lambda images, texts: images,
-    "text": lambda images, texts: texts,
-    "sum": weighted_sum,
-    "slerp": slerp,
-}
+    def _require_references(self) -> References:
+        if self._references is None:
+            raise BadQuery(f"composer {self._name!r} needs a reference image for each text")
+        return self._references

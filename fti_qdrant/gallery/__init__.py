@@ -1,7 +1,7 @@
-"""Galleries: where image vectors live, embedded in this process or on a Qdrant server.
+"""Galleries: where image vectors are stored, embedded in this process or on a Qdrant server.
 
-The names below are loaded on first use: ingest's decoding workers want the payload's keys alone,
-and qdrant-client takes longer to load than all else that they need.
+The names below are loaded on first use: ingest's decoding workers need only the payload's keys, and
+qdrant-client takes longer to import than everything else that they need.
 """
 
 from __future__ import annotations

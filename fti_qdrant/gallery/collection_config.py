@@ -1,34 +1,38 @@
-"""How a server's collection keeps its vectors, and the two states of a bulk load."""
+"""How a server's collection stores its vectors, and its search parameters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from qdrant_client import models
 
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Quantization = Literal["none", "scalar", "binary"]
 
 SEARCH_LINKS = 16
-"""Links of a point in the index (HNSW's m), Qdrant's default: what a bulk load leaves behind."""
+"""Links per point in the index (HNSW's m), Qdrant's default; set again after a bulk load."""
 
 OVERSAMPLING = 2.0
-"""So many times the wanted hits are found by quantized vectors, then rescored by the whole ones."""
+"""With quantization, this many times the limit is found, then rescored by original vectors."""
 
 
 @dataclass(frozen=True)
 class CollectionConfig:
-    """What may be chosen when a collection is made; None leaves it to the server.
+    """What can be chosen when a collection is created; None leaves it to the server.
 
     Attributes:
-        quantization: ``scalar`` keeps a byte a dimension in memory (a quarter), ``binary`` a bit
-            (a 32nd, for 1,024 dimensions and more); searches rescore by the whole vectors.
-        on_disk: whole vectors and payloads are read from disk, and cached as memory allows.
-        shards: parts that the nodes of a cluster share.
-        replicas: copies of each.
+        quantization: ``scalar`` keeps one byte per dimension in memory (a quarter), ``binary`` one
+            bit (a 32nd, for 1,024 dimensions and more); results are rescored by the original
+            vectors.
+        on_disk: original vectors and payloads are read from disk, and cached as memory allows.
+        shards: parts that are distributed over the nodes of a cluster.
+        replicas: copies of each shard.
     """
 
     quantization: Quantization = "none"
@@ -36,16 +40,16 @@ class CollectionConfig:
     shards: int | None = None
     replicas: int | None = None
 
-    @staticmethod
-    def of(params: models.CollectionParams) -> CollectionConfig:
-        """As a collection of ours was made."""
+    @classmethod
+    def of(cls, params: models.CollectionParams) -> Self:
+        """The configuration that one of our collections was created with."""
         vectors = params.vectors
         image = vectors[IMAGE_VECTOR]  # type: ignore[index]
         kinds: dict[type, Quantization] = {
             models.ScalarQuantization: "scalar",
             models.BinaryQuantization: "binary",
         }
-        return CollectionConfig(
+        return cls(
             kinds.get(type(image.quantization_config), "none"),
             bool(image.on_disk),
             params.shard_number,
@@ -53,7 +57,7 @@ class CollectionConfig:
         )
 
     def check(self, wanted: CollectionConfig, where: str) -> None:
-        """Raises BadManifest where something else is asked for than a collection was made with."""
+        """Raises BadManifest where a requested value differs from the collection's."""
         for field in fields(self):
             asked, there = getattr(wanted, field.name), getattr(self, field.name)
             if asked != field.default and asked != there:
@@ -63,7 +67,7 @@ class CollectionConfig:
                 )
 
     def vectors(self, spec: GallerySpec) -> dict[str, models.VectorParams]:
-        """Stored pseudo-words are always whole, on disk and without index."""
+        """The vectors by name. Pseudo-words are never quantized, on disk, and without an index."""
         config = {
             IMAGE_VECTOR: models.VectorParams(
                 size=spec.fingerprint.dim,
@@ -86,7 +90,7 @@ class CollectionConfig:
         return config
 
     def collection(self) -> dict[str, Any]:
-        """The rest, as ``QdrantClient.create_collection`` takes it."""
+        """All other arguments of ``QdrantClient.create_collection``."""
         return {
             "on_disk_payload": self.on_disk or None,
             "shard_number": self.shards,
@@ -105,7 +109,7 @@ def _quantization(kind: Quantization) -> models.QuantizationConfig | None:
 
 
 def search_params(exact: bool) -> models.SearchParams:
-    """Without quantization the server ignores what is said of it."""
+    """The quantization part is ignored by the server where a collection has none."""
     if exact:
         return models.SearchParams(exact=True)
     rescored = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)

@@ -7,15 +7,29 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import qdrant_edge as edge
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from qdrant_client import models
 
-from fti_qdrant.errors import BadQuery, FtiError, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.edge_engine import (
+    check_version,
+    engine_config,
+    engine_errors,
+    index_type,
+)
 from fti_qdrant.gallery.edge_filters import to_edge
+from fti_qdrant.gallery.edge_folder import (
+    SHARD_FOLDER,
+    SPEC_FILE,
+    UNFINISHED_SPEC,
+    check_free,
+    locked,
+)
+from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
@@ -31,27 +45,20 @@ from fti_qdrant.gallery.points import (
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
-from fti_qdrant.gallery.records import scored, stored, vectors_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LEAST_FREE = 256_000_000
-"""Bytes of the disk that stay free. The engine writes through mapped files: where a page of them
-cannot be had, the system kills the process."""
-
-SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
-INDEX_TYPES = {
-    "keyword": edge.PayloadSchemaType.Keyword,
-    "integer": edge.PayloadSchemaType.Integer,
-    "float": edge.PayloadSchemaType.Float,
-    "bool": edge.PayloadSchemaType.Bool,
-    "datetime": edge.PayloadSchemaType.Datetime,
-}
+"""Bytes of the disk that stay free. The engine writes through memory-mapped files: on a full disk
+the system would kill the process."""
 
 
 class EdgeGallery:
-    """A gallery in a folder: ``gallery.json`` says what it is, ``shard/`` is Qdrant Edge's.
+    """A gallery in a folder: ``gallery.json`` describes it, ``shard/`` is Qdrant Edge's.
 
-    One process at a time has it open, by a lock of our own; Edge's would let a second opener
-    damage the first. Searches are exact: below about 200,000 images no index is needed.
+    Only one process at a time can have it open, by a lock of our own: Edge's would let a second
+    process damage the gallery. Searches are exact: below about 200,000 images no index is needed.
     Safe to use from several threads; after a ``fork`` the child must open its own.
     """
 
@@ -65,52 +72,51 @@ class EdgeGallery:
         self._pid = os.getpid()
         self._fields: set[str] = set()
 
-    @staticmethod
-    def create(path: str | os.PathLike[str], spec: GallerySpec) -> EdgeGallery:
-        """Makes an empty gallery.
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], spec: GallerySpec) -> Self:
+        """Creates an empty gallery.
 
-        Raises GalleryUnavailable: there is one already, it is open elsewhere, the folder cannot
-        be written, or it holds a ``shard`` of unknown origin.
+        Raises GalleryUnavailable: there is one already, the folder contains other things or cannot
+        be written, or the engine's version is not supported.
         """
+        check_version()
         folder = Path(path)
-        with _locked(folder, make=True) as lock:
+        check_free(folder)
+        with locked(folder, make=True) as lock:
             if (folder / SPEC_FILE).exists():
                 raise GalleryUnavailable(f"{str(folder)!r} is a gallery already; open it")
-            shard_folder, fresh = folder / SHARD_FOLDER, folder / f"{SPEC_FILE}.part"
-            with _translated(folder):
-                if fresh.exists():  # the remains of a killed creation: nothing was ever stored
+            unfinished, shard_folder = folder / UNFINISHED_SPEC, folder / SHARD_FOLDER
+            with engine_errors(folder):
+                if unfinished.exists():
                     shutil.rmtree(shard_folder, ignore_errors=True)
-                elif shard_folder.exists():
-                    raise GalleryUnavailable(
-                        f"{str(shard_folder)!r} exists without a {SPEC_FILE} beside it; restore "
-                        "that file, or choose another folder"
-                    )
-                fresh.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                unfinished.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 shard_folder.mkdir(parents=True)
-                shard = edge.EdgeShard.create(str(shard_folder), _config(spec))
+                shard = edge.EdgeShard.create(str(shard_folder), engine_config(spec))
                 for field, kind in indexes_made(spec.indexes).items():
-                    shard.update(edge.UpdateOperation.create_field_index(field, INDEX_TYPES[kind]))
+                    shard.update(edge.UpdateOperation.create_field_index(field, index_type(kind)))
                 shard.flush()
-                fresh.replace(folder / SPEC_FILE)
-            return EdgeGallery(folder, shard, spec, lock)
+                unfinished.replace(folder / SPEC_FILE)
+            return cls(folder, shard, spec, lock)
 
-    @staticmethod
-    def open(path: str | os.PathLike[str]) -> EdgeGallery:
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Opens an existing gallery.
 
-        Raises GalleryNotFound: no gallery there; GalleryUnavailable: damaged or open elsewhere.
+        Raises GalleryNotFound: no gallery there; GalleryUnavailable: damaged, open already, or the
+        engine's version is not supported.
         """
+        check_version()
         folder = Path(path)
         if not (folder / SPEC_FILE).is_file():
             raise GalleryNotFound(
-                f"no gallery at {str(folder)!r}; make one with: "
+                f"no gallery at {str(folder)!r}; create one with: "
                 f"fti-ingest IMAGES --gallery {folder}"
             )
-        with _locked(folder, make=False) as lock:
+        with locked(folder, make=False) as lock:
             spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
-            with _translated(folder):
+            with engine_errors(folder):
                 shard = edge.EdgeShard.load(str(folder / SHARD_FOLDER))
-            return EdgeGallery(folder, shard, spec, lock)
+            return cls(folder, shard, spec, lock)
 
     @property
     def name(self) -> str:
@@ -126,38 +132,41 @@ class EdgeGallery:
             return
         check_points(points, self.spec)
         self._check_space()
-        with self._write_lock, _translated(self.path):
-            converted = [edge.Point(point.id, vectors_of(point), point.payload) for point in points]
+        with self._write_lock, engine_errors(self.path):
+            converted = [
+                edge.Point(point.id, point_vectors(point), point.payload) for point in points
+            ]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
-        with _translated(self.path):
+        with engine_errors(self.path):
             requests = [self._request(query) for query in queries]
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
         return [
-            sorted(map(scored, answer), key=lambda hit: (-hit.score, hit.id)) for answer in answers
+            sorted(map(scored_point, answer), key=lambda hit: (-hit.score, hit.id))
+            for answer in answers
         ]
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
         wanted = [as_uuid(one) for one in ids]
         names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
-        with _translated(self.path):
+        with engine_errors(self.path):
             records = self._open_shard().retrieve(list(wanted), True, names)
-        found = {record.id: stored(record) for record in records}
+        found = {record.id: stored_image(record) for record in records}
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
-        with _translated(self.path):
+        with engine_errors(self.path):
             return int(self._open_shard().count(edge.CountRequest(filter=to_edge(filter))))
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
         offset = None
         while True:
             request = edge.ScrollRequest(offset=offset, limit=page, with_payload=True)
-            with _translated(self.path):
+            with engine_errors(self.path):
                 records, offset = self._open_shard().scroll(request)
             for record in records:
                 yield str(record.id), record.payload or {}
@@ -168,7 +177,7 @@ class EdgeGallery:
         if key not in self._fields:
             empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
             request = edge.ScrollRequest(limit=1, filter=to_edge(models.Filter(must_not=[empty])))
-            with _translated(self.path):
+            with engine_errors(self.path):
                 records, _ = self._open_shard().scroll(request)
             if records:
                 self._fields.add(key)
@@ -177,38 +186,38 @@ class EdgeGallery:
     def delete(self, ids: Sequence[PointId]) -> None:
         doomed: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
         if doomed:
-            with self._write_lock, _translated(self.path):
+            with self._write_lock, engine_errors(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(doomed))
 
     def build_index(self) -> int:
-        with self._write_lock, _translated(self.path):
+        with self._write_lock, engine_errors(self.path):
             self._open_shard().optimize()
         return self.state().indexed
 
     def state(self) -> GalleryState:
-        with _translated(self.path):
+        with engine_errors(self.path):
             info = self._open_shard().info()
         return GalleryState(
             points=int(info.points_count),
             indexed=int(info.indexed_vectors_count),
             segments=int(info.segments_count),
-            optimizer="at rest; embedded galleries are optimized on request only",
+            optimizer="idle; an embedded gallery is optimized on request only",
         )
 
     def flush(self) -> None:
-        with self._write_lock, _translated(self.path):
+        with self._write_lock, engine_errors(self.path):
             self._open_shard().flush()
 
     def close(self) -> None:
         with self._write_lock:
             shard, self._shard = self._shard, None
             if shard is not None and os.getpid() == self._pid:
-                with _translated(self.path):
+                with engine_errors(self.path):
                     shard.flush()
                     shard.close()
                 self._file_lock.release()
 
-    def __enter__(self) -> EdgeGallery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -219,7 +228,7 @@ class EdgeGallery:
         if free < LEAST_FREE:
             raise GalleryUnavailable(
                 f"gallery {self.name}: its disk has {free / 1e6:,.0f} MB left, and "
-                f"{LEAST_FREE / 1e6:,.0f} MB are kept free; make room and go on"
+                f"{LEAST_FREE / 1e6:,.0f} MB are kept free; free some space and run again"
             )
 
     def _open_shard(self) -> edge.EdgeShard:
@@ -245,55 +254,3 @@ class EdgeGallery:
             with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
             params=edge.SearchParams(exact=query.exact is not False),
         )
-
-
-def _config(spec: GallerySpec) -> edge.EdgeConfig:
-    vectors = {IMAGE_VECTOR: edge.EdgeVectorParams(spec.fingerprint.dim, edge.Distance.Cosine)}
-    if spec.words:
-        vectors[WORDS_VECTOR] = edge.EdgeVectorParams(
-            spec.words.token_dim,
-            edge.Distance.Dot,
-            on_disk=True,
-            datatype=edge.VectorStorageDatatype.Float16,
-            multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
-            hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
-        )
-    return edge.EdgeConfig(vectors=vectors)
-
-
-@contextmanager
-def _locked(folder: Path, make: bool) -> Iterator[FileLock]:
-    """Holds the gallery's lock; lets go again where opening fails."""
-    try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
-        lock.acquire()
-    except (Timeout, RuntimeError):
-        raise GalleryUnavailable(
-            f"gallery {str(folder)!r} is open already, here or in another process; close it there, "
-            "or use a Qdrant server to share one"
-        ) from None
-    except OSError as error:
-        raise GalleryUnavailable(f"gallery {str(folder)!r} cannot be opened: {error}") from error
-    try:
-        yield lock
-    except BaseException:
-        lock.release()
-        raise
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """The engine raises plain ``Exception`` for all that goes wrong inside it.
-
-    And a BaseException of its own, which cannot be imported, where damaged files make it panic.
-    """
-    try:
-        yield
-    except FtiError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise GalleryUnavailable(f"gallery {str(path)!r}: {error}") from error

@@ -1,4 +1,4 @@
-"""qdrant_client's filters -> Qdrant Edge's: the classes are twins with a few odd siblings."""
+"""qdrant_client's filters -> Qdrant Edge's, whose classes have nearly the same names and fields."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from fti_qdrant.errors import BadFilter
+from fti_qdrant.errors import BadFilter, first_line
 
 
 def to_edge(filter: models.Filter | None) -> edge.Filter | None:
-    """Translates a Filter. Raises BadFilter for what the embedded engine has not or takes not."""
+    """Translates a Filter. Raises BadFilter for conditions that the embedded engine lacks."""
     try:
         return None if filter is None else _filter(filter)
+    except BadFilter:
+        raise
     except (TypeError, ValueError, OverflowError) as error:  # bad paths, dates, 65-bit integers
-        reason = str(error).splitlines()[0]
-        raise BadFilter(f"the embedded engine does not take this filter: {reason}") from error
+        raise BadFilter(
+            f"an embedded gallery cannot use this filter: {first_line(error)}"
+        ) from error
 
 
 def _filter(filter: models.Filter) -> edge.Filter:
@@ -74,7 +77,7 @@ def _match(match: Any) -> Any:
     if match is None:
         return None
     if isinstance(match, models.MatchValue):
-        # Edge takes a plain True for the integer 1, which matches nothing
+        # Edge reads a plain True as the integer 1, which matches nothing
         value: Any = np.bool_(match.value) if isinstance(match.value, bool) else match.value
         return edge.MatchValue(value)
     if isinstance(match, models.MatchAny):

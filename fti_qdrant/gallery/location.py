@@ -16,7 +16,7 @@ from fti_qdrant.gallery.server_connection import connect
 
 @dataclass(frozen=True)
 class EmbeddedLocation:
-    """A folder."""
+    """An embedded gallery's folder."""
 
     path: Path
 
@@ -29,18 +29,18 @@ class EmbeddedLocation:
         return EdgeGallery.create(self.path, spec)
 
     def options(self) -> list[str]:
-        """As the commands take it."""
+        """The options of the command lines for this gallery."""
         return ["--gallery", str(self.path)]
 
 
 @dataclass(frozen=True)
 class ServerLocation:
-    """A collection on a Qdrant server; may travel to other processes.
+    """A collection on a Qdrant server; can be sent to other processes.
 
     Attributes:
         api_key: by default the environment's ``QDRANT_API_KEY``.
-        grpc_port: data travels by gRPC, at this port.
-        patience: seconds to wait for a server that is away, once it has answered.
+        grpc_port: data is sent by gRPC, to this port.
+        patience: seconds to wait for a server that is gone after it has once answered.
     """
 
     url: str
@@ -50,11 +50,11 @@ class ServerLocation:
     patience: float | None = None
 
     def open(self) -> ServerGallery:
-        """Raises GalleryNotFound, GalleryUnavailable; a server that is not there, at once."""
+        """Raises GalleryNotFound, GalleryUnavailable; does not wait for a server."""
         return ServerGallery.open(self._connect(0), self.collection, self.patience)
 
     def open_patiently(self) -> ServerGallery:
-        """The same for a worker: the driver has seen the server, it may be away for a while."""
+        """The same for a worker, which waits: the driver has already reached the server."""
         client = self._connect(self.patience or 0)
         return ServerGallery.open(client, self.collection, self.patience)
 
@@ -64,7 +64,7 @@ class ServerLocation:
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
     def options(self) -> list[str]:
-        """As the commands take it; the key travels in the environment."""
+        """The options of the command lines; the API key is passed in the environment."""
         grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
         return ["--url", self.url, "--collection", self.collection, *grpc]
 

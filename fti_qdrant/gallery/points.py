@@ -1,4 +1,4 @@
-"""What a gallery holds: one point for each image, and the one definition of its id."""
+"""What a gallery stores: one point for each image, and how its id is made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch, UnknownImageId
 from fti_qdrant.model.fingerprint import Fingerprint
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 IMAGE_VECTOR = "image"
 WORDS_VECTOR = "pseudo_words"
 OURS = "_fti"
-"""Payload key of what we store beside the user's fields."""
+"""Payload key of our own fields, beside the user's."""
 
 SHA256_KEY = f"{OURS}.sha256"
 IMAGE_NAMESPACE = uuid.UUID("5c3f0f9e-7d0b-5a6e-9f3b-2b1a4f7d9c10")
@@ -28,20 +31,20 @@ PointId = str | uuid.UUID
 
 
 def indexes_made(wanted: Mapping[str, IndexType]) -> dict[str, IndexType]:
-    """The payload indexes of a gallery: those wanted, and ours, by which a reference is found."""
+    """The payload indexes of a gallery: the requested ones, and ours, which finds references."""
     return {**wanted, SHA256_KEY: "keyword"}
 
 
 def point_id(key: str) -> str:
     """The point id of an image: uuid5 of its key, its path or URI relative to the source.
 
-    Ingesting the same image again therefore overwrites the same point.
+    Ingesting the same image again therefore replaces the same point.
     """
     return str(uuid.uuid5(IMAGE_NAMESPACE, key.replace("\\", "/")))
 
 
 def as_uuid(id: PointId) -> uuid.UUID:
-    """An image id in whatever spelling. Raises UnknownImageId for what no image can have."""
+    """An image id, however it is written. Raises UnknownImageId where it is not a UUID."""
     try:
         return uuid.UUID(str(id))
     except ValueError:
@@ -49,7 +52,7 @@ def as_uuid(id: PointId) -> uuid.UUID:
 
 
 class WordsSpec(BaseModel):
-    """The pseudo-words that a gallery stores: of which inverter, and of which shape.
+    """Which pseudo-words a gallery stores: their inverter and their shape.
 
     Attributes:
         inverter: hash of its weights.
@@ -70,10 +73,10 @@ class WordsSpec(BaseModel):
 
 
 class GallerySpec(BaseModel):
-    """What a collection remembers about itself, as JSON.
+    """What a gallery stores about itself, as JSON.
 
     Attributes:
-        fingerprint: of the model whose vectors it holds.
+        fingerprint: of the model that made its vectors.
         indexes: payload fields with an index, and their types.
         words: set where pseudo-words are stored.
     """
@@ -85,11 +88,11 @@ class GallerySpec(BaseModel):
     indexes: dict[str, IndexType] = {}
     words: WordsSpec | None = None
 
-    @staticmethod
-    def read(text: str | bytes, where: str) -> GallerySpec:
-        """Parses what ``model_dump_json`` wrote. Raises GalleryUnavailable where it is not that."""
+    @classmethod
+    def read(cls, text: str | bytes, where: str) -> Self:
+        """Parses what ``model_dump_json`` wrote. Raises GalleryUnavailable for anything else."""
         try:
-            return GallerySpec.model_validate_json(text)
+            return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             raise GalleryUnavailable(
@@ -98,7 +101,7 @@ class GallerySpec(BaseModel):
             ) from error
 
     def check_model(self, fingerprint: Fingerprint, where: str) -> None:
-        """Raises ModelMismatch, naming both, where another model made the vectors."""
+        """Raises ModelMismatch, which names both models, where another one made the vectors."""
         if not self.fingerprint.matches(fingerprint):
             raise ModelMismatch(
                 f"gallery {where} was made with {self.fingerprint}, and the loaded model is "
@@ -129,12 +132,12 @@ class GallerySpec(BaseModel):
 
 @dataclass(frozen=True)
 class GalleryPoint:
-    """An image on its way into a gallery.
+    """An image to store in a gallery.
 
     Attributes:
         vector: ``[d]`` float32; need not be normalized.
         payload: the user's fields at the top level, ours under ``_fti``.
-        words: ``[1 + topk, t]`` pseudo-words, or None; how many of them count is in the payload.
+        words: ``[1 + topk, t]`` pseudo-words, or None; the payload says how many are used.
     """
 
     id: str
@@ -145,7 +148,7 @@ class GalleryPoint:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image read back; ``vector`` comes L2-normalized, ``words`` rounded to float16."""
+    """A stored image; ``vector`` is L2-normalized, ``words`` are rounded to float16."""
 
     id: str
     payload: Payload
@@ -164,10 +167,10 @@ class ScoredPoint:
 
 
 def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
-    """Refuses what no backend may take, and Qdrant Edge would store without a word.
+    """Refuses points that no backend may store; Qdrant Edge would accept them in silence.
 
     Raises:
-        ModelMismatch: vectors of a wrong size, NaN, zero.
+        ModelMismatch: vectors of another size, zero, or with NaN; pseudo-words of another shape.
         BadManifest: a payload that is not JSON.
         UnknownImageId: an id that is not a UUID.
     """
@@ -186,7 +189,8 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
             if point.words.shape != shape or not np.isfinite(point.words).all():
                 raise ModelMismatch(
                     f"image {point.id}: pseudo-words of shape {point.words.shape} with "
-                    f"{np.count_nonzero(~np.isfinite(point.words))} bad values; want {shape}"
+                    f"{np.count_nonzero(~np.isfinite(point.words))} values that are not finite; "
+                    f"the gallery needs {shape}"
                 )
 
 
@@ -205,7 +209,7 @@ def check_vector(vector: np.ndarray, dim: int, label: str) -> None:
     """Raises ModelMismatch unless ``vector`` is ``[dim]``, finite and not zero."""
     if vector.shape != (dim,):
         raise ModelMismatch(
-            f"{label}: a vector of shape {vector.shape}; the gallery wants ({dim},)"
+            f"{label}: a vector of shape {vector.shape}; the gallery needs ({dim},)"
         )
     if not np.isfinite(vector).all() or not vector.any():
-        raise ModelMismatch(f"{label}: the vector is zero or holds NaN; the model is broken")
+        raise ModelMismatch(f"{label}: the vector is zero or contains NaN; the model is broken")

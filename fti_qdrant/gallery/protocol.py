@@ -1,4 +1,4 @@
-"""What every gallery can do; ``EdgeGallery`` and ``ServerGallery`` do it alike."""
+"""What every gallery can do; ``EdgeGallery`` and ``ServerGallery`` behave the same."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class VectorQuery:
 
     Attributes:
         vector: ``[d]``.
-        limit: most results, at least 1.
-        score_threshold: least cosine of a result.
-        exact: True scans every vector, False trusts an index where there is one, None leaves
-            the choice to the gallery (embedded: exact; server: its index).
+        limit: maximum number of results, at least 1.
+        score_threshold: minimum cosine of a result.
+        exact: True compares with every vector, False uses the index where there is one, None
+            leaves the choice to the gallery (embedded: exact; server: its index).
     """
 
     vector: np.ndarray
@@ -41,14 +41,14 @@ class VectorQuery:
 
 @dataclass(frozen=True)
 class GalleryState:
-    """What the store says of itself.
+    """What the store reports about itself.
 
     Attributes:
         points: images.
-        indexed: vectors in the approximate index; the others are scanned.
-        segments: parts that the store keeps them in.
-        optimizer: what it is doing about them, in its own words.
-        bulk: a bulk load has begun and not ended: no index is built, searches scan.
+        indexed: vectors in the approximate index; all others are compared one by one.
+        segments: parts that the store divides them into.
+        optimizer: what the store's optimizer is doing, as text.
+        bulk: a bulk load has started and not ended; no index is built, and searches are exact.
     """
 
     points: int
@@ -61,7 +61,7 @@ class GalleryState:
 class Gallery(Protocol):
     """Where image vectors live.
 
-    All methods raise GalleryUnavailable where the store cannot be reached or is closed.
+    All methods raise GalleryUnavailable where the store is closed or cannot be reached.
     """
 
     @property
@@ -80,12 +80,12 @@ class Gallery(Protocol):
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         """Adds or replaces points; returns when they are stored.
 
-        Raises ModelMismatch where a vector or its pseudo-words do not fit; none is stored then.
+        Raises ModelMismatch, and stores none, where a vector or its pseudo-words do not fit.
         """
         ...
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
-        """The nearest images by cosine, best first, equal scores in order of id."""
+        """The nearest images by cosine, best first; equal scores are ordered by id."""
         ...
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
@@ -93,7 +93,7 @@ class Gallery(Protocol):
         ...
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        """The stored images of those ids that exist, in the order asked for."""
+        """The stored images of those ids that exist, in the order of the ids."""
         ...
 
     def count(self, filter: models.Filter | None = None) -> int:
@@ -101,9 +101,9 @@ class Gallery(Protocol):
         ...
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
-        """Every id with its payload, in order of id, read a page at a time.
+        """Every id with its payload, ordered by id, read one page at a time.
 
-        What it has yielded may be deleted meanwhile.
+        Images that it has yielded may be deleted while it runs.
         """
         ...
 
@@ -118,7 +118,7 @@ class Gallery(Protocol):
     def build_index(self) -> int:
         """Waits until the approximate index is built; returns how many vectors are in it.
 
-        Small galleries have none (0): Qdrant scans them whole.
+        Small galleries have none (0): Qdrant searches them exactly.
         """
         ...
 
@@ -127,7 +127,7 @@ class Gallery(Protocol):
         ...
 
     def flush(self) -> None:
-        """Makes all acknowledged points safe against a power loss."""
+        """Writes all stored points to disk, so that they survive a power loss."""
         ...
 
     def close(self) -> None:

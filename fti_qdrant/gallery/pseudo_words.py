@@ -1,4 +1,4 @@
-"""Pseudo-words as they are stored: one ``[1 + topk, t]`` multivector for each image."""
+"""Pseudo-words as a gallery stores them: one ``[1 + topk, t]`` multivector per image."""
 
 from __future__ import annotations
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import SEARCH_LINKS, CollectionConfig, search_params
+from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
@@ -27,23 +28,25 @@ from fti_qdrant.gallery.points import (
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
-from fti_qdrant.gallery.records import scored, stored, vectors_of
 from fti_qdrant.gallery.server_errors import retrying, translated
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SPEC_KEY = "fti_qdrant"
 """Our key in the collection's own metadata."""
 
 REQUEST_POINTS = 64
-"""Points of one upsert request: under 5 MB with pseudo-words of a ViT-L."""
+"""Points per upsert request: under 5 MB with the pseudo-words of a ViT-L."""
 
 BUSY = "busy"
 STATES = {
-    models.CollectionStatus.GREEN: "at rest; all is optimized",
+    models.CollectionStatus.GREEN: "idle; everything is optimized",
     models.CollectionStatus.YELLOW: f"{BUSY} optimizing",
     models.CollectionStatus.GREY: "waiting; it starts with the next update",
     models.CollectionStatus.RED: "failed; see the server's log",
 }
-"""What the colors of a collection mean."""
+"""The colors of a collection, in words."""
 
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ class ServerGallery:
         self.spec = spec
         self.name = name
         self.patience: float | None = None
-        """Seconds to wait for a server that is away; None tries uploads a few times."""
+        """Seconds to wait for a server that does not answer; None retries uploads a few times."""
         self._closed = False
         self._fields: set[str] = set()
 
@@ -66,19 +69,20 @@ class ServerGallery:
     def address(self) -> str:
         return f"{url_of(self.client)}/collections/{self.collection}"
 
-    @staticmethod
+    @classmethod
     def create(
+        cls,
         client: QdrantClient,
         collection: str,
         spec: GallerySpec,
         storage: CollectionConfig | None = None,
         patience: float | None = None,
-    ) -> ServerGallery:
-        """Makes a collection with its payload indexes, which must stand before the data goes in.
+    ) -> Self:
+        """Creates a collection with its payload indexes, which must exist before the data.
 
         ``patience`` as the attribute.
 
-        Raises GalleryUnavailable: it exists already, or the server does not do it.
+        Raises GalleryUnavailable: it exists already, or the server refuses.
         """
         name = gallery_name(client, collection)
         storage = storage or CollectionConfig()
@@ -87,7 +91,7 @@ class ServerGallery:
 
         def make() -> None:
             if next(tries) > 1 and client.collection_exists(collection):
-                return  # made before, and the answer was lost
+                return  # created by an earlier attempt whose answer was lost
             client.create_collection(
                 collection,
                 vectors_config=storage.vectors(spec),
@@ -99,13 +103,13 @@ class ServerGallery:
             if retrying(client.collection_exists, patience)(collection):
                 raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
             retrying(make, patience)()
-        made = ServerGallery(client, collection, spec, name)
+        made = cls(client, collection, spec, name)
         made.patience = patience
         made.index_fields()
         return made
 
-    @staticmethod
-    def open(client: QdrantClient, collection: str, patience: float | None = None) -> ServerGallery:
+    @classmethod
+    def open(cls, client: QdrantClient, collection: str, patience: float | None = None) -> Self:
         """Opens an existing collection; ``patience`` as the attribute.
 
         Raises:
@@ -116,9 +120,9 @@ class ServerGallery:
         with translated(name):
             if not retrying(client.collection_exists, patience)(collection):
                 there = retrying(client.get_collections, patience)().collections
-                known = ", ".join(one.name for one in there)
+                names = ", ".join(one.name for one in there)
                 raise GalleryNotFound(
-                    f"no {name}; the server has: {known or 'no collections'}. Make one with: "
+                    f"no {name}; the server has: {names or 'no collections'}. Create one with: "
                     f"fti-ingest IMAGES --url URL --collection {collection}"
                 )
             info = retrying(client.get_collection, patience)(collection)
@@ -129,18 +133,18 @@ class ServerGallery:
                 "model is unknown; ingest into a new collection"
             )
         spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
-        opened = ServerGallery(client, collection, spec, name)
+        opened = cls(client, collection, spec, name)
         opened.patience = patience
         return opened
 
     def index_fields(self) -> None:
-        """Makes the payload indexes that are not there: a creation may have been cut short."""
+        """Creates missing payload indexes: an earlier creation may have been interrupted."""
         for field, kind in indexes_made(self.spec.indexes).items():
             schema = models.PayloadSchemaType(kind)
             self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
 
     def storage(self) -> CollectionConfig:
-        """How the collection keeps its vectors."""
+        """How the collection stores its vectors."""
         info = self._call(self.client.get_collection, self.collection)
         return CollectionConfig.of(info.config.params)
 
@@ -159,7 +163,7 @@ class ServerGallery:
         requests = [self._request(query) for query in queries]
         answers = self._call(self.client.query_batch_points, self.collection, requests=requests)
         return [
-            sorted(map(scored, answer.points), key=lambda hit: (-hit.score, hit.id))
+            sorted(map(scored_point, answer.points), key=lambda hit: (-hit.score, hit.id))
             for answer in answers
         ]
 
@@ -169,7 +173,7 @@ class ServerGallery:
         records = self._call(
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
-        found = {str(record.id): stored(record) for record in records}
+        found = {str(record.id): stored_image(record) for record in records}
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
@@ -208,11 +212,11 @@ class ServerGallery:
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
 
     def begin_bulk(self) -> None:
-        """No index is built while much is loaded: less memory, and no index built many times."""
+        """Turns index building off during a bulk load: it saves memory and repeated work."""
         self._set_links(0)
 
     def end_bulk(self) -> None:
-        """From now on the server builds its index, as after ``create``."""
+        """Turns index building on again, as after ``create``."""
         self._set_links(SEARCH_LINKS)
 
     def _set_links(self, links: int) -> None:
@@ -220,7 +224,7 @@ class ServerGallery:
         self._call(self.client.update_collection, self.collection, hnsw_config=config)
 
     def build_index(self) -> int:
-        """A server builds it by itself; gray means that it waits to be told to."""
+        """Waits: a server builds its index by itself."""
         settled = Retrying(
             retry=retry_if_result(lambda state: state.optimizer.startswith(BUSY)),
             wait=wait_fixed(1),
@@ -239,14 +243,14 @@ class ServerGallery:
         )
 
     def flush(self) -> None:
-        """A server flushes by itself; ``upsert`` has already waited for it."""
+        """Does nothing: a server flushes by itself, and ``upsert`` has waited for it."""
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self.client.close()
 
-    def __enter__(self) -> ServerGallery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -256,7 +260,7 @@ class ServerGallery:
         if self._closed:
             raise GalleryUnavailable(f"{self.name} is closed; connect again")
         with translated(self.name):
-            if self.patience is not None:  # all that a gallery does may be done twice
+            if self.patience is not None:  # every call of a gallery may safely be repeated
                 function = retrying(function, self.patience)
             return function(*args, **options)
 
@@ -286,4 +290,4 @@ def url_of(client: QdrantClient) -> str:
 
 
 def _struct(point: GalleryPoint) -> models.PointStruct:
-    return models.PointStruct(id=point.id, vector=vectors_of(point), payload=point.payload)
+    return models.PointStruct(id=point.id, vector=point_vectors(point), payload=point.payload)

@@ -1,4 +1,4 @@
-"""Clients of a Qdrant server, probed before use: the constructor does not notice a dead one."""
+"""Clients of a Qdrant server, tested before use: the constructor does not contact the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 TIMEOUT = 30
-"""Seconds that one request may take."""
+"""Timeout of one request, in seconds."""
 
 
 def connect(
@@ -27,11 +27,11 @@ def connect(
     Args:
         url: such as ``http://localhost:6333``; ``:memory:`` is qdrant-client's local mode.
         api_key: by default the environment's ``QDRANT_API_KEY``.
-        grpc_port: data travels by gRPC, at this port of the server (Qdrant's own is 6334).
-        patience: seconds to wait for a server that is away.
+        grpc_port: data is sent by gRPC, to this port of the server (Qdrant's default is 6334).
+        patience: seconds to wait for a server that does not answer.
 
-    Of an ``https`` server with a certificate of your own, name its authority in the environment
-    (on a Ray cluster, of its machines too): ``SSL_CERT_FILE``, and
+    For an ``https`` server with your own certificate, name the certificate authority's file in the
+    environment (on a Ray cluster, of every machine): ``SSL_CERT_FILE``, and
     ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` for gRPC.
 
     Raises GalleryUnavailable: malformed URL, no server, or access refused.
@@ -51,6 +51,6 @@ def connect(
 
 
 def client_options(grpc_port: int | None) -> dict[str, Any]:
-    """What every client of ours is made with, beside its address; ``grpc_port`` as ``connect``."""
+    """Options of all our clients beside the address; ``grpc_port`` as for ``connect``."""
     options = {"check_compatibility": False, "prefer_grpc": grpc_port is not None}
     return {**options, **({} if grpc_port is None else {"grpc_port": grpc_port})}

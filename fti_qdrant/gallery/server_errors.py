@@ -1,4 +1,4 @@
-"""qdrant-client's many exceptions -> ours, and which of them are worth another try."""
+"""qdrant-client's exceptions -> ours, and which of them are worth a retry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable
 
 ATTEMPTS = 5
 LONGEST_PAUSE = 60
-"""Seconds; a server that asks for more is taken as unavailable."""
+"""Seconds; a server that asks for a longer pause counts as unavailable."""
 
 BUSY = (408, 429, 500, 502, 503, 504)
 PASSING = (
@@ -43,13 +43,13 @@ T = TypeVar("T")
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Turns what the client raises into one line. (UnexpectedResponse cannot even be pickled.)"""
+    """Turns the client's errors into ours, of one line. (UnexpectedResponse cannot be pickled.)"""
     try:
         yield
     except FtiError:
         raise
     except ResponseHandlingException as error:
-        if isinstance(error.source, ValueError):  # pydantic's, some lines long
+        if isinstance(error.source, ValueError):  # pydantic's, several lines long
             raise _not_qdrants(name) from error
         raise GalleryUnavailable(
             f"{name}: the server does not answer ({error.source}); is it running?"
@@ -66,7 +66,10 @@ def translated(name: str) -> Iterator[None]:
         raise _of_code(name, error) from None
     except httpx.HTTPError as error:
         raise GalleryUnavailable(f"{name}: the connection failed ({error})") from None
-    except (json.JSONDecodeError, AssertionError) as error:  # it asserts that there is a result
+    except (
+        json.JSONDecodeError,
+        AssertionError,
+    ) as error:  # the client asserts that there is a result
         raise _not_qdrants(name) from error
     except ValueError as error:  # qdrant-client's local mode
         if "not found" in str(error):
@@ -75,10 +78,10 @@ def translated(name: str) -> Iterator[None]:
 
 
 def retrying(call: Callable[..., T], patience: float | None = None) -> Callable[..., T]:
-    """The same call, tried again with growing pauses where the server was busy or away.
+    """The same call, retried with growing pauses where the server is busy or does not answer.
 
     Args:
-        patience: seconds after which it is given up; None gives up after a few attempts.
+        patience: seconds until it gives up; None gives up after a few attempts.
     """
     policy = Retrying(
         retry=retry_if_exception(_is_passing),
@@ -97,13 +100,13 @@ def _is_passing(error: BaseException) -> bool:
         return error.retry_after_s <= LONGEST_PAUSE
     if isinstance(error, grpc.RpcError):
         return error.code() in PASSING
-    if isinstance(error, ResponseHandlingException):  # an answer that is not Qdrant's stays so
+    if isinstance(error, ResponseHandlingException):  # not Qdrant's answer: a retry will not help
         return not isinstance(error.source, ValueError)
     return isinstance(error, (QdrantException, httpx.HTTPError))
 
 
 def pause(state: RetryCallState) -> float:
-    """Seconds before the next try: what the server asks for, else growing."""
+    """Seconds before the next attempt: what the server asks for, else growing."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, ResourceExhaustedResponse):
         return float(error.retry_after_s)
@@ -115,7 +118,7 @@ def _not_qdrants(name: str) -> GalleryUnavailable:
 
 
 def _of_code(name: str, error: grpc.RpcError) -> FtiError:
-    """The same for gRPC, whose calls that fail are their own errors."""
+    """The same for gRPC, where a failed call is itself the error."""
     code, reason = error.code(), str(error.details())[:300]
     if code in REFUSED:
         return GalleryUnavailable(f"{name}: the server refused access; check the API key")

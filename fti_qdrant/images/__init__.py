@@ -1,15 +1,38 @@
-"""Image sources and preprocessing: the one path from a file to the pixels a backbone sees."""
+"""Image sources and preprocessing: from a file to the pixels that a backbone takes.
 
-from fti_qdrant.images.preprocess import Preprocess, target_pad
-from fti_qdrant.images.read import (
-    DEFAULT_LIMITS,
-    ImageLimits,
-    ImageSource,
-    LoadedImage,
-    decode_image,
-    open_image,
-    to_rgb,
-)
+The names below are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fti_qdrant.lazy_names import names_of
+
+if TYPE_CHECKING:
+    from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
+    from fti_qdrant.images.preprocess import Preprocess, target_pad
+    from fti_qdrant.images.read import (
+        ImageSource,
+        LoadedImage,
+        content_hash,
+        decode_image,
+        open_image,
+        to_rgb,
+    )
+
+_HOMES = {
+    "DEFAULT_LIMITS": "limits",
+    "ImageLimits": "limits",
+    "Preprocess": "preprocess",
+    "target_pad": "preprocess",
+    "ImageSource": "read",
+    "LoadedImage": "read",
+    "content_hash": "read",
+    "decode_image": "read",
+    "open_image": "read",
+    "to_rgb": "read",
+}
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -17,8 +40,11 @@ __all__ = [
     "ImageSource",
     "LoadedImage",
     "Preprocess",
+    "content_hash",
     "decode_image",
     "open_image",
     "target_pad",
     "to_rgb",
 ]
+
+__getattr__, __dir__ = names_of(__name__, _HOMES)

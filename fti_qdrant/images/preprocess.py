@@ -1,4 +1,4 @@
-"""The one way from an RGB picture to the pixels a backbone sees (TargetPad, as in the paper)."""
+"""From an RGB picture to the pixels that a backbone takes (TargetPad, as in the paper)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from PIL import Image, ImageOps
 
 from fti_qdrant.errors import ModelMismatch
 
-if TYPE_CHECKING:  # decoding workers get on without torch, which takes seconds to load
+if TYPE_CHECKING:  # decoding workers do without torch, which takes seconds to load
     from torch import Tensor
 
 TARGET_RATIO = 1.25
 """Aspect ratios beyond this are padded (the official code's ``target_ratio``)."""
 
-MOST_PADDED = 64_000_000
-"""Pixels of a padded picture. A strip of 1,000 x 64,000 would become 51,200 x 64,000, 13 GB."""
+MAX_PADDED_PIXELS = 64_000_000
+"""Limit after padding: a strip of 1,000 x 64,000 would become 51,200 x 64,000 pixels, 13 GB."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
     """TargetPad 1.25, bicubic resize, center crop, then the backbone's own mean and std.
 
-    The geometry yields bytes and the normalization floats, as two steps: decoding workers ship
-    bytes, a quarter of the floats, and the model's process normalizes whole batches.
+    Resizing yields bytes and normalization floats, as two steps: decoding workers send bytes, a
+    quarter of the size, and the model's process normalizes a batch at once.
 
     Attributes:
         size: side of the square input, in pixels.
@@ -79,8 +79,8 @@ class Preprocess:
 def shorter_side(image: Image.Image, size: int) -> Image.Image:
     """Scales by bicubic interpolation until the shorter side is ``size``.
 
-    This and the crop round as torchvision's transforms do, whose import takes longer than all else
-    that a decoding worker needs.
+    This and ``center_crop`` round as torchvision's transforms do. Importing torchvision would take
+    longer than everything else that a decoding worker needs.
     """
     width, height = image.size
     short, long = min(width, height), max(width, height)
@@ -90,7 +90,7 @@ def shorter_side(image: Image.Image, size: int) -> Image.Image:
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle ``size`` x ``size`` of a picture that is at least so large."""
+    """The middle ``size`` x ``size`` pixels of a picture that is at least that large."""
     width, height = image.size
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
@@ -99,13 +99,13 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 def target_pad(image: Image.Image, ratio: float = TARGET_RATIO) -> Image.Image:
     """Pads the short sides with black until the aspect ratio is at most ``ratio``.
 
-    Pictures within the ratio come back as they are. (CLIP4Cir's TargetPad, used by FTI4CIR.)
-    Those that would be larger than ``MOST_PADDED`` are scaled down first.
+    Pictures within the ratio are returned unchanged. (CLIP4Cir's TargetPad, used by FTI4CIR.)
+    Pictures that would get larger than ``MAX_PADDED_PIXELS`` are scaled down first.
     """
     width, height = image.size
     if max(width, height) / min(width, height) <= ratio:
         return image
-    shrink = math.sqrt(MOST_PADDED / (max(width, height) ** 2 / ratio))
+    shrink = math.sqrt(MAX_PADDED_PIXELS / (max(width, height) ** 2 / ratio))
     if shrink < 1:
         width, height = max(1, int(width * shrink)), max(1, int(height * shrink))
         image = image.resize((width, height), Image.Resampling.BICUBIC)

@@ -14,24 +14,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fti_qdrant.errors import BadImage
+from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
 
 ImageSource = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
 
 
-@dataclass(frozen=True)
-class ImageLimits:
-    """What an image may cost: encoded bytes, decoded pixels, and seconds for a download."""
-
-    max_bytes: int = 50_000_000
-    max_pixels: int = 64_000_000
-    timeout: float = 10.0
-
-
-DEFAULT_LIMITS = ImageLimits()
-
 DRAFT_SIDE = 1024
-"""JPEGs are decoded at a half, a quarter or an eighth (libjpeg's draft mode) where both sides keep
-at least so many pixels: far more than a model looks at, for a fraction of the time."""
+"""JPEGs are decoded at a half, a quarter or an eighth of their size (libjpeg's draft mode) where
+both sides keep at least this many pixels: far more than a model uses, in a fraction of the time."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -45,7 +35,7 @@ class LoadedImage:
         image: mode RGB, EXIF orientation applied, transparency over white.
         sha256: of the encoded bytes where there were any, otherwise of the pixels.
         uri: path or URL it came from; None for bytes, file objects, pictures and arrays.
-        size: upright width and height before a large JPEG was scaled down.
+        size: width and height after EXIF rotation, before a large JPEG was scaled down.
     """
 
     image: Image.Image
@@ -73,10 +63,25 @@ def open_image(
     return decode_image(data, uri=uri, limits=limits)
 
 
+def content_hash(
+    source: ImageSource, *, allow_urls: bool = False, limits: ImageLimits = DEFAULT_LIMITS
+) -> str:
+    """``LoadedImage.sha256`` of a source. Encoded images are read and not decoded.
+
+    Raises BadImage: missing, unreadable, empty, over the limits, or a URL without
+    ``allow_urls=True``.
+    """
+    if isinstance(source, (Image.Image, np.ndarray)):
+        return open_image(source, limits=limits).sha256
+    data, uri = read_bytes(source, allow_urls=allow_urls, limits=limits)
+    _check_bytes(data, uri, limits)
+    return hashlib.sha256(data).hexdigest()
+
+
 def read_bytes(
     source: str | os.PathLike[str] | bytes | BinaryIO, *, allow_urls: bool, limits: ImageLimits
 ) -> tuple[bytes, str | None]:
-    """The encoded bytes of a source, and the path or URL they came from. Raises BadImage."""
+    """The encoded bytes of a source, and its path or URL. Raises BadImage."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), None
     if isinstance(source, str) and is_url(source):
@@ -104,7 +109,7 @@ def read_bytes(
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is fetched, and not a path."""
+    """Whether a source is an http(s) URL, and not a path."""
     return source.lower().startswith(("http://", "https://"))
 
 
@@ -112,11 +117,7 @@ def decode_image(
     data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
 ) -> LoadedImage:
     """Encoded bytes -> upright RGB picture; of an animation, the first frame. Raises BadImage."""
-    label = repr(uri) if uri else "image bytes"
-    if not data:
-        raise BadImage(f"{label}: 0 bytes; the file is empty")
-    if len(data) > limits.max_bytes:
-        raise BadImage(f"{label}: over the limit of {limits.max_bytes:,} bytes")
+    label = _check_bytes(data, uri, limits)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -135,7 +136,7 @@ def decode_image(
         raise BadImage(f"{label}: not an image that Pillow can read") from None
     except BadImage:
         raise
-    except Exception as error:  # hostile files raise nearly anything inside Pillow's decoders
+    except Exception as error:  # damaged files raise nearly anything inside Pillow's decoders
         raise BadImage(f"{label}: cannot be decoded ({error}); is it truncated?") from error
     digest = hashlib.sha256(data).hexdigest()
     return LoadedImage(upright, digest, uri, (size[1], size[0]) if turned else size)
@@ -191,20 +192,30 @@ def _picture_of(array: np.ndarray) -> Image.Image:
 
 def _read_file(path: Path, limits: ImageLimits) -> bytes:
     try:
-        if path.is_dir():
-            raise BadImage(f"{str(path)!r} is a directory; pass an image file")
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
+    except IsADirectoryError:
+        raise BadImage(f"{str(path)!r} is a directory; pass an image file") from None
     except FileNotFoundError:
         raise BadImage(f"{str(path)!r}: no such file") from None
     except (OSError, ValueError) as error:
         raise BadImage(f"{str(path)!r}: cannot be read ({error})") from error
 
 
+def _check_bytes(data: bytes, uri: str | None, limits: ImageLimits) -> str:
+    """Returns the image's label for messages. Raises BadImage."""
+    label = repr(uri) if uri else "image bytes"
+    if not data:
+        raise BadImage(f"{label}: 0 bytes; the file is empty")
+    if len(data) > limits.max_bytes:
+        raise BadImage(f"{label}: over the limit of {limits.max_bytes:,} bytes")
+    return label
+
+
 def _check_size(picture: Image.Image, limits: ImageLimits, label: str) -> None:
     width, height = picture.size
     if width < 1 or height < 1:
-        raise BadImage(f"{label}: {width} x {height} pixels; there is nothing to see")
+        raise BadImage(f"{label}: {width} x {height} pixels; the image is empty")
     if width * height > limits.max_pixels:
         raise BadImage(
             f"{label}: {width} x {height} pixels is over the limit of {limits.max_pixels:,}; "

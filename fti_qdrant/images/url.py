@@ -1,4 +1,4 @@
-"""Images by URL: bounded in size and time, and never from inside the caller's own network."""
+"""Images by URL: limited in size and time, and never from inside the caller's own network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images.read import ImageLimits
+from fti_qdrant.images.limits import ImageLimits
 
-REDIRECTS = 5
+MAX_REDIRECTS = 5
 NAT64 = int(ipaddress.IPv6Address("64:ff9b::"))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -26,10 +26,10 @@ def fetch(url: str, limits: ImageLimits, own: str = "") -> bytes:
     """Downloads an image.
 
     Args:
-        own: ``host`` or ``host:port`` that the user named, which may be private.
+        own: ``host`` or ``host:port`` that the user named, which may be a private address.
 
-    Each hop's host is resolved once, checked, and connected to by that very address, so that a
-    name cannot point elsewhere between the check and the connection.
+    The host of each redirect is resolved once, checked, and connected to by that address, so that
+    a name cannot resolve to another address between the check and the connection.
 
     Raises:
         BadImage: private, loopback, link-local or otherwise not public address; too large; too
@@ -41,7 +41,7 @@ def fetch(url: str, limits: ImageLimits, own: str = "") -> bytes:
     with Deadline(limits.timeout) as deadline:
         try:
             with httpx.Client(timeout=limits.timeout, **options) as client:
-                for _ in range(REDIRECTS + 1):
+                for _ in range(MAX_REDIRECTS + 1):
                     with _get(client, target, deadline, own) as response:
                         if response.has_redirect_location:
                             target = urljoin(target, response.headers["location"])
@@ -54,13 +54,13 @@ def fetch(url: str, limits: ImageLimits, own: str = "") -> bytes:
                 raise BadImage(f"{url!r}: not complete after {limits.timeout:g} s") from error
             reason = str(error) or type(error).__name__
             raise BadImage(f"{url!r}: cannot be fetched ({reason})") from error
-    raise BadImage(f"{url!r}: more than {REDIRECTS} redirects")
+    raise BadImage(f"{url!r}: more than {MAX_REDIRECTS} redirects")
 
 
 class Deadline:
     """Ends a download when its time is up, whatever the server does.
 
-    httpx's own timeouts begin anew with every byte that arrives.
+    httpx's own timeouts restart with every byte that arrives.
     """
 
     def __init__(self, seconds: float):
@@ -80,9 +80,9 @@ class Deadline:
             one.close()
 
     def watch(self, event: str, info: dict[str, Any]) -> None:
-        """httpcore's ``trace`` extension: takes note of each connection."""
+        """httpcore's ``trace`` extension: remembers each connection."""
         if event == "connection.connect_tcp.complete":
-            # a copy: TLS takes the socket itself away
+            # a copy, because TLS takes over the socket
             self._sockets.append(info["return_value"].get_extra_info("socket").dup())
             if self.over:
                 self._expire()
@@ -95,7 +95,7 @@ class Deadline:
 
 
 def any_address(host: str, port: int) -> str:
-    """The address to connect to. Raises BadImage where there is none."""
+    """The address to connect to. Raises BadImage if the host cannot be found."""
     return _addresses(host, port)[0]
 
 
@@ -109,7 +109,7 @@ def public_address(host: str, port: int) -> str:
                 f"host {host!r} is {address}, which is not a public address; images are fetched "
                 "from public servers only"
             )
-    return found[0]  # the system lists first what it can reach best
+    return found[0]  # the system lists the best route first
 
 
 def _addresses(host: str, port: int) -> list[str]:
@@ -121,7 +121,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 def _reached(ip: Address) -> Address:
-    """The IPv4 address that a mapped, 6to4, NAT64 or compatible IPv6 address leads to."""
+    """The IPv4 address that a mapped, 6to4, NAT64 or compatible IPv6 address stands for."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if int(ip) >> 32 in (0, NAT64 >> 32):
@@ -161,5 +161,5 @@ def _body(response: httpx.Response, url: str, limits: ImageLimits) -> bytes:
 
 @lru_cache(maxsize=1)
 def _certificates() -> ssl.SSLContext:
-    """Takes a fifth of a second to make."""
+    """Cached: creating it takes a fifth of a second."""
     return httpx.create_ssl_context(trust_env=False)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
-from fti_qdrant.model.fingerprint import Fingerprint, weights_hash
-from fti_qdrant.model.loading import absolute_name, load_open_clip
+from fti_qdrant.model.fingerprint import Fingerprint
+from fti_qdrant.model.loading import absolute_name, load_open_clip, weights_file
 from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.text_tower import TextTower, check_visual
 from fti_qdrant.model.tokens import Tokens, Vocabulary
+from fti_qdrant.model.weights_cache import cached_weights_hash
 
-LENGTH_GROUPS, LEAST_GROUP = 4, 16
-"""A batch of prompts is encoded in so many groups of like length, if each has this many."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LENGTH_GROUPS, MIN_GROUP = 4, 16
+"""A batch of prompts is encoded in four groups of similar length, if each has at least 16."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,10 +46,14 @@ class ImageFeatures:
     def __len__(self) -> int:
         return len(self.pooled)
 
-    @staticmethod
-    def join(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+    def take(self, rows: Sequence[int]) -> ImageFeatures:
+        """The features of these images, in this order."""
+        return ImageFeatures(self.pooled[rows], self.tokens[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence[ImageFeatures]) -> Self:
         """Concatenates along the batch."""
-        return ImageFeatures(
+        return cls(
             torch.cat([part.pooled for part in parts]), torch.cat([part.tokens for part in parts])
         )
 
@@ -62,8 +71,19 @@ class Backbone(nn.Module):
 
     visual: Any
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, precision: str = "fp32"):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        precision: str = "fp32",
+        *,
+        weights_file: Path | None = None,
+    ):
         """Wraps an open_clip model; see ``Backbone.load`` for models by name.
+
+        Args:
+            weights_file: where the weights were loaded from; their hash is then cached on disk.
 
         Raises:
             UnsupportedModel: the towers are not transformers that the method can use.
@@ -79,21 +99,26 @@ class Backbone(nn.Module):
         self.token_dim = self.text.token_dim
         self.vocabulary = Vocabulary.of(tokenizer, self.text.context_length)
         self.prompts = Prompts(self.vocabulary)
-        self.text.keep_opening(self.prompts.beginning)
+        self.text.cache_prefix(self.prompts.prefix)
         self.preprocess = _preprocess_of(model.visual)
         self.dim = self.text.dim
-        self._weights_hash = weights_hash(model.state_dict().items())
+        self._weights_hash = cached_weights_hash(model.state_dict(), weights_file)
         self.to(DTYPES[precision])
         self.eval().requires_grad_(False)
 
-    @staticmethod
+    @classmethod
     def load(
-        name: str = "mini", *, device: str | None = None, precision: str | None = None
-    ) -> Backbone:
+        cls,
+        name: str = "mini",
+        *,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+    ) -> Self:
         """Loads ``mini``, ``ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
 
         Args:
-            device: torch device; by default cuda, else mps, else cpu.
+            device: as torch takes it, by name or as ``torch.device``; by default cuda, else mps,
+                else cpu.
             precision: fp32, bf16 or fp16; by default fp16 on cuda and fp32 elsewhere.
 
         Raises:
@@ -101,12 +126,14 @@ class Backbone(nn.Module):
                 text tower.
             ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU).
         """
-        chosen = device or best_device()
+        chosen = best_device() if device is None else str(device)
         check_device(chosen)
         name = absolute_name(name)
         model, tokenizer = load_open_clip(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
-        return Backbone(model, tokenizer, name, precision or default).to(chosen)
+        file = weights_file(name)
+        backbone = cls(model, tokenizer, name, precision or default, weights_file=file)
+        return backbone.to(chosen)
 
     @property
     def device(self) -> torch.device:
@@ -151,43 +178,42 @@ class Backbone(nn.Module):
         """Prompts -> ``[B, d]``, not normalized, differentiable with respect to ``words``.
 
         Args:
-            tokens: token ids, with the places of pseudo-words if there are any.
-            words: ``[N, t]``, one row for each place, in the order of the places.
+            tokens: token ids, with the positions of pseudo-words if there are any.
+            words: ``[N, t]``, one row for each position, in the same order.
 
-        Runs over the shortest context that holds the longest prompt where the tower is causal:
-        what stands after the end-of-text token cannot reach it, so the result is the same. A
-        large batch goes in groups of like length, so that one long prompt does not stretch all.
+        A causal tower runs only over the length of the longest prompt: nothing after the
+        end-of-text token can influence it, so the result is the same. A large batch is encoded in
+        groups of similar length, so that one long prompt does not slow down all others.
         """
         tokens = tokens.to(self.device)
-        if not self.text.causal or len(tokens) < LENGTH_GROUPS * LEAST_GROUP:
+        if not self.text.causal or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
             return self.text(tokens, words)
         by_length = tokens.ends.argsort()
         features = []
         for group in by_length.chunk(LENGTH_GROUPS):
-            chosen, places = tokens.select(group)
-            features.append(self.text(chosen, None if words is None else words[places]))
+            chosen, positions = tokens.select(group)
+            features.append(self.text(chosen, None if words is None else words[positions]))
         return torch.cat(features)[by_length.argsort()]
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Plain texts -> L2-normalized ``[B, d]`` in float32; over-long ones lose their end."""
+        """Plain texts -> L2-normalized ``[B, d]`` in float32; the end of a too long text is cut."""
         vectors = self.text_features(self.vocabulary.tokenize(texts))
         return F.normalize(vectors.float(), dim=-1)
 
 
-def check_device(device: str) -> None:
+def check_device(device: str | torch.device) -> None:
     """Raises UnsupportedModel where there is no such device."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         raise UnsupportedModel(
-            f"device {device!r} cannot be used: {reason}; use cuda, mps or cpu"
+            f"device {str(device)!r} cannot be used: {first_line(error)}; use cuda, mps or cpu"
         ) from None
 
 
 def best_device() -> str:
-    """cuda where there is one, else Apple's mps, else cpu."""
+    """cuda if available, else Apple's mps, else cpu."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

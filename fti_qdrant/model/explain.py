@@ -1,10 +1,10 @@
-"""Pseudo-words -> the nearest real words, so that a person can see what the model saw."""
+"""Pseudo-words -> the nearest real words: what the model took from an image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -15,13 +15,13 @@ from torch import Tensor
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.model.loading import local_folder
-from fti_qdrant.model.prompts import OPENING
+from fti_qdrant.model.prompts import PHOTO_OF
 
 WORDS_FILE = "words.txt"
-"""Beside a model's weights: the words it knows, one a line."""
+"""Beside a model's weights: the words that it was trained on, one per line."""
 
 COMMON_WORDS = 3000
-"""Without such a file: this many of the commonest whole words of CLIP's vocabulary."""
+"""Without such a file: this many of the most frequent whole words of CLIP's vocabulary."""
 
 CHUNK = 256
 
@@ -36,7 +36,7 @@ class NearestWords:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a picture became: its subject token, then its r attribute tokens."""
+    """The words nearest to an image's subject token, and to each of its r attribute tokens."""
 
     subject: NearestWords
     attributes: tuple[NearestWords, ...]
@@ -47,17 +47,21 @@ class Explanation:
 
 
 class Explainer:
-    """Compares pseudo-words with real words where the text encoder puts both.
+    """Compares pseudo-words with real words in the text encoder's output space.
 
     The cosine is between the features of "a photo of *" and of "a photo of {word}". The words
-    are encoded on first use (some seconds with a large backbone on a CPU) and remembered.
+    are encoded on first use (some seconds with a large backbone on a CPU) and cached.
     """
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self.prompts = backbone.prompts
-        self.words = words_of(backbone.name)
         self._features: Tensor | None = None
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The vocabulary, read on first use: opening a search must not wait for it."""
+        return words_of(self.backbone.name)
 
     @torch.inference_mode()
     def explain(self, words: PseudoWords, most: int = 5) -> Explanation:
@@ -82,13 +86,13 @@ class Explainer:
         if self._features is None:
             chunks = [self.words[at : at + CHUNK] for at in range(0, len(self.words), CHUNK)]
             self._features = torch.cat(
-                [self.backbone.texts([f"{OPENING} {word}" for word in chunk]) for chunk in chunks]
+                [self.backbone.texts([f"{PHOTO_OF} {word}" for word in chunk]) for chunk in chunks]
             )
         return self._features
 
 
 def words_of(model: str) -> list[str]:
-    """The words to explain with: the model's own list, or CLIP's commonest."""
+    """The words to explain with: the model's own list, or CLIP's most frequent ones."""
     folder = local_folder(model)
     path = folder / WORDS_FILE if folder else Path(WORDS_FILE)
     if folder and path.is_file():
@@ -98,7 +102,7 @@ def words_of(model: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def common_words() -> list[str]:
-    """Whole English words of CLIP's vocabulary, the commonest first: merges stand in that order."""
+    """Whole English words of CLIP's vocabulary, most frequent first, which is their order there."""
     whole = (token[:-4] for token in SimpleTokenizer().encoder if token.endswith("</w>"))
     return [word for word in whole if word.isascii() and word.isalpha() and len(word) > 2][
         :COMMON_WORDS

@@ -1,4 +1,4 @@
-"""What a vector was made with, so that vectors of two models never mix."""
+"""Identifies the model that made a vector, so that vectors of two models are never mixed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Fingerprint:
     """Identifies a model by what changes its image vectors.
 
     Attributes:
-        model: the name it was loaded by; for the reader, two names may be one model.
+        model: the name that it was loaded by; only for messages, one model may have two names.
         weights: see ``weights_hash``.
-        activation: of the text tower's MLPs; QuickGELU and GELU look alike and are not.
+        activation: of the text tower's MLPs; QuickGELU and GELU are similar, not equal.
         preprocess: see ``Preprocess.name``.
         dim: ``d``.
     """

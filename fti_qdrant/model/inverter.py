@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,13 @@ from fti_qdrant.errors import ModelMismatch
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.fingerprint import weights_hash
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 @dataclass(frozen=True)
 class PseudoWords:
-    """Pictures as words for the text encoder.
+    """Images as words for the text encoder.
 
     Attributes:
         subject: ``S [B, t]``.
@@ -45,14 +48,20 @@ class PseudoWords:
         order = torch.arange(self.attributes.shape[1], device=self.attributes.device)
         return self.attributes[order < self.counts[:, None]]
 
-    def take(self, rows: Tensor) -> PseudoWords:
-        """The pictures of these rows, in this order."""
+    def take(self, rows: Tensor | Sequence[int]) -> PseudoWords:
+        """The pseudo-words of these rows, in this order."""
         return PseudoWords(self.subject[rows], self.attributes[rows], self.counts[rows])
 
-    @staticmethod
-    def join(parts: Sequence[PseudoWords]) -> PseudoWords:
-        """Concatenates along the batch."""
+    def to(self, device: torch.device) -> PseudoWords:
+        """The same on another device."""
         return PseudoWords(
+            self.subject.to(device), self.attributes.to(device), self.counts.to(device)
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[PseudoWords]) -> Self:
+        """Concatenates along the batch."""
+        return cls(
             torch.cat([part.subject for part in parts]),
             torch.cat([part.attributes for part in parts]),
             torch.cat([part.counts for part in parts]),
@@ -60,7 +69,7 @@ class PseudoWords:
 
 
 class Relevant(NamedTuple):
-    """The latent attributes that describe a picture.
+    """The latent attributes that describe an image.
 
     Attributes:
         z: ``[B, topk, t]``, L2-normalized.
@@ -102,7 +111,7 @@ class Inverter(
             dim: ``d``, of the joint embedding.
             token_dim: ``t``, of the text tokens.
             latents: ``K``, latent attribute queries.
-            topk: most attribute tokens of one picture.
+            topk: maximum number of attribute tokens of one image.
             epsilon: a latent attribute counts where its relevance is above this.
             dropout: after each hidden layer of the two MLPs, in training.
             project_relevance: a fixed random map t -> d for backbones where the two differ.
@@ -125,18 +134,18 @@ class Inverter(
         self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
         self.to_local = nn.Linear(width, token_dim)
         self.relevance_map = nn.Linear(token_dim, dim) if project_relevance else nn.Identity()
-        self.relevance_map.requires_grad_(False)  # it only selects: no gradient reaches it
+        self.relevance_map.requires_grad_(False)  # it only selects, so no gradient reaches it
         self.subject_mlp = token_mlp(dim, token_dim, dropout)
         self.attribute_mlp = token_mlp(token_dim, token_dim, dropout)
 
-    @staticmethod
-    def for_backbone(backbone: Backbone, **options: float) -> Inverter:
+    @classmethod
+    def for_backbone(cls, backbone: Backbone, **options: float) -> Self:
         """A fresh inverter of the backbone's sizes."""
-        return Inverter(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
+        return cls(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
 
     @cached_property
     def weights_hash(self) -> str:
-        """Identifies the weights as they are at first use."""
+        """Identifies the weights; computed at first use."""
         return weights_hash(self.state_dict().items())
 
     def forward(self, features: ImageFeatures) -> PseudoWords:
@@ -152,7 +161,7 @@ class Inverter(
     def relevant(self, features: ImageFeatures) -> Relevant:
         """The topk latent attributes and how many of them count, without a loop over the batch.
 
-        The first r stand in ascending latent order, the rest by falling relevance.
+        The first r are in ascending latent order, the rest by decreasing relevance.
         """
         local = self.local_features(features)
         relevance = self.relevance(local, features.pooled)

@@ -1,4 +1,4 @@
-"""Inverters in a folder or a hub repository, with one clear error for all that can go wrong."""
+"""Loading and saving inverters, in a folder or a hub repository."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from fti_qdrant.errors import CheckpointError, FtiError
+from fti_qdrant.errors import CheckpointError, FtiError, first_line
 from fti_qdrant.model.inverter import Inverter
 
 
@@ -17,18 +17,18 @@ def load_inverter(source: str) -> Inverter:
     """
     path = Path(source)
     if path.exists() and not (path / "config.json").is_file():
-        raise CheckpointError(f"{source!r} holds no config.json; pass a folder made by fti-train")
+        raise CheckpointError(f"{source!r} has no config.json; pass a folder made by fti-train")
     try:
         with redirect_stdout(io.StringIO()):  # the hub's mixin prints what it does
             return Inverter.from_pretrained(source, strict=True).float().eval()
     except FtiError:
         raise
     except Exception as error:  # hub, safetensors and torch each have their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"inverter {source!r} cannot be loaded: {reason}") from error
 
 
 def save_inverter(inverter: Inverter, folder: Path) -> None:
-    """Writes safetensors and JSON. The card that the hub's mixin adds says nothing true."""
+    """Writes safetensors and JSON, without the model card that the hub's mixin would add."""
     inverter.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)

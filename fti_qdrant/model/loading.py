@@ -1,4 +1,4 @@
-"""open_clip models by name, with the mistakes that load without a word turned into errors."""
+"""open_clip models by name; mistakes that open_clip loads in silence become errors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
 
-from fti_qdrant.errors import ModelMismatch, UnsupportedModel
+from fti_qdrant.errors import ModelMismatch, UnsupportedModel, first_line
 
 MINI = Path(__file__).parents[1] / "weights" / "mini"
 """Folder of the embedded default: an open_clip config with weights, and an inverter."""
+
+SAFE_WEIGHTS, WEIGHTS = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+"""open_clip's names of a model's weights."""
 
 
 def load_open_clip(name: str) -> tuple[nn.Module, Any]:
@@ -24,8 +28,7 @@ def load_open_clip(name: str) -> tuple[nn.Module, Any]:
         model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
         return model, open_clip.get_tokenizer(architecture)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnsupportedModel(f"model {name!r} cannot be loaded: {reason}") from error
+        raise UnsupportedModel(f"model {name!r} cannot be loaded: {first_line(error)}") from error
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -42,20 +45,51 @@ def split_name(name: str) -> tuple[str, str | None]:
         )
     if not pretrained:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
-        known = ", ".join(f"{architecture}/{tag}" for tag in tags) or "none known"
-        raise UnsupportedModel(f"model {name!r} names no weights; choose one of: {known}")
+        choices = ", ".join(f"{architecture}/{tag}" for tag in tags) or "none are published"
+        raise UnsupportedModel(f"model {name!r} names no weights; choose one of: {choices}")
     return architecture, pretrained
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a model on this disk, or None for models from elsewhere."""
+    """The folder of a local model; None for others."""
     if name == "mini":
         return MINI
     return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
 
 
+def weights_file(name: str) -> Path | None:
+    """The file that a loaded model's weights came from, found without any network; None if unsure.
+
+    It names the model in the cache of weights hashes, and nothing is loaded from it.
+    """
+    folder = local_folder(name)
+    if folder is not None:
+        names = (SAFE_WEIGHTS, "open_clip_pytorch_model.safetensors", WEIGHTS)
+        return next((folder / one for one in names if (folder / one).is_file()), None)
+    if name.startswith("hf-hub:"):
+        return _hub_file(name.removeprefix("hf-hub:"), WEIGHTS)
+    config = get_pretrained_cfg(*name.split("/", 1)) or {}
+    if config.get("hf_hub"):
+        repository, _, file = config["hf_hub"].rpartition("/")
+        return _hub_file(repository, file or WEIGHTS)
+    if config.get("url"):
+        path = Path("~/.cache/clip").expanduser() / config["url"].rpartition("/")[2]
+        return path if path.is_file() else None
+    return None
+
+
+def _hub_file(repository: str, name: str) -> Path | None:
+    """A file in the local cache of the Hugging Face hub, safetensors first."""
+    safe = SAFE_WEIGHTS if name == WEIGHTS else f"{name.rpartition('.')[0]}.safetensors"
+    for one in (safe, name):
+        found = try_to_load_from_cache(repository, one)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
 def absolute_name(name: str) -> str:
-    """The same model, by a name that holds in any working directory."""
+    """The same model, by a name that is valid in any working directory."""
     if not name.startswith("local-dir:"):
         return name
     return f"local-dir:{Path(name.removeprefix('local-dir:')).resolve()}"
@@ -64,7 +98,7 @@ def absolute_name(name: str) -> str:
 def check_activation(architecture: str, pretrained: str) -> None:
     """Refuses weights trained with QuickGELU in an architecture with plain GELU, or the reverse.
 
-    They would load, and answer worse without a word (open_clip issue 771).
+    They would load, and give worse results in silence (open_clip issue 771).
     """
     weights = get_pretrained_cfg(architecture, pretrained)
     config = open_clip.get_model_config(architecture) or {}

@@ -1,8 +1,8 @@
 """CLIP's causal text transformer, run only over what a prompt's feature depends on.
 
-Every prompt of the method opens with the same words, and in a causal tower what stands first does
-not depend on what follows: its keys and values are computed once. Of the last block only the
-end-of-text token is ever read. Both leave the result as it is.
+Every prompt of the method begins with the same words, and in a causal tower a prefix does not
+depend on what follows it: its keys and values are computed once. Of the last block's output only
+the end-of-text token is used, so only that one is computed. Neither changes the result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 FEW_ROWS = 48
-"""Measured on 2 cores for widths of 512 and 768: from some 50 rows on nothing is gained."""
+"""Measured on 2 cores at widths 512 and 768: from about 50 rows on there is no gain."""
 
 
 class KeysValues(NamedTuple):
@@ -26,8 +26,8 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-def are_plain(blocks: Iterable[Any]) -> bool:
-    """Whether all are CLIP's own blocks, whose arithmetic is written out here."""
+def are_standard_blocks(blocks: Iterable[Any]) -> bool:
+    """Whether all are CLIP's own blocks, whose computation is written out here."""
     return all(
         type(block) is ResidualAttentionBlock
         and not hasattr(block, "ln_1_kv")
@@ -37,43 +37,43 @@ def are_plain(blocks: Iterable[Any]) -> bool:
     )
 
 
-def opening_of(blocks: nn.ModuleList, x: Tensor) -> list[KeysValues]:
-    """The keys and values of each block for the embedded opening ``x [1, length, w]``."""
-    kept = []
+def prefix_keys_values(blocks: nn.ModuleList, x: Tensor) -> list[KeysValues]:
+    """The keys and values of each block for the embedded prefix ``x [1, length, w]``."""
+    cached = []
     for block in blocks:
         queries, keys, values = _project(block, x)
-        kept.append(KeysValues(keys, values))
+        cached.append(KeysValues(keys, values))
         mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        x = _finish(block, x, mixed)
-    return kept
+        x = _finish_block(block, x, mixed)
+    return cached
 
 
-def ends_of(
-    blocks: nn.ModuleList, x: Tensor, ends: Tensor, opening: list[KeysValues] | None
+def outputs_at_ends(
+    blocks: nn.ModuleList, x: Tensor, ends: Tensor, prefix: list[KeysValues] | None
 ) -> Tensor:
     """``[B, w]``: the last block's output at each prompt's end.
 
     Args:
-        x: ``[B, L, w]``, what stands after the opening, embedded.
-        ends: ``[B]``, places of the end-of-text tokens in ``x``.
-        opening: from ``opening_of``; None where ``x`` holds whole prompts.
+        x: ``[B, L, w]``, the embedded tokens after the prefix.
+        ends: ``[B]``, positions of the end-of-text tokens in ``x``.
+        prefix: from ``prefix_keys_values``; None where ``x`` contains complete prompts.
     """
-    before = opening[0].keys.shape[2] if opening else 0
-    places = torch.arange(x.shape[1], device=x.device)
-    seen = torch.arange(before + x.shape[1], device=x.device) <= before + places[:, None]
+    start = prefix[0].keys.shape[2] if prefix else 0
+    positions = torch.arange(x.shape[1], device=x.device)
+    causal = torch.arange(start + x.shape[1], device=x.device) <= start + positions[:, None]
     for number, block in enumerate(blocks):
         last = number + 1 == len(blocks)
         queries, keys, values = _project(block, x)
-        if opening:
-            keys = torch.cat([_spread(opening[number].keys, keys), keys], dim=2)
-            values = torch.cat([_spread(opening[number].values, values), values], dim=2)
-        mask = seen
+        if prefix:
+            keys = torch.cat([_expand(prefix[number].keys, keys), keys], dim=2)
+            values = torch.cat([_expand(prefix[number].values, values), values], dim=2)
+        mask = causal
         if last:
             rows = torch.arange(len(x), device=x.device)
             x, queries = x[rows, ends][:, None], queries[rows, :, ends][:, :, None]
-            mask = seen[ends][:, None, None]
+            mask = causal[ends][:, None, None]
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        x = _finish(block, x, mixed)
+        x = _finish_block(block, x, mixed)
     return x[:, 0]
 
 
@@ -86,8 +86,8 @@ def _project(block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return queries, keys, values
 
 
-def _finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """What stands after the attention: projection, residuals, MLP."""
+def _finish_block(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a block after its attention: projection, residuals, MLP."""
     attended = mixed.transpose(1, 2).flatten(2)
     out, wide, narrow = block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj
     x = x + block.ls_1(_linear(attended, out.weight, out.bias))
@@ -108,5 +108,5 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product.t().reshape(*x.shape[:-1], -1)
 
 
-def _spread(one: Tensor, like: Tensor) -> Tensor:
+def _expand(one: Tensor, like: Tensor) -> Tensor:
     return one.to(like.dtype).expand(len(like), -1, -1, -1)

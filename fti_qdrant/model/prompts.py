@@ -1,4 +1,4 @@
-"""The templates, built from token ids, so that a ``*`` in a user's text is only a ``*``."""
+"""The prompt templates, built from token ids: a ``*`` in a user's text stays a plain ``*``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fti_qdrant.model.tokens import Fixed, Tokens, Vocabulary
 
-OPENING, WITH, AND, BUT = "a photo of", "with", "and", "but"
+PHOTO_OF, WITH, AND, BUT = "a photo of", "with", "and", "but"
 
 
 class Prompts:
@@ -15,19 +15,19 @@ class Prompts:
     def __init__(self, vocabulary: Vocabulary):
         self.vocabulary = vocabulary
         encode = vocabulary.encode
-        self.opening, self.with_ = encode(OPENING), encode(WITH)
+        self.photo_of, self.with_ = encode(PHOTO_OF), encode(WITH)
         self.and_, self.but = encode(AND), encode(BUT)
 
     @property
-    def beginning(self) -> tuple[int, ...]:
+    def prefix(self) -> tuple[int, ...]:
         """The token ids that every prompt with pseudo-words begins with."""
-        return (*self.vocabulary.start, *self.opening)
+        return (*self.vocabulary.start, *self.photo_of)
 
     def composed(self, counts: Sequence[Sequence[int]], texts: Sequence[str]) -> Tokens:
         """``a photo of * with * ... * [and * with * ...] but {text}``, one for each query.
 
-        Without a text, the training template ``a photo of * with * ... *``. A count of 0 stands
-        for a subject token alone: ``a photo of * but {text}``.
+        Without a text, the training template ``a photo of * with * ... *``. A count of 0 means
+        a subject token alone: ``a photo of * but {text}``.
 
         Args:
             counts: for each query, the number of attribute tokens of each reference image.
@@ -49,27 +49,27 @@ class Prompts:
         A subject that is too long loses its end.
         """
         prompts: list[tuple[Fixed, list[int]]] = []
-        around = len(self.vocabulary.start) + len(self.opening) + len(self.with_) + 1
+        around = len(self.vocabulary.start) + len(self.photo_of) + len(self.with_) + 1
         for subject, count in zip(subjects, counts):
             room = max(0, self.vocabulary.context_length - around - count)
             words = self.vocabulary.encode(subject)[:room]
-            prompts.append(([*self.opening, *words, *self.with_, *[None] * count], []))
+            prompts.append(([*self.photo_of, *words, *self.with_, *[None] * count], []))
         return self.vocabulary.assemble(prompts)
 
     def attributes_in_words(self, attributes: Sequence[str]) -> Tokens:
         """``a photo of * with {attributes}``: pseudo subject, real attributes."""
-        fixed: Fixed = [*self.opening, None, *self.with_]
+        fixed: Fixed = [*self.photo_of, None, *self.with_]
         return self.vocabulary.assemble(
             [(fixed, self.vocabulary.encode(text)) for text in attributes]
         )
 
     def in_words(self, subjects: Sequence[str], attributes: Sequence[str]) -> Tokens:
         """``a photo of {subject} with {attributes}``: the all-real sentence."""
-        sentences = [f"{OPENING} {s} {WITH} {a}" for s, a in zip(subjects, attributes)]
+        sentences = [f"{PHOTO_OF} {s} {WITH} {a}" for s, a in zip(subjects, attributes)]
         return self.vocabulary.tokenize(sentences)
 
     def _references(self, counts: Sequence[int]) -> Fixed:
-        fixed: Fixed = list(self.opening)
+        fixed: Fixed = list(self.photo_of)
         for image, count in enumerate(counts):
             fixed += [*(self.and_ if image else []), None]
             fixed += [*self.with_, *[None] * count] if count else []

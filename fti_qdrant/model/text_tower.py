@@ -1,4 +1,4 @@
-"""The parts of an open_clip model that the method needs: a ViT, and a text tower to write into."""
+"""The parts of an open_clip model that the method needs: a ViT and a text tower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
-from fti_qdrant.model.prefix_cache import KeysValues, are_plain, ends_of, opening_of
+from fti_qdrant.model.prefix_cache import (
+    KeysValues,
+    are_standard_blocks,
+    outputs_at_ends,
+    prefix_keys_values,
+)
 from fti_qdrant.model.tokens import Tokens
 
 
@@ -29,10 +34,10 @@ def check_visual(visual: nn.Module, name: str) -> int:
 
 
 class TextTower(nn.Module):
-    """CLIP's text encoder, taken apart so that pseudo-words can stand among the tokens.
+    """CLIP's text encoder, taken apart so that pseudo-words can replace token embeddings.
 
-    open_clip keeps it in two shapes: spread over the model (``CLIP``) or as ``model.text``
-    (``CustomTextCLIP``). Both hold the same tensors by the same names.
+    open_clip stores it in two ways: as attributes of the model (``CLIP``) or as ``model.text``
+    (``CustomTextCLIP``). Both have the same tensors under the same names.
     """
 
     token_embedding: nn.Embedding
@@ -62,9 +67,9 @@ class TextTower(nn.Module):
         self.pool_type = tower.pool_type if custom else tower.text_pool_type
         self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
         self.token_dim = int(self.token_embedding.weight.shape[1])
-        self._reads_ends = self._can_cut and self.pool_type != "first" and self._is_plain
-        self._opening_ids: tuple[int, ...] = ()
-        self._opening: list[KeysValues] | None = None
+        self._uses_prefix_cache = self._can_cut and self.pool_type != "first" and self._is_standard
+        self._prefix_ids: tuple[int, ...] = ()
+        self._prefix: list[KeysValues] | None = None
 
     @property
     def causal(self) -> bool:
@@ -80,7 +85,7 @@ class TextTower(nn.Module):
         return int(self.text_projection.shape[1])
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
-        """Token ids (and pseudo-words for their places) -> ``[B, d]``, not normalized."""
+        """Token ids (and pseudo-words for their positions) -> ``[B, d]``, not normalized."""
         pooled: Tensor = self.ln_final(self._pooled(tokens, words))
         if self.text_projection is None:
             return pooled
@@ -89,14 +94,14 @@ class TextTower(nn.Module):
         return pooled @ self.text_projection
 
     def _pooled(self, tokens: Tokens, words: Tensor | None) -> Tensor:
-        """``[B, w]``: the transformer's output where the prompts are read."""
+        """``[B, w]``: the transformer's output at the position that is pooled."""
         length = int(tokens.ends.max()) + 1 if self._can_cut else self.context_length
         x = self._embedded(tokens, words, length)
-        if self._reads_ends:
-            opening = self._opening_for(tokens, words)
-            start = opening[0].keys.shape[2] if opening else 0
+        if self._uses_prefix_cache:
+            prefix = self._cached_prefix(tokens, words)
+            start = prefix[0].keys.shape[2] if prefix else 0
             blocks = self.transformer.resblocks
-            return ends_of(blocks, x[:, start:], tokens.ends - start, opening)
+            return outputs_at_ends(blocks, x[:, start:], tokens.ends - start, prefix)
         mask = self.attn_mask
         if mask is not None:
             mask = mask[:length, :length].to(x.dtype)
@@ -108,40 +113,40 @@ class TextTower(nn.Module):
             x = x.index_put((tokens.rows, tokens.columns), words.to(x.dtype))
         return x + self.positional_embedding[:length].to(x.dtype)
 
-    def keep_opening(self, ids: Sequence[int]) -> None:
-        """Names the token ids that most prompts begin with; see ``text_blocks``."""
-        self._opening_ids = tuple(ids)
-        self._opening = None
+    def cache_prefix(self, ids: Sequence[int]) -> None:
+        """Sets the token ids that most prompts begin with; see ``prefix_cache``."""
+        self._prefix_ids = tuple(ids)
+        self._prefix = None
 
-    def _opening_for(self, tokens: Tokens, words: Tensor | None) -> list[KeysValues] | None:
-        """The opening's keys and values, where every prompt begins with it and goes on."""
-        ids, weight = self._opening_ids, self.token_embedding.weight
+    def _cached_prefix(self, tokens: Tokens, words: Tensor | None) -> list[KeysValues] | None:
+        """The prefix's keys and values, where every prompt begins with it and is longer."""
+        ids, weight = self._prefix_ids, self.token_embedding.weight
         if not ids or weight.requires_grad or int(tokens.ends.min()) < len(ids):
             return None
-        named = torch.tensor(ids, device=tokens.ids.device)
-        if not bool((tokens.ids[:, : len(ids)] == named).all()):
+        wanted = torch.tensor(ids, device=tokens.ids.device)
+        if not bool((tokens.ids[:, : len(ids)] == wanted).all()):
             return None
         if words is not None and int(tokens.columns.min()) < len(ids):
             return None
-        kept = self._opening
-        if kept is None or (kept[0].keys.device, kept[0].keys.dtype) != (
+        cached = self._prefix
+        if cached is None or (cached[0].keys.device, cached[0].keys.dtype) != (
             weight.device,
             weight.dtype,
         ):
-            kept = self._opening = self._compute_opening(named)
-        return kept
+            cached = self._prefix = self._compute_prefix(wanted)
+        return cached
 
     @torch.no_grad()
-    def _compute_opening(self, ids: Tensor) -> list[KeysValues]:
+    def _compute_prefix(self, ids: Tensor) -> list[KeysValues]:
         x = self.token_embedding(ids[None])
         x = x + self.positional_embedding[: len(ids)].to(x.dtype)
         with torch.autocast(x.device.type, enabled=False), torch.inference_mode(False):
-            return opening_of(self.transformer.resblocks, x)
+            return prefix_keys_values(self.transformer.resblocks, x)
 
     @property
-    def _is_plain(self) -> bool:
+    def _is_standard(self) -> bool:
         batch_first = getattr(self.transformer, "batch_first", True)
-        return batch_first and are_plain(self.transformer.resblocks)
+        return batch_first and are_standard_blocks(self.transformer.resblocks)
 
     @property
     def _can_cut(self) -> bool:

@@ -1,11 +1,11 @@
-"""Text as token ids, and where among them the pseudo-words stand."""
+"""Text as token ids, and the positions of pseudo-words among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
@@ -13,8 +13,11 @@ from torch import Tensor
 
 from fti_qdrant.errors import PromptTooLong, UnsupportedModel
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Fixed = list[int | None]
-"""Token ids that never give way; None marks a pseudo-word's place."""
+"""Token ids that are never cut; None marks the position of a pseudo-word."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Tokens:
     Attributes:
         ids: ``[B, context]``, padded.
         ends: ``[B]``, index of each end-of-text token.
-        rows, columns: ``[N]`` each, the places of the pseudo-words, row by row.
-        truncated: for each prompt, whether the end of its text was lost.
+        rows, columns: ``[N]`` each, the positions of the pseudo-words, row by row.
+        truncated: for each prompt, whether the end of its text was cut.
     """
 
     ids: Tensor
@@ -38,7 +41,7 @@ class Tokens:
         return len(self.ids)
 
     def select(self, chosen: Tensor) -> tuple[Tokens, Tensor]:
-        """Some of the prompts, and which of the places (a mask ``[N]``) are theirs."""
+        """Some of the prompts, and a mask ``[N]`` of the positions that are theirs."""
         renumbered = torch.full_like(self.ends, -1)
         renumbered[chosen] = torch.arange(len(chosen), device=chosen.device)
         rows = renumbered[self.rows]
@@ -47,11 +50,11 @@ class Tokens:
         ids, ends, columns = self.ids[chosen], self.ends[chosen], self.columns[kept]
         return Tokens(ids, ends, rows[kept], columns, truncated), kept
 
-    @staticmethod
-    def join(parts: Sequence[Tokens]) -> Tokens:
+    @classmethod
+    def join(cls, parts: Sequence[Tokens]) -> Self:
         """One batch after the other; pseudo-words are joined in the same order."""
         starts = [0, *accumulate(len(part) for part in parts[:-1])]
-        return Tokens(
+        return cls(
             torch.cat([part.ids for part in parts]),
             torch.cat([part.ends for part in parts]),
             torch.cat([part.rows + start for part, start in zip(parts, starts)]),
@@ -73,14 +76,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer reduced to what prompts by construction need.
+    """The parts of a tokenizer that prompts need.
 
     Attributes:
         encode: text -> ids, without start and end tokens.
         start: ids before every text (empty for SigLIP's tokenizers).
         end: the end-of-text id.
-        pad: fills up the context.
-        context_length: most tokens of one prompt, start and end included.
+        pad: the id that fills the rest of the context.
+        context_length: maximum number of tokens of one prompt, with start and end.
     """
 
     encode: Callable[[str], list[int]]
@@ -89,37 +92,37 @@ class Vocabulary:
     pad: int
     context_length: int
 
-    @staticmethod
-    def of(tokenizer: Any, context_length: int) -> Vocabulary:
+    @classmethod
+    def of(cls, tokenizer: Any, context_length: int) -> Self:
         """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps.
 
         Raises UnsupportedModel where a text has no end-of-text token.
         """
         if isinstance(tokenizer, SimpleTokenizer):
             sot, eot = tokenizer.sot_token_id, tokenizer.eot_token_id
-            return Vocabulary(tokenizer.encode, (sot,), eot, 0, context_length)
+            return cls(tokenizer.encode, (sot,), eot, 0, context_length)
         wrapped = tokenizer.tokenizer
         *start, end = wrapped("").input_ids or [None]
         if end is None or end != wrapped.eos_token_id:
             raise UnsupportedModel(
                 f"the tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
-                "token, where the text encoder is to be read"
+                "token, where the text feature is read"
             )
 
         def encode(text: str) -> list[int]:
             return list(wrapped.encode(tokenizer.clean_fn(text), add_special_tokens=False))
 
-        return Vocabulary(encode, tuple(start), end, wrapped.pad_token_id, context_length)
+        return cls(encode, tuple(start), end, wrapped.pad_token_id, context_length)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Plain texts, without pseudo-words."""
         return self.assemble([([], self.encode(text)) for text in texts])
 
     def assemble(self, prompts: Sequence[tuple[Fixed, list[int]]]) -> Tokens:
-        """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's place.
+        """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's position.
 
-        The free part gives way where the two are longer than the context; the fixed part and
-        the end-of-text token stay.
+        Where the two are longer than the context, the end of the free part is cut; the fixed part
+        and the end-of-text token stay.
 
         Raises:
             PromptTooLong: the fixed part alone does not fit.
@@ -134,14 +137,14 @@ class Vocabulary:
                     f"{self.context_length}; use fewer reference images"
                 )
             line = [*self.start, *fixed, *free[:room], self.end]
-            places = [column for column, token in enumerate(line) if token is None]
-            rows += [row] * len(places)
-            columns += places
+            positions = [column for column, token in enumerate(line) if token is None]
+            rows += [row] * len(positions)
+            columns += positions
             ids[row, : len(line)] = torch.tensor([0 if token is None else token for token in line])
             ends.append(len(line) - 1)
             truncated.append(len(free) > room)
         return Tokens(ids, _index(ends), _index(rows), _index(columns), tuple(truncated))
 
 
-def _index(places: list[int]) -> Tensor:
-    return torch.tensor(places, dtype=torch.long)
+def _index(positions: list[int]) -> Tensor:
+    return torch.tensor(positions, dtype=torch.long)

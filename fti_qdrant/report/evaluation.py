@@ -14,7 +14,8 @@ from markupsafe import Markup
 from fti_qdrant.benchmarks.base import DEPTH, Benchmark
 from fti_qdrant.benchmarks.published import published_for
 from fti_qdrant.benchmarks.run import Measured
-from fti_qdrant.composers.composer import PSEUDO_WORD_METHODS, Composer
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
 from fti_qdrant.model.explain import Explainer, NearestWords
@@ -132,7 +133,7 @@ class _Explain:
     def __init__(self, benchmark: Benchmark, composer: Composer, method: str):
         self.benchmark = benchmark
         self.composer = composer
-        self.works = method in PSEUDO_WORD_METHODS
+        self.works = find_composer(method).needs_inverter
         self.explainer = Explainer(composer.backbone)
 
     def __call__(self, line: Line) -> list[NearestWords]:

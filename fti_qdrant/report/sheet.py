@@ -40,7 +40,7 @@ def _row(answered: Answered) -> Row:
     return Row(
         references=[thumbnail(picture) for picture in answered.pictures],
         text=query.words,
-        composer=query.composer,
+        composer=answered.hits.composer,
         filter=_filter_text(query.filter),
         warnings=query.warnings,
         explanation=list(answered.explanation or ()),

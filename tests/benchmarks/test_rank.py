@@ -29,7 +29,8 @@ from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.benchmarks.run import conclude, rank_all
-from fti_qdrant.composers.composer import METHODS, Composer
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.errors import BadBenchmark, BadImage, ModelMismatch, OutputUnavailable
 from fti_qdrant.gallery import (
     EdgeGallery,
@@ -127,7 +128,7 @@ def slow_ranking(
     return ordered, [id for id in ordered if id in query.subset]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", composer_names())
 @pytest.mark.parametrize("name", NAMES)
 def test_rankings_are_those_of_cosines_one_by_one(
     name: str, method: str, galleries: dict[str, Any], tiny_composer: Composer

@@ -14,7 +14,9 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 
 from bench import plain
-from fti_qdrant.composers.composer import METHODS, Composer, References, slerp, weighted_sum
+from fti_qdrant.composers.composer import Composer, References
+from fti_qdrant.composers.mixing import slerp, weighted_sum
+from fti_qdrant.composers.registry import COMPOSERS, composer_names
 from fti_qdrant.errors import BadQuery, ModelMismatch, PromptTooLong
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import Inverter, PseudoWords
@@ -104,17 +106,17 @@ def test_slerp_is_the_middle_of_the_arc(tiny_composer, pictures):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("method", ["image", "sum", "slerp"])
-def test_several_references_are_the_mean_of_unit_vectors(tiny_composer, pictures, method):
+@pytest.mark.parametrize("name", ["image", "sum", "slerp"])
+def test_several_references_are_the_mean_of_unit_vectors(tiny_composer, pictures, name):
     sizes = (3, 1, 4)
     features = tiny_composer.backbone.image_features(pictures)
     references = tiny_composer.references(features, sizes)
-    vectors = tiny_composer.compose_references(references, TEXTS[:3], method).vectors
+    vectors = tiny_composer.compose_references(references, TEXTS[:3], name).vectors
     units, start = pooled(tiny_composer.backbone, pictures), 0
     for size, text, vector in zip(sizes, TEXTS, vectors):
         mean = unit(torch.stack(units[start : start + size]).mean(dim=0))
         words = encoded(tiny_composer.backbone, text)
-        expected = mean if method == "image" else unit(mean + words)  # slerp's middle is the sum
+        expected = mean if name == "image" else unit(mean + words)  # slerp's middle is the sum
         torch.testing.assert_close(vector, expected, **TOLERANCE)
         start += size
 
@@ -142,12 +144,12 @@ def test_slerp_of_parallel_vectors_is_finite(angle):
     assert slerp(image, text).isfinite().all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_batch_is_its_queries_one_by_one(tiny_composer, pictures, method):
+@pytest.mark.parametrize("name", COMPOSERS)
+def test_a_batch_is_its_queries_one_by_one(tiny_composer, pictures, name):
     sizes = (1, 3, 2, 2)
     features = tiny_composer.backbone.image_features(pictures)
     references = tiny_composer.references(features, sizes)
-    together = tiny_composer.compose_references(references, TEXTS[:4], method)
+    together = tiny_composer.compose_references(references, TEXTS[:4], name)
     assert together.vectors.shape == (4, 64)
     torch.testing.assert_close(together.vectors.norm(dim=1), torch.ones(4), **TOLERANCE)
     start = 0
@@ -159,7 +161,7 @@ def test_a_batch_is_its_queries_one_by_one(tiny_composer, pictures, method):
             PseudoWords(words.subject[part], words.attributes[part], words.counts[part]),
             (size,),
         )
-        single = tiny_composer.compose_references(alone, [TEXTS[row]], method)
+        single = tiny_composer.compose_references(alone, [TEXTS[row]], name)
         torch.testing.assert_close(together.vectors[row], single.vectors[0], **TOLERANCE)
         assert together.truncated[row] == single.truncated[0]
         start += size
@@ -195,11 +197,12 @@ def test_unused_attributes_do_not_matter(tiny_composer, pictures):
     assert torch.equal(tiny_composer.compose_references(other, TEXTS).vectors, expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_truncation_is_told(tiny_composer, pictures, method):
+@pytest.mark.parametrize("name", COMPOSERS)
+def test_truncation_is_reported(tiny_composer, pictures, name):
+    """Of a text that the composer reads."""
     references = one_reference_each(tiny_composer, pictures[:2])
-    composed = tiny_composer.compose_references(references, ["short", "long " * 200], method)
-    assert composed.truncated == (False, True)
+    composed = tiny_composer.compose_references(references, ["short", "long " * 200], name)
+    assert composed.truncated == (False, COMPOSERS[name].uses_text)
 
 
 def test_unknown_composer(tiny_composer, pictures):
@@ -207,16 +210,16 @@ def test_unknown_composer(tiny_composer, pictures):
         tiny_composer.compose(pictures[:1], ["in red"], "sun")
 
 
-def test_without_an_inverter_the_training_free_methods_work(tiny_backbone, tiny_composer, pictures):
+def test_without_an_inverter_the_others_work(tiny_backbone, tiny_composer, pictures):
     bare = Composer(tiny_backbone)
-    assert (bare.default_method, tiny_composer.default_method) == ("sum", "fti")
+    assert (bare.default_composer, tiny_composer.default_composer) == ("sum", "fti")
     assert torch.equal(
         bare.compose(pictures[:2], TEXTS[:2], "sum"),
         tiny_composer.compose(pictures[:2], TEXTS[:2], "sum"),
     )
-    for method in ("fti", "subject"):
-        with pytest.raises(BadQuery, match=f"'{method}' needs an inverter.*'tiny'"):
-            bare.compose(pictures[:1], ["in red"], method)
+    for name in ("fti", "subject"):
+        with pytest.raises(BadQuery, match=f"'{name}' needs an inverter.*'tiny'"):
+            bare.compose(pictures[:1], ["in red"], name)
 
 
 @pytest.mark.parametrize("sizes", [(47, 64, 64), (48, 32, 32)])
@@ -244,9 +247,9 @@ def test_numbers_of_images_and_texts_must_agree(tiny_composer, pictures):
     with pytest.raises(BadQuery, match="2 images and 1 texts"):
         tiny_composer.compose(pictures[:2], ["in red"])
     references = one_reference_each(tiny_composer, pictures[:2])
-    for method in METHODS:
+    for name in composer_names():
         with pytest.raises(BadQuery, match="1 texts for the references of 2"):
-            tiny_composer.compose_references(references, ["in red"], method)
+            tiny_composer.compose_references(references, ["in red"], name)
     with pytest.raises(BadQuery, match=r"2 images cannot be \(3,\)"):
         References(references.pooled, references.words, (3,))
     with pytest.raises(BadQuery, match="at least one reference"):

@@ -311,7 +311,7 @@ def test_state_counts_the_images(filled: Gallery, points: Points) -> None:
     state = filled.state()
     assert state.points == len(points)
     assert state.segments >= 1
-    assert "at rest" in state.optimizer
+    assert "idle" in state.optimizer
 
 
 @pytest.mark.parametrize("limit", [0, -1])

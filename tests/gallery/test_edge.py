@@ -17,7 +17,14 @@ import numpy as np
 import pytest
 
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
-from fti_qdrant.gallery import EdgeGallery, GalleryPoint, GallerySpec, VectorQuery, point_id
+from fti_qdrant.gallery import (
+    EdgeGallery,
+    GalleryPoint,
+    GallerySpec,
+    VectorQuery,
+    edge_engine,
+    point_id,
+)
 
 Points = list[GalleryPoint]
 
@@ -156,6 +163,63 @@ def test_creation_deletes_no_foreign_shard_folder(tmp_path: Path, spec: GalleryS
     with pytest.raises(GalleryUnavailable, match="choose another folder"):
         EdgeGallery.create(tmp_path, spec)
     assert (tmp_path / "shard" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["holiday.jpg", "products.csv", "photos/", ".git/", "segments/"])
+def test_a_folder_with_other_things_is_not_taken(
+    tmp_path: Path, spec: GallerySpec, name: str
+) -> None:
+    other = tmp_path / name
+    other.mkdir() if name.endswith("/") else other.write_text("mine")
+    (tmp_path / "rejects.jsonl").touch()
+    with pytest.raises(GalleryUnavailable) as caught:
+        EdgeGallery.create(tmp_path, spec)
+    assert f"contains '{name.rstrip('/')}'; choose a new or empty folder" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"rejects.jsonl", name.rstrip("/")}
+    (tmp_path / "another").touch()
+    with pytest.raises(GalleryUnavailable, match="and 1 more; choose a new or empty folder"):
+        EdgeGallery.create(tmp_path, spec)
+
+
+def test_what_our_own_tools_leave_does_not_stop_a_gallery(
+    tmp_path: Path, spec: GallerySpec
+) -> None:
+    for name in ("rejects.jsonl", "duplicates.jsonl.part", "report.json", "gallery.lock"):
+        (tmp_path / name).write_text("kept")
+    (tmp_path / "lost+found").mkdir()
+    with EdgeGallery.create(tmp_path, spec) as gallery:
+        assert gallery.count() == 0
+    assert (tmp_path / "report.json").read_text() == "kept"
+
+
+@pytest.mark.parametrize("version", ["0.8.0", "0.10.0", "1.0", "0.10.0.dev1", "nonsense"])
+def test_an_engine_of_another_version(
+    folder: Path, tmp_path: Path, spec: GallerySpec, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(edge_engine.metadata, "version", lambda package: version)
+    for call in (
+        lambda: EdgeGallery.open(folder),
+        lambda: EdgeGallery.create(tmp_path / "new", spec),
+    ):
+        with pytest.raises(GalleryUnavailable) as caught:
+            call()
+        assert f"qdrant-edge-py {version} is installed" in str(caught.value)
+        assert "pip install 'qdrant-edge-py>=0.9,<0.10'" in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("version", ["0.9.0", "0.9.17", "0.9.1rc1"])
+def test_any_patch_release_of_a_tested_engine(
+    folder: Path, points: Points, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(edge_engine.metadata, "version", lambda package: version)
+    with EdgeGallery.open(folder) as gallery:
+        still_works(gallery, points)
+
+
+def test_the_package_requires_the_versions_that_are_checked() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'"qdrant-edge-py{edge_engine.requirement()}"' in project
 
 
 def test_a_gallery_that_lost_its_json_keeps_its_points(folder: Path, points: Points) -> None:

@@ -339,7 +339,7 @@ def test_a_disk_that_fills_up(stores: Stores, undisturbed: tuple[Held, float]) -
         _, err = process.communicate(timeout=300)
         assert process.returncode == 1
         [line] = [one for one in err.splitlines() if one.startswith("Error: ")]
-        assert "MB are kept free; make room" in line
+        assert "MB are kept free; free some space" in line
         assert 0 < len(stores.held(gallery)) < GOOD
         full = stores.ingest(gallery)
         assert full.code == 1

@@ -53,6 +53,18 @@ def test_local_dir_gives_the_weights_back(saved, tiny_backbone, pictures):
     torch.testing.assert_close(loaded.texts(texts), tiny_backbone.texts(texts))
 
 
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), torch.device("cpu", 0)])
+def test_a_device_by_name_or_as_torch_has_it(saved, device):
+    assert Backbone.load(f"local-dir:{saved}", device=device).device.type == "cpu"
+
+
+@pytest.mark.usefixtures("_no_loading")
+@pytest.mark.parametrize("device", ["tpu-5", "cuda:99", torch.device("cuda", 99)])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(UnsupportedModel, match=f"device '{device}' cannot be used: .*use cuda"):
+        Backbone.load("mini", device=device)
+
+
 @pytest.mark.usefixtures("_no_loading")
 def test_openai_weights_in_the_plain_architecture_are_refused():
     with pytest.raises(ModelMismatch, match=r"QuickGELU.*use ViT-B-32-quickgelu/openai"):

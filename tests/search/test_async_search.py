@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fti_qdrant import AsyncComposedSearch, ComposedSearch, EdgeGallery
 from fti_qdrant.errors import BadImage, BadQuery, GalleryUnavailable
@@ -124,3 +126,40 @@ def test_leaving_closes_the_gallery(
     asyncio.run(main())
     with pytest.raises(GalleryUnavailable, match="is closed"):
         gallery.count()
+
+
+@pytest.mark.parametrize("name", ["open", "connect", "query", "query_many", "explain", "close"])
+def test_the_twin_has_the_same_typed_signature(name: str) -> None:
+    ours = inspect.signature(getattr(AsyncComposedSearch, name))
+    assert ours == inspect.signature(getattr(ComposedSearch, name))
+    assert all(
+        one.annotation is not inspect.Parameter.empty
+        for one in ours.parameters.values()
+        if one.name != "self"
+    )
+    assert inspect.iscoroutinefunction(getattr(AsyncComposedSearch, name))
+
+
+def test_the_twin_has_every_public_method() -> None:
+    assert set(public(AsyncComposedSearch)) == set(public(ComposedSearch))
+
+
+def public(kind: type) -> list[str]:
+    return [name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")]
+
+
+def test_opening_by_itself(
+    spec: GallerySpec, inverter: str, points: list[GalleryPoint], tmp_path: Path
+) -> None:
+    with EdgeGallery.create(tmp_path / "gallery", spec) as gallery:
+        gallery.upsert(points)
+
+    async def main() -> list[str]:
+        device = torch.device("cpu")
+        opened = AsyncComposedSearch.open(tmp_path / "gallery", inverter=inverter, device=device)
+        async with await opened as search:
+            return [hit.id for hit in await search.query(text=TEXT, limit=3)]
+
+    assert len(asyncio.run(main())) == 3
+    with pytest.raises(GalleryUnavailable, match="does not answer"):
+        asyncio.run(AsyncComposedSearch.connect("http://127.0.0.1:9", "shop"))

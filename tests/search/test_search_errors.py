@@ -35,7 +35,7 @@ TEXT = "in red, with long sleeves"
         ({"text": 5}, "text must be a str, not int 5"),
         ({"text": b"red"}, "text must be a str, not bytes"),
         ({"text": ["red"]}, "text must be a str, not list"),
-        ({"text": "half \ud83d"}, "is not Unicode"),
+        ({"text": "half \ud83d"}, "is not valid Unicode"),
         ({"text": "red", "limit": 0}, "at least 1, got 0"),
         ({"text": "red", "limit": -3}, "at least 1, got -3"),
         ({"text": "red", "limit": True}, "at least 1, got True"),
@@ -44,6 +44,8 @@ TEXT = "in red, with long sleeves"
         ({"text": "red", "limit": 2**70}, "more than any gallery"),
         ({"text": "red", "score_threshold": float("nan")}, "score_threshold must be"),
         ({"text": "red", "score_threshold": "0.5"}, "score_threshold must be"),
+        ({"text": "red", "explain": True}, "explain needs a reference image"),
+        ({"text": "red", "composer": ["fti"]}, r"unknown composer \['fti'\]"),
         ({"text": "red", "composer": "magic"}, "unknown composer 'magic'; use one of fti"),
     ],
     ids=str,
@@ -68,7 +70,7 @@ def test_bad_images(search: ComposedSearch, image: Any) -> None:
 
 def test_unknown_id(search: ComposedSearch) -> None:
     unknown = str(uuid.uuid4())
-    with pytest.raises(UnknownImageId, match=f"holds no image {unknown}"):
+    with pytest.raises(UnknownImageId, match=f"has no image {unknown}"):
         search.query(unknown, TEXT)
 
 
@@ -87,7 +89,7 @@ def test_empty_gallery(composer: Composer, memory: ServerGallery, paths: list[Pa
 @pytest.mark.parametrize(
     ("filter", "field"),
     [
-        ({"color": "red"}, "color"),
+        ({"colour": "red"}, "colour"),
         ({"color": "red", "not": {"or": [{"cost": 1}]}}, "cost"),
         ({"shelf.column": 1}, r"shelf\.column"),
         ({"shelf row": 1}, '"shelf row"'),
@@ -128,11 +130,15 @@ def test_without_an_inverter(
 ) -> None:
     memory.upsert(plain_points)
     search = ComposedSearch(Composer(composer.backbone), memory)
-    with pytest.raises(BadQuery, match="needs an inverter"):
-        search.query(paths[0], TEXT)
+    for name in ("fti", "subject"):
+        with pytest.raises(BadQuery, match="needs an inverter"):
+            search.query(paths[0], TEXT, composer=name)
+    with pytest.raises(BadQuery, match="explain needs an inverter"):
+        search.query(paths[0], TEXT, explain=True)
     with pytest.raises(BadQuery, match="needs an inverter"):
         search.explain(paths[0])
     assert search.query(paths[0], TEXT, composer="sum").query.composer == "sum"
+    assert search.query(paths[0], TEXT).query.composer == "sum"
     assert search.query(paths[0]).query.composer == "image"
 
 

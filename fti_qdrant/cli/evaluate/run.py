@@ -118,17 +118,18 @@ def run(
 
 def _methods(chosen: str | None, composer: Composer) -> tuple[str, ...]:
     """Raises BadQuery for a composer that there is not, or that needs an inverter."""
-    from fti_qdrant.composers.composer import METHODS, PSEUDO_WORD_METHODS
+    from fti_qdrant.composers.registry import COMPOSERS, composer_names, find_composer
     from fti_qdrant.errors import BadQuery
 
     able = composer.inverter is not None
     if chosen is None:
-        return (*PSEUDO_WORD_METHODS, *WITHOUT_INVERTER) if able else WITHOUT_INVERTER
+        inverting = (name for name, one in COMPOSERS.items() if one.needs_inverter)
+        return (*inverting, *WITHOUT_INVERTER) if able else WITHOUT_INVERTER
     methods = tuple(dict.fromkeys(one.strip() for one in chosen.split(",") if one.strip()))
     for one in methods:
-        if one not in METHODS:
-            raise BadQuery(f"unknown composer {one!r}; use some of {', '.join(METHODS)}")
-        if one in PSEUDO_WORD_METHODS and not able:
+        if one not in COMPOSERS:
+            raise BadQuery(f"unknown composer {one!r}; use some of {', '.join(composer_names())}")
+        if find_composer(one).needs_inverter and not able:
             raise BadQuery(
                 f"composer {one!r} needs --inverter, one that was trained for this model"
             )

@@ -55,6 +55,8 @@ def add_manifest(listing: Listing, place: str) -> None:
                 listing.reject(where, f"{image.strip()!r}: ingest the archive itself, as SOURCE")
                 continue
             listing.add(item(image.strip(), payload=row), where)
+    except BadManifest:
+        raise
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadManifest(f"manifest {str(path)!r} cannot be read: {reason}") from error

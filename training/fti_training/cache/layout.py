@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from fti_qdrant.errors import CheckpointError, ModelMismatch
+from fti_qdrant.errors import CheckpointError, FtiError, ModelMismatch
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_qdrant.model.fingerprint import Fingerprint
 from fti_training.samples import Samples, samples_of
@@ -103,6 +103,8 @@ class Cache:
             index = CacheIndex.model_validate_json((path / INDEX).read_bytes())
             samples = samples_of(pq.read_table(path / CAPTIONS), str(path))
             arrays = [mapped(shard_folder(path, n)) for n in range(len(index.shards))]
+        except FtiError:
+            raise
         except (OSError, EOFError, ValueError) as error:  # of numpy, pydantic and pyarrow
             reason = str(error).splitlines()[0]
             raise CheckpointError(

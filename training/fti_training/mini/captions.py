@@ -12,7 +12,7 @@ from fti_qdrant.benchmarks.emoji.edits import (
     families,
 )
 from fti_qdrant.benchmarks.emoji.facts import Emoji
-from fti_qdrant.model.prompts import BUT, OPENING, WITH
+from fti_qdrant.model.prompts import BUT, PHOTO_OF, WITH
 from fti_qdrant.model.tokens import Vocabulary
 
 EXTRA_WORDINGS = {
@@ -66,11 +66,11 @@ class Captioner:
         if draw < EDIT_SHARE:
             return self._edit(emoji) or self._from_stranger(emoji) or self._name(emoji)
         if draw < EDIT_SHARE + SENTENCE_SHARE and emoji.attributes:
-            return f"{OPENING} {self._sentence(emoji)}"
+            return f"{PHOTO_OF} {self._sentence(emoji)}"
         return self._name(emoji)
 
     def _name(self, emoji: Emoji) -> str:
-        form = self.rng.choice(("{}", "{}", OPENING + " {}", OPENING + " a {}", "an emoji of {}"))
+        form = self.rng.choice(("{}", "{}", PHOTO_OF + " {}", PHOTO_OF + " a {}", "an emoji of {}"))
         return form.format(self.rng.choice((emoji.name, self._sentence(emoji))))
 
     def _sentence(self, emoji: Emoji) -> str:
@@ -96,7 +96,7 @@ class Captioner:
         )
         words = " and ".join(self._wording(facet, target.facets[facet]) for facet in changed)
         described = self.rng.choice((reference.name, self._sentence(reference)))
-        return f"{OPENING} {described} {BUT} {words}"
+        return f"{PHOTO_OF} {described} {BUT} {words}"
 
     def _wording(self, facet: str, value: str) -> str:
         choices = KNOWN_WORDINGS[facet] + EXTRA_WORDINGS[facet]
@@ -106,4 +106,4 @@ class Captioner:
         """``a photo of {another emoji} but {name}``: what stands after "but" wins."""
         if self.rng.random() >= STRANGER_SHARE / EDIT_SHARE:
             return None
-        return f"{OPENING} {self.rng.choice(self.trained).name} {BUT} {target.name}"
+        return f"{PHOTO_OF} {self.rng.choice(self.trained).name} {BUT} {target.name}"

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, Wordings, edits
-from fti_qdrant.composers.composer import METHODS, Composer
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.registry import composer_names, find_composer
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
-from fti_qdrant.model.prompts import BUT, OPENING
+from fti_qdrant.model.prompts import BUT, PHOTO_OF
 from fti_training.mini.pictures import Pictures
 
 CHUNK = 512
@@ -49,14 +50,14 @@ def held_out_edits(gallery: Gallery) -> list[Edit]:
 def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
     """R@1 and R@10 of "a photo of {name}" for the held-out combinations, among all pictures."""
     rows = [row for row, emoji in enumerate(gallery.pictures.emoji) if emoji.held_out]
-    names = [f"{OPENING} {gallery.pictures.emoji[row].name}" for row in rows]
+    names = [f"{PHOTO_OF} {gallery.pictures.emoji[row].name}" for row in rows]
     scores = _texts(backbone, names) @ gallery.vectors.T
     return recalls(ranks(scores, torch.tensor(rows)))
 
 
 def named_edits(backbone: Backbone, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
     """R@1 and R@10 of "a photo of {true name} but {text}": what perfect pseudo-words would give."""
-    texts = [f"{OPENING} {edit.reference.name} {BUT} {edit.wording()}" for edit in asked]
+    texts = [f"{PHOTO_OF} {edit.reference.name} {BUT} {edit.wording()}" for edit in asked]
     return recalls(_ranks_of(_texts(backbone, texts), gallery, asked))
 
 
@@ -64,7 +65,7 @@ def composed(
     composer: Composer,
     gallery: Gallery,
     asked: Sequence[Edit],
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = composer_names(),
     wordings: Wordings = KNOWN_WORDINGS,
 ) -> dict[str, dict[str, float]]:
     """Method -> R@1 and R@10, the reference left out of the results."""
@@ -88,7 +89,8 @@ def composed_ranks(
     for start in range(0, len(asked), CHUNK):
         chosen = reference_rows[start : start + CHUNK]
         features = ImageFeatures(gallery.features.pooled[chosen], gallery.features.tokens[chosen])
-        references = composer.references(features, (1,) * len(chosen))
+        invert = find_composer(method).needs_inverter
+        references = composer.references(features, (1,) * len(chosen), invert=invert)
         chunk = texts[start : start + CHUNK]
         parts.append(composer.compose_references(references, chunk, method).vectors)
     return _ranks_of(torch.cat(parts), gallery, asked)

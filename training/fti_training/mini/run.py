@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS, edits
-from fti_qdrant.composers.composer import METHODS, Composer
+from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import FtiError
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.explain import WORDS_FILE
@@ -94,10 +94,10 @@ def measure(composer: Composer, shown: Pictures) -> Figures:
     return {
         "text to image": {"text": evaluate.text_to_image(backbone, gallery)},
         "known wordings": {
-            **evaluate.composed(composer, gallery, asked, METHODS),
+            **evaluate.composed(composer, gallery, asked),
             "true name": evaluate.named_edits(backbone, gallery, asked),
         },
-        "unseen wordings": evaluate.composed(composer, gallery, asked, METHODS, UNSEEN_WORDINGS),
+        "unseen wordings": evaluate.composed(composer, gallery, asked, wordings=UNSEEN_WORDINGS),
     }
 
 

@@ -1,4 +1,4 @@
-"""Points on their way into an engine and out: Qdrant Edge and the server name their parts alike."""
+"""Our points <-> those of Qdrant Edge and qdrant-client, whose attributes have the same names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fti_qdrant.gallery.points import (
 )
 
 
-def vectors_of(point: GalleryPoint) -> dict[str, Any]:
+def point_vectors(point: GalleryPoint) -> dict[str, Any]:
     """A point's vectors by name, as lists."""
     vectors: dict[str, Any] = {IMAGE_VECTOR: point.vector.tolist()}
     if point.words is not None:
@@ -23,7 +23,7 @@ def vectors_of(point: GalleryPoint) -> dict[str, Any]:
     return vectors
 
 
-def scored(point: Any) -> ScoredPoint:
+def scored_point(point: Any) -> ScoredPoint:
     """An engine's search result."""
     vector = _named(point.vector).get(IMAGE_VECTOR)
     return ScoredPoint(
@@ -34,7 +34,7 @@ def scored(point: Any) -> ScoredPoint:
     )
 
 
-def stored(record: Any) -> StoredImage:
+def stored_image(record: Any) -> StoredImage:
     """An engine's record, read with its vectors."""
     vectors = _named(record.vector)
     words = vectors.get(WORDS_VECTOR)
@@ -47,5 +47,5 @@ def stored(record: Any) -> StoredImage:
 
 
 def _named(vectors: Any) -> dict[str, Any]:
-    """Vectors by name; none where none were asked for."""
+    """Vectors by name; empty where none were requested."""
     return vectors if isinstance(vectors, dict) else {}

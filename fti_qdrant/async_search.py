@@ -1,0 +1,128 @@
+"""``AsyncComposedSearch``: ``ComposedSearch`` for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fti_qdrant.filters import FilterLike
+from fti_qdrant.model.explain import Explanation
+from fti_qdrant.query import Hits, Query, Reference
+from fti_qdrant.search import ComposedSearch
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
+
+
+class AsyncComposedSearch:
+    """The same for asyncio: each call runs in a worker thread, so the event loop stays free.
+
+    Example:
+        >>> async def main() -> None:                                     # doctest: +SKIP
+        ...     async with await AsyncComposedSearch.open("gallery") as search:
+        ...         hits = await search.query("dress.jpg", "in red")
+    """
+
+    def __init__(self, search: ComposedSearch):
+        """Wraps a ``ComposedSearch``, which may be used beside it."""
+        self.search = search
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        allow_urls: bool = False,
+    ) -> Self:
+        """See ``ComposedSearch.open``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.open,
+            path,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            allow_urls=allow_urls,
+        )
+        return cls(search)
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        collection: str,
+        *,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        allow_urls: bool = False,
+    ) -> Self:
+        """See ``ComposedSearch.connect``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.connect,
+            url,
+            collection,
+            api_key=api_key,
+            grpc_port=grpc_port,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            allow_urls=allow_urls,
+        )
+        return cls(search)
+
+    async def query(
+        self,
+        image: Reference | Sequence[Reference] | None = None,
+        text: str | None = None,
+        *,
+        filter: FilterLike | None = None,
+        limit: int = 10,
+        composer: str | None = None,
+        exclude_reference: bool = True,
+        score_threshold: float | None = None,
+        with_vectors: bool = False,
+        explain: bool = False,
+    ) -> Hits:
+        """See ``ComposedSearch.query``."""
+        return await asyncio.to_thread(
+            self.search.query,
+            image,
+            text,
+            filter=filter,
+            limit=limit,
+            composer=composer,
+            exclude_reference=exclude_reference,
+            score_threshold=score_threshold,
+            with_vectors=with_vectors,
+            explain=explain,
+        )
+
+    async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
+        """See ``ComposedSearch.query_many``."""
+        return await asyncio.to_thread(self.search.query_many, queries)
+
+    async def explain(self, image: Reference, *, words: int = 5) -> Explanation:
+        """See ``ComposedSearch.explain``."""
+        return await asyncio.to_thread(self.search.explain, image, words=words)
+
+    async def close(self) -> None:
+        """Closes the gallery."""
+        await asyncio.to_thread(self.search.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,30 @@
+"""Composers that write the reference image into a prompt as pseudo-words (FTI4CIR, section 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fti_qdrant.composers.description import ComposerDescription, ComposerInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def fti(inputs: ComposerInputs) -> Tensor:
+    """``a photo of * with * ... * but {text}``: the subject and its r attributes."""
+    return inputs.prompts()
+
+
+def subject(inputs: ComposerInputs) -> Tensor:
+    """``a photo of * but {text}``: one pseudo-word, as in coarse-grained textual inversion."""
+    return inputs.prompts(attributes=False)
+
+
+COMPOSERS = (
+    ComposerDescription(
+        "fti", "subject and attribute pseudo-words in a prompt", fti, needs_inverter=True
+    ),
+    ComposerDescription(
+        "subject", "the subject pseudo-word alone in a prompt", subject, needs_inverter=True
+    ),
+)

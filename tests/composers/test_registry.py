@@ -1,0 +1,48 @@
+"""The registry: light, in order, and the one place that knows the composers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fti_qdrant.composers.registry import (
+    COMPOSERS,
+    IMAGE_ONLY,
+    TEXT_ONLY,
+    composer_names,
+    default_composer,
+    find_composer,
+)
+from fti_qdrant.errors import BadQuery
+
+
+def test_the_registry_loads_without_torch_or_numpy():
+    code = (
+        "import sys, fti_qdrant.composers.registry; "
+        "sys.exit(bool({'torch', 'numpy', 'open_clip', 'qdrant_client'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_and_needs():
+    assert composer_names() == ("fti", "subject", "image", "text", "sum", "slerp")
+    assert composer_names(inverter=False) == ("image", "text", "sum", "slerp")
+    assert {name for name, one in COMPOSERS.items() if not one.uses_image} == {TEXT_ONLY}
+    assert {name for name, one in COMPOSERS.items() if not one.uses_text} == {IMAGE_ONLY}
+    for name, one in COMPOSERS.items():
+        assert find_composer(name) is one
+        assert one.name == name
+        assert one.summary
+
+
+def test_the_default_is_the_best_there_is():
+    assert default_composer(inverter=True) == "fti"
+    assert default_composer(inverter=False) == "sum"
+
+
+@pytest.mark.parametrize("name", ["magic", "", "FTI", None, ["fti"]])
+def test_unknown_composers_are_refused(name):
+    with pytest.raises(BadQuery, match=r"unknown composer .*; use one of fti, subject"):
+        find_composer(name)
