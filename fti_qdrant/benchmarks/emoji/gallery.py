@@ -1,4 +1,4 @@
-"""The emoji gallery as anybody's gallery would be: a folder of pictures and a manifest."""
+"""The emoji gallery as any user's gallery: a folder of images and a manifest."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
 
@@ -19,10 +20,10 @@ def write_gallery(
 ) -> Path:
     """Draws every emoji of an artwork into ``folder``; returns the manifest for fti-ingest.
 
-    Pictures that are there already are kept.
+    Existing images are kept.
 
     Args:
-        advance: told how many pictures are done, and of how many.
+        advance: called with the number of images done, and the total.
 
     Raises FtiError where the artwork is not installed.
     """
@@ -33,9 +34,8 @@ def write_gallery(
     def write(emoji: Emoji) -> None:
         path = folder / file_name(emoji.key)
         if not path.exists():
-            fresh = path.with_suffix(".part")
-            fresh.write_bytes(draw(files[emoji.key]))
-            fresh.replace(path)
+            with replacing(path) as part:
+                part.write_bytes(draw(files[emoji.key]))
 
     with ThreadPoolExecutor() as pool:
         for done, _ in enumerate(pool.map(write, shown), 1):
@@ -43,7 +43,7 @@ def write_gallery(
                 advance(done, len(shown))
     lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
     manifest = folder / MANIFEST
-    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(manifest, "\n".join(lines) + "\n")
     return manifest
 
 
