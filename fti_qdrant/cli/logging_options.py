@@ -76,7 +76,7 @@ class _StandardError(logging.StreamHandler):
         self.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stderr
 
 

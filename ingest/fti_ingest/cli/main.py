@@ -1,4 +1,4 @@
-"""``fti-ingest``: ``fti-ingest SOURCE ...`` ingests, ``fti-ingest status ...`` looks."""
+"""``fti-ingest``: ``fti-ingest SOURCE ...`` ingests, ``fti-ingest status ...`` inspects."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from click_default_group import DefaultGroup
 
 from fti_ingest.cli import run
 from fti_ingest.cli.status import status
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.program_options import program_options
 
 
 @click.group(cls=DefaultGroup, default="run", epilog=run.EPILOG)
+@program_options("fti-ingest")
 def main() -> None:
     """Embed images into a Qdrant gallery: fti-ingest SOURCE (--gallery DIR | --url URL ...).
 
@@ -18,5 +21,5 @@ def main() -> None:
     """
 
 
-main.add_command(run.ingest)
-main.add_command(status)
+for command in (run.ingest, status):
+    main.add_command(logging_options(command))
