@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from fti_qdrant.query import Hits
     from fti_qdrant.search import ComposedSearch
 
+    Answer = tuple[Showcase, Hits, Hits]
+    """A query with its results, without and with its filter."""
+
 LIMIT = 7
 """Results of each query."""
+
+NOTE = (
+    "Each query is an image and a text that changes it, without and with a filter on the payload. "
+    "Images: Twemoji, CC-BY 4.0."
+)
 
 EPILOG = """\b
 Examples:
@@ -46,35 +54,12 @@ def main(out: Path) -> None:
 
     Everything runs on this machine, without a server or a network. Needs fti-qdrant[demo].
     """
-    from fti_ingest.run.ingest import IngestJob
-    from fti_ingest.stages.embed import ModelChoice
-    from fti_qdrant.benchmarks.emoji.artwork import file_name
-    from fti_qdrant.benchmarks.emoji.showcase import SHOWCASES
-    from fti_qdrant.gallery.location import EmbeddedLocation
-    from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
-    from fti_qdrant.search import ComposedSearch
-
     began = time.monotonic()
-    pictures, choice = out / "pictures", ModelChoice("mini")
-    location = EmbeddedLocation(out / "gallery")
-    run_ingest(IngestJob(str(_draw(pictures)), location, choice, pseudo_words=True))
-    with ComposedSearch(choice.load(), location.open()) as search:
-        answers = [(one, *_query(search, pictures, one)) for one in SHOWCASES]
+    manifest = _draw(out / "pictures")
+    answers = _answer(out / "gallery", manifest)
     _print(answers)
-    rows = [
-        AnsweredQuery(hits, [str(pictures / file_name(one.reference))], title="name")
-        for one, *both in answers
-        for hits in both
-    ]
-    page = out / "index.html"
-    write_sheet(page, "Composed search on emoji", rows, NOTE)
+    page = _write_page(out / "index.html", answers, manifest.parent)
     click.echo(f"open {printable(page)} to see them ({time.monotonic() - began:.0f} s in total)")
-
-
-NOTE = (
-    "Each query is an image and a text that changes it, without and with a filter on the payload. "
-    "Images: Twemoji, CC-BY 4.0."
-)
 
 
 def _draw(folder: Path) -> Path:
@@ -89,6 +74,20 @@ def _draw(folder: Path) -> Path:
         )
 
 
+def _answer(gallery: Path, manifest: Path) -> list[Answer]:
+    """Ingests the images and answers the queries, with one model."""
+    from fti_ingest.run.ingest import IngestJob
+    from fti_ingest.stages.embed import ModelChoice
+    from fti_qdrant.benchmarks.emoji.showcase import SHOWCASES
+    from fti_qdrant.gallery.location import EmbeddedLocation
+    from fti_qdrant.search import ComposedSearch
+
+    location, choice = EmbeddedLocation(gallery), ModelChoice("mini")
+    run_ingest(IngestJob(str(manifest), location, choice, pseudo_words=True))
+    with ComposedSearch(choice.load(), location.open()) as search:
+        return [(one, *_query(search, manifest.parent, one)) for one in SHOWCASES]
+
+
 def _query(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits, Hits]:
     """The results without and with the filter."""
     from fti_qdrant.benchmarks.emoji.artwork import file_name
@@ -98,7 +97,20 @@ def _query(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits,
     return unfiltered, search.query(image, one.text, filter=one.filter, limit=LIMIT)
 
 
-def _print(answers: list[tuple[Showcase, Hits, Hits]]) -> None:
+def _write_page(page: Path, answers: list[Answer], pictures: Path) -> Path:
+    from fti_qdrant.benchmarks.emoji.artwork import file_name
+    from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
+
+    rows = [
+        AnsweredQuery(hits, [str(pictures / file_name(one.reference))], title="name")
+        for one, *both in answers
+        for hits in both
+    ]
+    write_sheet(page, "Composed search on emoji", rows, NOTE)
+    return page
+
+
+def _print(answers: list[Answer]) -> None:
     from rich.table import Table
 
     from fti_qdrant.benchmarks.emoji.facts import all_emoji

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
+from fti_qdrant.errors import OutputUnavailable
 
 MANIFEST = "manifest.jsonl"
 
@@ -25,11 +26,26 @@ def write_gallery(
     Args:
         advance: called with the number of images done, and the total.
 
-    Raises FtiError where the artwork is not installed.
+    Raises FtiError where the artwork is not installed, OutputUnavailable where the folder cannot
+    be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = drawings(artwork)
     shown = [emoji for emoji in all_emoji() if emoji.key in files]
+    lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
+    manifest = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for done, _ in enumerate(_drawn(shown, files, folder), 1):
+            if advance:
+                advance(done, len(shown))
+        write_text(manifest, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise OutputUnavailable(f"{str(folder)!r} cannot be written: {error}") from error
+    return manifest
+
+
+def _drawn(shown: Sequence[Emoji], files: Mapping[str, Path], folder: Path) -> Iterator[None]:
+    """Draws on several threads; yields after each image."""
 
     def write(emoji: Emoji) -> None:
         path = folder / file_name(emoji.key)
@@ -37,14 +53,11 @@ def write_gallery(
             with replacing(path) as part:
                 part.write_bytes(draw(files[emoji.key]))
 
-    with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(write, shown), 1):
-            if advance:
-                advance(done, len(shown))
-    lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
-    manifest = folder / MANIFEST
-    write_text(manifest, "\n".join(lines) + "\n")
-    return manifest
+    pool = ThreadPoolExecutor()
+    try:
+        yield from pool.map(write, shown)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
 def payload(emoji: Emoji) -> dict[str, Any]:
