@@ -10,20 +10,27 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "local", "ray"]),
+    default="auto",
+    show_default=True,
+    help="local runs in this process; ray runs on several workers or a cluster, and needs "
+    "fti-qdrant[ray]. auto takes ray for --workers above 1, or a Ray address.",
+)
+ray_address_option = click.option(
+    "--ray-address",
+    envvar="RAY_ADDRESS",
+    help="Address of a running Ray cluster.  [env: RAY_ADDRESS; default: start Ray here]",
+)
+
 OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
         help="Of the model.  [default: by device]",
     ),
-    click.option(
-        "--engine",
-        type=click.Choice(["auto", "local", "ray"]),
-        default="auto",
-        show_default=True,
-        help="local runs in this process; ray runs on several workers or a cluster, and needs "
-        "fti-qdrant[ray]. auto takes ray for --workers above 1, or a Ray address.",
-    ),
+    engine_option,
     click.option(
         "--workers",
         type=click.IntRange(1),
@@ -38,16 +45,15 @@ OPTIONS = (
         show_default=True,
         help="GPUs for each worker; may be a fraction.",
     ),
-    click.option(
-        "--ray-address",
-        envvar="RAY_ADDRESS",
-        help="Address of a running Ray cluster.  [env: RAY_ADDRESS; default: start Ray here]",
-    ),
+    ray_address_option,
 )
 
 
 def worker_options(command: F) -> F:
-    """Adds the options; the command gets ``precision`` and one ``engine``, an ``EngineChoice``."""
+    """Adds the options; the command gets ``precision`` and one ``engine``, an ``EngineChoice``.
+
+    Commands call its ``check`` before any work.
+    """
 
     @functools.wraps(command)
     def wrapped(
