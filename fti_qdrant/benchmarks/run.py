@@ -19,7 +19,7 @@ from fti_qdrant.benchmarks.base import DEPTH, summarize
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX, RankingKey
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Figures, Metrics, write_json
-from fti_qdrant.errors import OutputUnavailable
+from fti_qdrant.errors import FtiError, OutputUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -245,7 +245,7 @@ def writing(out: Path) -> Iterator[None]:
     """Turns an OSError into OutputUnavailable."""
     try:
         yield
-    except OutputUnavailable:
+    except FtiError:  # some are an OSError too
         raise
     except OSError as error:
         raise OutputUnavailable(f"{str(out)!r} cannot be written: {error}") from error

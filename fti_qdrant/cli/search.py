@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.errors import BadFilter
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from fti_qdrant.gallery.location import GalleryLocation
-    from fti_qdrant.model.explain import Explanation
     from fti_qdrant.query import Hit, Hits
     from fti_qdrant.search import ComposedSearch
 
@@ -31,8 +30,6 @@ Examples:
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
   fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
 """
-
-COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
 
 
 @click.command(epilog=EPILOG)
@@ -50,7 +47,7 @@ COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
 @click.option("--limit", type=int, default=10, show_default=True, help="Maximum number of results.")
 @click.option(
     "--composer",
-    type=click.Choice(COMPOSERS),
+    type=click.Choice(composer_names()),
     help="How image and text are combined.  [default: the best that the loaded model can do]",
 )
 @click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
@@ -92,20 +89,20 @@ def main(
             text,
             filter=filter,
             limit=limit,
-            composer=composer or search.composer.default_method,
+            composer=composer,
             exclude_reference=not keep_reference,
             score_threshold=score_threshold,
+            explain=explain,
         )
-        explanations = [search.explain(image) for image in images] if explain else []
         pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
-        print_json(_as_dict(hits, explanations))
+        print_json(_as_dict(hits))
     else:
-        _print(hits, explanations)
+        _print(hits)
     if sheet:
         from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
 
-        first = explanations[0] if explanations else None
+        first = hits.explanations[0] if hits.explanations else None
         write_sheet(sheet, text or "Images like this one", [AnsweredQuery(hits, pictures, first)])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
 
@@ -144,29 +141,25 @@ def _picture(search: ComposedSearch, image: str) -> str | None:
     return stored[0].payload.get(OURS, {}).get("uri") if stored else None
 
 
-def _as_dict(hits: Hits, explanations: Sequence[Explanation]) -> dict[str, Any]:
-    found = [
-        {"id": hit.id, "score": round(hit.score, 6), "uri": hit.uri, "payload": hit.payload}
-        for hit in hits
-    ]
-    out: dict[str, Any] = {"composer": hits.query.composer, "hits": found}
+def _as_dict(hits: Hits) -> dict[str, Any]:
+    out: dict[str, Any] = {"composer": hits.composer, "hits": [hit.as_dict() for hit in hits]}
     if hits.query.warnings:
         out["warnings"] = list(hits.query.warnings)
-    if explanations:
+    if hits.explanations:
         out["explanations"] = [
             [{"token": token.token, "words": dict(token.words)} for token in explanation]
-            for explanation in explanations
+            for explanation in hits.explanations
         ]
     return out
 
 
-def _print(hits: Hits, explanations: Sequence[Explanation]) -> None:
+def _print(hits: Hits) -> None:
     from rich.table import Table
 
     from fti_qdrant.cli.console import output_console
 
     console = output_console()
-    table = Table("", "score", title=f"composer: {hits.query.composer}")
+    table = Table("", "score", title=f"composer: {hits.composer}")
     table.add_column("image", overflow="fold")
     table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
@@ -175,7 +168,7 @@ def _print(hits: Hits, explanations: Sequence[Explanation]) -> None:
     console.print(table)
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
-    for explanation in explanations:
+    for explanation in hits.explanations:
         for token in explanation:
             words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
             console.print(as_text(f"{token.token}: {words}"))

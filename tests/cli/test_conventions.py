@@ -24,7 +24,7 @@ import fti_qdrant.cli.evaluate
 import fti_qdrant.cli.search
 import fti_training.cli
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.logging_options import LOGGERS, configure_logging, logging_options
+from fti_qdrant.cli.logging_options import LOGGERS, logging_options
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.cli.renamed_option import RenamedOption
@@ -56,9 +56,11 @@ def commands() -> dict[str, click.Command]:
 def _logging_as_before() -> Iterator[None]:
     """Commands configure logging for the process that they run in."""
     yield
-    configure_logging(logging.WARNING)
+    logging.getLogger().setLevel(logging.WARNING)
     for logger in map(logging.getLogger, LOGGERS):
-        logger.handlers.clear()
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
 
 

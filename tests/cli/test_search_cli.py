@@ -44,14 +44,14 @@ WRONG_INPUT = {
     "truncated": (["--image", "{folder}/cut.jpg", "--text", "x"], "truncated"),
     "text file": (["--image", "{folder}/text.jpg", "--text", "x"], "not an image"),
     "url": (["--image", "http://127.0.0.1:9/a.jpg"], "allow_urls=True"),
-    "unknown id": (["--image", point_id("nowhere"), "--text", "x"], "holds no image"),
+    "unknown id": (["--image", point_id("nowhere"), "--text", "x"], "has no image"),
     "filter is not JSON": (["--text", "x", "--filter", "{{price"], "--filter is not JSON"),
     "filter is a list": (["--text", "x", "--filter", "[1]"], "must be an object"),
     "operator": (["--text", "x", "--filter", '{{"price": {{"<": 5}}}}'], "unknown operator '<'"),
     "field": (["--text", "x", "--filter", '{{"prize": 5}}'], "fields are: name, price"),
     "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
     "nothing": ([], "nothing to search for"),
-    "bytes": (["--text", "\udcff"], "is not Unicode"),
+    "bytes": (["--text", "\udcff"], "is not valid Unicode"),
 }
 """One line and exit code 2."""
 
