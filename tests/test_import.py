@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import fti_qdrant
 from fti_qdrant import gallery
+from fti_qdrant.gallery import EdgeGallery, GallerySpec
+from fti_qdrant.model.fingerprint import Fingerprint
+from tests.benchmarks import standins
 
 
 def loaded_after(code: str) -> set[str]:
@@ -108,3 +116,134 @@ def test_the_library_logs_nothing_by_itself():
         check=True,
     )
     assert run.stdout + run.stderr == ""
+
+
+HEAVY = {"torch", "torchvision", "open_clip", "ray", "transformers", "matplotlib"}
+COMMAND = """
+import importlib, sys
+def run(module, *arguments):
+    try:
+        importlib.import_module(module).main(list(arguments))
+    except SystemExit as stopped:
+        assert stopped.code in (None, {codes}), (arguments, stopped.code)
+{calls}
+import json
+print()
+print(json.dumps(sorted(sys.modules)))
+"""
+
+STARTS: dict[str, tuple[str, list[str], set[str]]] = {
+    "search": ("fti_qdrant.cli.search", ["--help", "--version"], HEAVY | {"qdrant_client"}),
+    "demo": ("fti_qdrant.cli.demo", ["--help", "--version"], HEAVY | {"qdrant_client"}),
+    "ingest help": (
+        "fti_ingest.cli.main",
+        ["--help", "--version", "run --help"],
+        HEAVY | {"qdrant_client"},
+    ),
+    "ingest status": (
+        "fti_ingest.cli.main",
+        ["status --gallery {gallery}", "status --gallery {gallery} --json"],
+        HEAVY,
+    ),
+    "train": (
+        "fti_training.cli",
+        ["--help", "--version", "fit --help", "captions --help"],
+        HEAVY | {"qdrant_client"},
+    ),
+    "eval": (
+        "fti_qdrant.cli.evaluate",
+        [
+            "--help",
+            "run --help",
+            "score circo --annotations {circo} --predictions {lists}",
+            "compare {run} {run} --resamples 100",
+            "doctor circo --root {circo} --quick",
+        ],
+        HEAVY | {"qdrant_client"},
+    ),
+}
+"""Commands of one program that run in one interpreter, and the modules that they do not load."""
+
+
+def write_run(folder: Path) -> None:
+    """What ``fti-eval compare`` reads, of two queries."""
+    figures = {"sum": {"all": {"R@1": 0.5}}}
+    metrics = {
+        **dict.fromkeys(("benchmark", "split", "protocol", "annotations", "gallery"), "x"),
+        **dict.fromkeys(("gallery_digest", "precision", "device", "command"), "x"),
+        "whole": "all",
+        "averaged_over": [],
+        "comparable": True,
+        "notes": [],
+        "search": "exact",
+        "queries": 2,
+        "gallery_images": 2,
+        "model": {},
+        "inverter": None,
+        "figures": figures,
+        "versions": {},
+        "made": "2026-01-01T00:00:00Z",
+    }
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    rows = {"query": ["a", "b"], "composer": ["sum"] * 2, "search": ["exact"] * 2}
+    table = pa.table({**rows, "aspects": [["x"], ["x"]], "R@1": [0.0, 1.0]})
+    parquet.write_table(table, folder / "per_query.parquet")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    EdgeGallery.create(
+        folder / "gallery", GallerySpec(fingerprint=Fingerprint("x", "w", "GELU", "p", 8))
+    ).close()
+    write_run(folder / "run")
+    circo = standins.circo(folder / "circo")
+    queries = json.loads((circo / "annotations" / "val.json").read_text())
+    lists = {str(query["id"]): [query["reference_img_id"]] for query in queries}
+    (folder / "lists.json").write_text(json.dumps(lists))
+    names = ("gallery", "circo", "run")
+    return {**{name: folder / name for name in names}, "lists": folder / "lists.json"}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_commands_that_need_no_model_load_none(name: str, inputs: dict[str, Path]) -> None:
+    module, lines, forbidden = STARTS[name]
+    calls = [
+        f"run({module!r}, {', '.join(map(repr, line.format(**inputs).split()))})" for line in lines
+    ]
+    # 2: the stand-in annotations are not the official ones
+    code = COMMAND.format(calls="\n".join(calls), codes="0, 2" if name == "eval" else "0")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    loaded = set(json.loads(run.stdout.splitlines()[-1]))
+    assert not forbidden & loaded
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Each imported module, and whether it is imported by the module itself, when it is loaded."""
+
+    def walk(node: ast.AST, at_load: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((one.name, at_load) for one in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                yield child.module or "", at_load
+            typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from walk(child, at_load and not typing_only and not inside)
+
+    yield from walk(tree, True)
+
+
+def test_only_commands_import_the_applications_and_only_when_they_run() -> None:
+    root = Path(fti_qdrant.__file__).parent
+    found = 0
+    for path in root.rglob("*.py"):
+        for module, at_load in imports_of(ast.parse(path.read_text(encoding="utf-8"))):
+            if module.startswith(("fti_ingest", "fti_training")):
+                found += 1
+                where = path.relative_to(root)
+                assert where.parts[0] == "cli", f"{where} imports {module}"
+                assert not at_load, f"{where} imports {module} when it is loaded"
+    assert found

@@ -1,1 +1,1 @@
-"""Benchmarks of composed image retrieval, and the data they ask about."""
+"""Benchmarks of composed image retrieval: their data, protocols, measures and results."""

@@ -1,4 +1,4 @@
-"""Annotation and ranked-list files: JSON from outside, checked before anything relies on it."""
+"""Annotation and ranked-list files: JSON from outside, checked before it is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 def find_file(root: Path, candidates: Sequence[str], advice: str) -> Path:
-    """The first candidate below ``root`` that is there. Raises BadBenchmark."""
+    """The first candidate below ``root`` that exists. Raises BadBenchmark."""
     for candidate in candidates:
         if (root / candidate).is_file():
             return root / candidate
@@ -23,7 +23,7 @@ def find_file(root: Path, candidates: Sequence[str], advice: str) -> Path:
 
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:
-    """A JSON list of records. Raises BadBenchmark, naming the file and the query's place in it."""
+    """A JSON list of records. Raises BadBenchmark, naming the file and the number of the query."""
     records: list[Record] = _checked(path, TypeAdapter(list[record]))  # type: ignore[valid-type]
     if not records:
         raise BadBenchmark(f"{str(path)!r} holds no queries; download it again")
@@ -42,15 +42,15 @@ def _checked(path: Path, adapter: TypeAdapter[Any]) -> Any:
         raise BadBenchmark(f"{str(path)!r} cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = " ".join(str(part) for part in first["loc"])
-        where = f"{str(path)!r}, query number {place}" if place else f"{str(path)!r}"
+        location = " ".join(str(part) for part in first["loc"])
+        where = f"{str(path)!r}, query number {location}" if location else f"{str(path)!r}"
         raise BadBenchmark(
             f"{where}: {first['msg']}; the file is damaged or of another version, download it again"
         ) from error
 
 
 def read_predictions_file(path: Path) -> Any:
-    """A ranked-list file as parsed JSON; a key that stands twice is refused.
+    """A ranked-list file as parsed JSON; duplicate keys are refused.
 
     Raises BadPredictions.
     """
@@ -59,8 +59,8 @@ def read_predictions_file(path: Path) -> Any:
         found = dict(pairs)
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise BadPredictions(f"{str(path)!r}: query {twice!r} is there twice")
+            duplicate = next(key for key in keys if keys.count(key) > 1)
+            raise BadPredictions(f"{str(path)!r}: query {duplicate!r} is there twice")
         return found
 
     try:

@@ -1,4 +1,4 @@
-"""What a benchmark is: a gallery, queries with their right answers, measures, a submission form."""
+"""What a benchmark is: a gallery, queries with right answers, measures, a submission format."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from fti_qdrant.benchmarks.metrics import Floats
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 
 DEPTH = 50
-"""Images that are ranked for each query: as many as every protocol here looks at."""
+"""Images ranked for each query: the largest K of all protocols here."""
 
 Strata = list[np.ndarray]
-"""Rows of queries; a figure is the mean over strata of the mean over a stratum's queries."""
+"""Row numbers of queries, in groups; a figure is the mean over the groups of each group's mean."""
 
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image that can be found.
+    """One image of the gallery.
 
     Attributes:
         id: the benchmark's own name for it.
-        path: where its picture is, or None where it is missing.
-        parts: parts of the gallery that hold it; none where the gallery is one whole.
+        path: its file, or None where it is missing.
+        parts: the parts of the gallery that hold it; empty where the gallery has no parts.
     """
 
     id: str
@@ -44,12 +44,12 @@ class BenchmarkQuery:
     """One composed query with its right answers.
 
     Attributes:
-        reference: id of the reference image, which the gallery holds.
-        texts: modification text; where there are several, their composed vectors are averaged.
+        reference: id of the reference image, which is in the gallery.
+        texts: modification text; of several, the composed vectors are averaged.
         relevant: ids of the right answers, the target first; empty without ground truth.
-        subset: ids of the images that the subset measures rank; empty where there are none.
+        subset: ids of the images that the subset measures rank; empty without such measures.
         part: the part of the gallery that is searched; None searches all of it.
-        aspects: what kind of query it is; figures are told for each kind too.
+        aspects: kinds of query that it belongs to; each kind has figures of its own too.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Ranked:
     Attributes:
         images: ids from the whole gallery, or None where only the subset was ranked.
         subsets: ids of each query's subset, or None where it was not ranked.
+        notes: what a reader of the figures should know about the lists.
     """
 
     images: list[list[str]] | None
@@ -90,23 +91,23 @@ class Official:
 class Benchmark(ABC):
     """One split of one benchmark, read from its folder.
 
-    Reading the annotations raises BadBenchmark, naming the file and the query; pictures are
-    looked for only when ``gallery`` is walked.
+    Reading the annotations raises BadBenchmark, naming the file and the query. Image files are
+    searched for only when ``gallery`` is iterated.
     """
 
     name: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]
     protocol: ClassVar[str]
-    """The protocol in words, as it stands in metrics.json."""
+    """The protocol in words, for metrics.json."""
 
     reference_stays: ClassVar[bool]
-    """Whether the reference image may be found."""
+    """Whether the reference image stays in the gallery, so that results may contain it."""
 
     download: ClassVar[str]
-    """What to download, and where it belongs."""
+    """What to download, and where to put it."""
 
     headlines: ClassVar[tuple[str, ...]]
-    """The measures that are told for each aspect too."""
+    """The measures that are shown for each aspect too."""
 
     whole: ClassVar[str] = "all"
     """Name of the figure over all queries."""
@@ -115,7 +116,7 @@ class Benchmark(ABC):
     """Split -> what the published annotation files hold."""
 
     averaged_over: ClassVar[tuple[str, ...]] = ()
-    """Aspects whose figures are averaged to the whole; without any, it is the mean over queries."""
+    """Aspects whose figures are averaged to the whole; empty: the mean over all queries."""
 
     def __init__(self, root: Path, split: str):
         if split not in self.splits:
@@ -131,10 +132,10 @@ class Benchmark(ABC):
             raise BadBenchmark(f"{self.name}: no folder {str(self.root)!r}; {self.download}")
 
     def prepare(self, advance: Callable[[int, int], None]) -> None:
-        """Makes the pictures, where the benchmark makes its own.
+        """Draws the images, if the benchmark draws its own.
 
         Args:
-            advance: told how many are done, and of how many.
+            advance: called with the number of images done, and the total.
         """
         return
 
@@ -149,10 +150,10 @@ class Benchmark(ABC):
 
     @abstractmethod
     def picture(self, id: str) -> Path | None:
-        """Where the picture of an image is; None where it is missing."""
+        """The file of an image; None where it is missing."""
 
     def title(self, id: str) -> str:
-        """What a person calls an image."""
+        """The name of an image for people."""
         return id
 
     @abstractmethod
@@ -168,21 +169,21 @@ class Benchmark(ABC):
 
     @abstractmethod
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
-        """File name -> content: the form that the official server or ``fti-eval score`` takes."""
+        """File name -> content, in the format of the official server and of ``fti-eval score``."""
 
     def annotation_deviations(self) -> list[str]:
-        """Where the annotation files are not those that published figures are of."""
-        known = self.official.get(self.split)
-        if known is None:
-            return [f"the {self.split} split was not compared with the published files"]
-        if len(self.queries) != known.queries:
-            return [f"{len(self.queries)} queries, officially {known.queries}"]
-        if self.digest != known.digest:
+        """How the annotation files differ from those that published figures were measured on."""
+        official = self.official.get(self.split)
+        if official is None:
+            return [f"there are no published files to compare the {self.split} split with"]
+        if len(self.queries) != official.queries:
+            return [f"{len(self.queries)} queries, officially {official.queries}"]
+        if self.digest != official.digest:
             return [f"the annotations differ from the published files ({self.digest})"]
         return []
 
     def deviations(self) -> list[str]:
-        """All that makes figures on this folder not comparable with published ones."""
+        """Everything that makes figures on this folder not comparable with published ones."""
         return self.annotation_deviations()
 
     @property
@@ -191,7 +192,7 @@ class Benchmark(ABC):
         return all(query.relevant for query in self.queries)
 
     def uses(self) -> dict[str, list[str]]:
-        """Image -> the queries that it matters to: as reference, right answer or in the subset."""
+        """Image -> the queries that use it: as reference, as right answer or in the subset."""
         found: dict[str, list[str]] = {}
         for query in self.queries:
             for image in dict.fromkeys((query.reference, *query.relevant, *query.subset)):
@@ -200,7 +201,7 @@ class Benchmark(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """Changes with any query, and with the gallery where the annotations list it."""
+        """A hash of all queries, and of the gallery where the annotations list it."""
         facts = json.dumps([*map(asdict, self.queries), self._listed()])
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
@@ -209,7 +210,7 @@ class Benchmark(ABC):
         return None
 
     def groups(self) -> dict[str, Strata]:
-        """Name -> the queries that a figure is told for: the whole first, then each aspect."""
+        """Name -> the queries that its figures are computed over: the whole, then each aspect."""
         return grouped([query.aspects for query in self.queries], self.whole, self.averaged_over)
 
     def recalls(
@@ -217,7 +218,7 @@ class Benchmark(ABC):
     ) -> dict[str, Floats]:
         """R@K of the target in what was ranked: the whole gallery, each query's subset, or both.
 
-        Raises BadPredictions where nothing was ranked that these measures look at.
+        Raises BadPredictions where neither was ranked.
         """
         targets = [query.relevant[:1] for query in self.queries]
         ids = [query.id for query in self.queries]
@@ -229,16 +230,16 @@ class Benchmark(ABC):
             found = metrics.matches(ranked.subsets, targets, ids)
             measured |= {f"subset R@{k}": metrics.recall(found, k) for k in subset_at}
         if not measured:
-            raise BadPredictions(f"{self.name} measures ranked lists of the whole gallery")
+            raise BadPredictions(f"{self.name} needs ranked lists of the whole gallery")
         return measured
 
-    def require_truth(self) -> None:
-        """Raises BadBenchmark where there is nothing to measure against."""
-        if not self.has_truth:
-            raise BadBenchmark(
-                f"{self.name} {self.split}: its right answers are not public, so there are no "
-                "measures; send the submission file to the benchmark's server"
-            )
+    @property
+    def no_truth(self) -> str:
+        """Why there are no figures where ``has_truth`` is False, and what to do."""
+        return (
+            f"the right answers of {self.name} {self.split} are not public; send the submission "
+            "file to the benchmark's server"
+        )
 
 
 def grouped(

@@ -1,4 +1,4 @@
-"""CIRCO: open-domain pictures of COCO 2017 unlabeled, with several right answers a query."""
+"""CIRCO: open-domain photos of COCO 2017 unlabeled, with several right answers for a query."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class CIRCO(Benchmark):
 
     @cached_property
     def _files(self) -> dict[int, str] | None:
-        """Image -> file name, as COCO lists them; None where only the pictures are there."""
-        path = first_existing([self.root / place for place in IMAGE_INFO])
+        """Image -> file name, as COCO lists them; None where only the image files are there."""
+        path = first_existing([self.root / file for file in IMAGE_INFO])
         if path is None:
             return None
         return {image.id: image.file_name for image in read_json(path, _ImageInfo).images}
@@ -118,13 +118,13 @@ class CIRCO(Benchmark):
         return {**precisions, **recalls}
 
     def read_predictions(self, data: Any) -> Ranked:
-        """``{query id: [image id, ...]}``, CIRCO's submission form."""
-        known = None if self._files is None else {str(id) for id in self._files}
+        """``{query id: [image id, ...]}``, CIRCO's submission format."""
+        gallery = None if self._files is None else {str(id) for id in self._files}
         ids = [query.id for query in self.queries]
-        return Ranked(ranked_lists(data, ids, known, number_id))
+        return Ranked(ranked_lists(data, ids, gallery, number_id))
 
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
-        """The file that the evaluation server takes: 50 ids a query."""
+        """The file that the evaluation server takes: 50 ids for each query."""
         lists = {
             query.id: [int(image) for image in found[:DEPTH]]
             for query, found in zip(self.queries, ranked.images or [])
@@ -132,16 +132,16 @@ class CIRCO(Benchmark):
         return {f"circo_{self.split}.json": lists}
 
     def deviations(self) -> list[str]:
-        """A gallery of another size counts too."""
+        """Also a gallery of another size."""
         count = len(self._files) if self._files is not None else sum(1 for _ in self.gallery())
         other = f"{count:,} gallery images, officially {OFFICIAL_GALLERY:,}"
         return self.annotation_deviations() + ([] if count == OFFICIAL_GALLERY else [other])
 
     @cached_property
     def _folder(self) -> Path:
-        for place in PICTURES:
-            if (self.root / place).is_dir():
-                return self.root / place
+        for folder in PICTURES:
+            if (self.root / folder).is_dir():
+                return self.root / folder
         raise BadBenchmark(f"{str(self.root / PICTURES[0])!r} is missing; {self.download}")
 
     def _query(self, entry: _Entry, path: Path) -> BenchmarkQuery:

@@ -1,4 +1,4 @@
-"""CIRR: everyday pictures in sets of six that look alike."""
+"""CIRR: everyday photos in sets of six similar ones."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class CIRR(Benchmark):
 
     @cached_property
     def _paths(self) -> dict[str, str]:
-        """Image -> where it is, relative to the pictures' folder."""
+        """Image -> its path relative to the folder of images."""
         path = self._file(f"image_splits/split.{VERSION}.{self.split}.json")
         paths: dict[str, str] = read_json(path, dict[str, str])
         return paths
@@ -89,17 +89,17 @@ class CIRR(Benchmark):
         return self.recalls(ranked, RECALL_AT, SUBSET_AT)
 
     def read_predictions(self, data: Any) -> Ranked:
-        """``{pairid: [image, ...]}``; ``version`` and ``metric`` may stand beside.
+        """``{pairid: [image, ...]}``, with optional keys ``version`` and ``metric``.
 
-        Lists are taken as the protocol ranks them, without the reference. With the metric
-        ``recall_subset`` they rank the image set only; without a metric, the subset is measured
-        too where every list holds all of its set.
+        The reference is removed from the lists, as the protocol demands. With the metric
+        ``recall_subset`` they rank the image set only. Without a metric, the subset is measured
+        too if every list holds its whole set.
         """
         if not isinstance(data, Mapping):
-            raise BadPredictions(f"want an object: pairid -> list of images, got {data!r:.60}")
+            raise BadPredictions(f"expected an object: pairid -> list of images, got {data!r:.60}")
         metric, version = data.get("metric"), data.get("version", VERSION)
         if version != VERSION:
-            raise BadPredictions(f"version {version!r} is not {VERSION!r}, which is read here")
+            raise BadPredictions(f"version {version!r} is not supported; use {VERSION!r}")
         if metric not in (None, RECALL, SUBSET):
             raise BadPredictions(f"metric {metric!r} is neither {RECALL!r} nor {SUBSET!r}")
         lists = {key: value for key, value in data.items() if key not in ("metric", "version")}
@@ -109,7 +109,7 @@ class CIRR(Benchmark):
             for found, query in zip(images, self.queries)
         ]
         dropped = sum(len(found) > len(kept) for found, kept in zip(images, without))
-        note = f"the reference stood in {dropped} lists and was left out, as CIRR's protocol does"
+        note = f"the reference was in {dropped} lists and was removed, as CIRR's protocol demands"
         notes = (note,) if dropped else ()
         if metric == SUBSET:
             self._check_members(without)
@@ -157,12 +157,12 @@ class CIRR(Benchmark):
         for found, query in zip(lists, self.queries):
             for image in found:
                 if image not in query.subset:
-                    raise BadPredictions(f"query {query.id!r}: {image!r} is not of its image set")
+                    raise BadPredictions(f"query {query.id!r}: {image!r} is not in its image set")
 
     def _file(self, name: str) -> Path:
-        places = (name, f"cirr/{name}", Path(name).name)
+        candidates = (name, f"cirr/{name}", Path(name).name)
         older = name.replace(VERSION, "rc1")
         advice = self.download
-        if any((self.root / place).is_file() for place in (older, f"cirr/{older}")):
-            advice = f"there is an older {older}, and {VERSION} is read here; {advice}"
-        return find_file(self.root, places, advice)
+        if any((self.root / file).is_file() for file in (older, f"cirr/{older}")):
+            advice = f"there is an older {older}, and {VERSION} is needed; {advice}"
+        return find_file(self.root, candidates, advice)

@@ -42,32 +42,34 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """One composer of one run."""
 
     path: Path
     metrics: Metrics
     composer: str
 
-    @staticmethod
-    def read(path: Path, composer: str | None) -> Side:
-        """The named composer's figures, by default the run's first.
+    @classmethod
+    def read(cls, path: Path, composer: str | None) -> ComparedRun:
+        """The figures of the named composer, by default of the run's first.
 
         Raises CheckpointError: no such file; BadBenchmark: no such composer, or no measures.
         """
         metrics = Metrics.read(path / METRICS if path.is_dir() else path)
-        known = list(metrics.figures)
-        if not known:
+        composers = list(metrics.figures)
+        if not composers:
             raise BadBenchmark(
-                f"{str(path)!r} holds no measures: the answers of {metrics.benchmark} "
+                f"{str(path)!r} holds no figures: the right answers of {metrics.benchmark} "
                 f"{metrics.split} are not public"
             )
-        if composer is not None and composer not in known:
-            raise BadBenchmark(f"{str(path)!r} has no composer {composer!r}: {', '.join(known)}")
-        return Side(path, metrics, composer or known[0])
+        if composer is not None and composer not in composers:
+            raise BadBenchmark(
+                f"{str(path)!r} has no composer {composer!r}; it has {', '.join(composers)}"
+            )
+        return cls(path, metrics, composer or composers[0])
 
     def rows(self) -> pa.Table:
-        """Its part of per_query.parquet. Raises CheckpointError."""
+        """This run's rows of per_query.parquet. Raises CheckpointError."""
         from pyarrow import ArrowInvalid, parquet
 
         folder = self.path if self.path.is_dir() else self.path.parent
@@ -78,25 +80,25 @@ class Side:
             )
         except (OSError, ArrowInvalid, KeyError) as error:
             raise CheckpointError(
-                f"{str(folder / PER_QUERY)!r}, which belongs beside {METRICS}, cannot be read: "
+                f"{str(folder / PER_QUERY)!r}, which belongs next to {METRICS}, cannot be read: "
                 f"{error}"
             ) from error
         measures = next(iter(self.metrics.figures[self.composer].values()))
         missing = [name for name in ("aspects", *measures) if name not in rows.column_names]
         if missing or rows.num_rows != self.metrics.queries:
             raise CheckpointError(
-                f"{str(folder / PER_QUERY)!r} is not of the same run as {METRICS} beside it: "
+                f"{str(folder / PER_QUERY)!r} is not of the same run as {METRICS} next to it: "
                 f"{rows.num_rows} of {self.metrics.queries} queries, "
                 f"missing columns: {', '.join(missing) or 'none'}"
             )
         return rows
 
 
-def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
+def compare(a: ComparedRun, b: ComparedRun, resamples: int = RESAMPLES) -> list[Difference]:
     """Differences ``b - a`` of every measure, over all queries and each group.
 
-    Queries are drawn with replacement, both runs' values of a query together; of FashionIQ's
-    average, within each category. Percentile intervals by scipy.
+    Queries are drawn with replacement, and both runs' values of a query are drawn together. For
+    FashionIQ's average they are drawn within each category. Percentile intervals by scipy.
 
     Raises BadBenchmark where the runs did not answer the same queries.
     """
@@ -109,16 +111,16 @@ def compare(a: Side, b: Side, resamples: int = RESAMPLES) -> list[Difference]:
             )
     rows_a, rows_b = a.rows(), b.rows()
     aspects = {name for names in rows_a["aspects"].to_pylist() for name in names}
-    strange = set(a.metrics.figures[a.composer]) - aspects - {a.metrics.whole}
-    if strange:
-        raise CheckpointError(f"{str(a.path)!r}: no query is of the kind {sorted(strange)[0]!r}")
+    unknown = set(a.metrics.figures[a.composer]) - aspects - {a.metrics.whole}
+    if unknown:
+        raise CheckpointError(f"{str(a.path)!r}: no query has the aspect {sorted(unknown)[0]!r}")
     if rows_a["query"].to_pylist() != rows_b["query"].to_pylist():
         raise BadBenchmark(f"{str(a.path)!r} and {str(b.path)!r} hold different queries")
     return list(_differences(a, b, rows_a, rows_b, resamples))
 
 
 def _differences(
-    a: Side, b: Side, rows_a: pa.Table, rows_b: pa.Table, resamples: int
+    a: ComparedRun, b: ComparedRun, rows_a: pa.Table, rows_b: pa.Table, resamples: int
 ) -> Iterator[Difference]:
     metrics, other = a.metrics, b.metrics.figures[b.composer]
     groups = grouped(rows_a["aspects"].to_pylist(), metrics.whole, metrics.averaged_over)

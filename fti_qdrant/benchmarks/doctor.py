@@ -1,4 +1,4 @@
-"""Looks a benchmark's folder through before any work: what is missing, and what that costs."""
+"""Checks a benchmark's folder before any work: what is missing, and which queries need it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Finding:
-    """One picture that is not as it should be.
+    """One image that is missing or unreadable.
 
     Attributes:
-        file: its path; empty where no file was found.
-        queries: ids of the queries that it matters to.
+        file: its path; empty where there is no file.
+        queries: ids of the queries that use it.
     """
 
     image: str
@@ -31,10 +31,10 @@ class Finding:
 
 @dataclass
 class Diagnosis:
-    """What a look through the folder found.
+    """The result of a check.
 
     Attributes:
-        affected: queries that any finding matters to.
+        affected: queries that use any of the images in ``findings``.
         deviations: differences from the official annotation files.
     """
 
@@ -52,12 +52,12 @@ class Diagnosis:
 def examine(
     benchmark: Benchmark, *, decode: bool, advance: Callable[[int], None] = lambda count: None
 ) -> Diagnosis:
-    """Looks for every picture of the gallery.
+    """Checks every image of the gallery.
 
     Args:
-        decode: read each picture whole, which finds the truncated ones; else look whether it is
-            there and not empty.
-        advance: told how many more pictures are done.
+        decode: read each image, which finds truncated ones; otherwise only check that the file
+            exists and is not empty.
+        advance: called with the number of images that were checked since the last call.
 
     Raises BadBenchmark where the annotations are missing or damaged.
     """

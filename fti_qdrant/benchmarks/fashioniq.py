@@ -1,4 +1,4 @@
-"""FashionIQ: clothes, changed as two captions say; a gallery for each of three categories."""
+"""FashionIQ: clothes, changed as two captions say, in three categories with their own galleries."""
 
 from __future__ import annotations
 
@@ -90,18 +90,20 @@ class FashionIQ(Benchmark):
         """``{category: [[image, ...] for each query in the order of the caption file]}``."""
         if not isinstance(data, Mapping) or set(data) != set(CATEGORIES):
             keys = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-            raise BadPredictions(f"want one list for each of {', '.join(CATEGORIES)}; got: {keys}")
+            raise BadPredictions(
+                f"expected one list for each of {', '.join(CATEGORIES)}; got: {keys}"
+            )
         images = []
         for category in CATEGORIES:
-            lists, known = data[category], self._lists[category]
+            lists, gallery = data[category], self._lists[category]
             queries = [query for query in self.queries if query.part == category]
             if not isinstance(lists, list) or len(lists) != len(queries):
                 count = len(lists) if isinstance(lists, list) else type(lists).__name__
                 raise BadPredictions(
-                    f"{category}: {count} ranked lists, and {self._captions(category)} "
-                    f"holds {len(queries)} queries"
+                    f"{category}: {count} ranked lists, but {self._captions(category)} "
+                    f"has {len(queries)} queries"
                 )
-            images += [ranked_list(one, query.id, known) for one, query in zip(lists, queries)]
+            images += [ranked_list(one, query.id, gallery) for one, query in zip(lists, queries)]
         return Ranked(images)
 
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
@@ -139,8 +141,8 @@ class FashionIQ(Benchmark):
         return find_file(self.root, (name, Path(name).name), self.download)
 
     def _find(self, name: str, categories: list[str]) -> Path | None:
-        """Pictures lie in one folder, or in one for each category."""
+        """Images are in one folder, or in one for each category."""
         folders = [folder for folder in IMAGE_FOLDERS if (self.root / folder).is_dir()]
-        places = [self.root / folder for folder in folders]
-        places += [place / category for category in categories for place in places]
-        return first_existing([place / f"{name}{end}" for place in places for end in SUFFIXES])
+        roots = [self.root / folder for folder in folders]
+        roots += [root / category for category in categories for root in roots]
+        return first_existing([root / f"{name}{suffix}" for root in roots for suffix in SUFFIXES])

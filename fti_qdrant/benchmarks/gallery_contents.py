@@ -1,4 +1,4 @@
-"""The benchmark's gallery in Qdrant: filled by fti-ingest, then compared name by name."""
+"""The benchmark's gallery in Qdrant: its manifest for ingest, and what is missing from it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from qdrant_client import models
 
+from fti_qdrant.atomic_files import replacing
 from fti_qdrant.benchmarks.base import Benchmark, GalleryImage
 from fti_qdrant.errors import BadBenchmark, GalleryNotFound
 from fti_qdrant.gallery import Gallery
@@ -27,8 +28,8 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Absent:
-    """Images that should be in the gallery and are not.
+class MissingImages:
+    """Images that a benchmark needs and that are not there.
 
     Attributes:
         names: the first of them.
@@ -44,51 +45,51 @@ class Absent:
         more = f" and {self.count - len(self.names):,} more" if self.count > len(self.names) else ""
         return f"{', '.join(self.names)}{more}"
 
-    @staticmethod
-    def of(images: Iterable[GalleryImage]) -> Absent:
+    @classmethod
+    def of(cls, images: Iterable[GalleryImage]) -> MissingImages:
         count, names = 0, list[str]()
         for image in images:
             count += 1
             if len(names) < SHOWN:
                 names.append(image.id)
-        return Absent(count, tuple(names))
+        return cls(count, tuple(names))
 
 
-def write_manifest(benchmark: Benchmark, path: Path) -> Absent:
-    """Writes what fti-ingest reads, a line for each picture; returns those that are missing."""
+@dataclass(frozen=True)
+class GalleryContents:
+    """What a gallery holds of a benchmark.
+
+    Attributes:
+        missing: the benchmark's images that are not in the gallery.
+        digest: changes with any image, its parts, or its file's bytes.
+        references: reference image -> sha256 of the file that was ingested.
+    """
+
+    missing: MissingImages
+    digest: str
+    references: dict[str, str]
+
+
+def write_manifest(benchmark: Benchmark, path: Path) -> MissingImages:
+    """Writes the manifest that ingest reads, one line for each image that has a file.
+
+    Returns those that have none. Raises OSError.
+    """
 
     def written() -> Iterable[GalleryImage]:
-        fresh = path.with_suffix(".part")
-        with fresh.open("w", encoding="utf-8") as file:
+        with replacing(path) as part, part.open("w", encoding="utf-8") as file:
             for image in benchmark.gallery():
                 if image.path is None:
                     yield image
                     continue
                 row = {"image": str(image.path.resolve()), NAME: image.id}
                 file.write(json.dumps({**row, PART: image.parts} if image.parts else row) + "\n")
-        fresh.replace(path)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return Absent.of(written())
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a gallery holds of a benchmark.
-
-    Attributes:
-        absent: the benchmark's images that it does not hold.
-        digest: changes with any image, its parts, or its picture's bytes.
-        references: reference image -> sha256 of the picture that was ingested.
-    """
-
-    absent: Absent
-    digest: str
-    references: dict[str, str]
+    return MissingImages.of(written())
 
 
 def is_complete(location: GalleryLocation, benchmark: Benchmark, fingerprint: Fingerprint) -> bool:
-    """Whether the gallery is there and holds every image, so that nothing need be ingested.
+    """Whether the gallery exists and holds every image, so that nothing has to be ingested.
 
     Raises ModelMismatch where another model made it, BadBenchmark where it is another gallery.
     """
@@ -98,15 +99,15 @@ def is_complete(location: GalleryLocation, benchmark: Benchmark, fingerprint: Fi
         return False
     try:
         gallery.spec.check_model(fingerprint, gallery.name)
-        return not survey(gallery, benchmark).absent
+        return not survey(gallery, benchmark).missing
     finally:
         gallery.close()
 
 
-def survey(gallery: Gallery, benchmark: Benchmark) -> Contents:
-    """Compares a gallery with the benchmark's own list; 8 bytes an image in memory.
+def survey(gallery: Gallery, benchmark: Benchmark) -> GalleryContents:
+    """Compares a gallery with the benchmark's own list; takes 8 bytes of memory an image.
 
-    Raises BadBenchmark where it holds an image twice, or any that is not the benchmark's.
+    Raises BadBenchmark where it holds an image twice, or one that is not the benchmark's.
     """
     wanted_references = {query.reference for query in benchmark.queries}
     references: dict[str, str] = {}
@@ -123,54 +124,61 @@ def survey(gallery: Gallery, benchmark: Benchmark) -> Contents:
             name, sha256 = str(payload[NAME]), str(payload.get(OURS, {}).get("sha256"))
             if name in wanted_references:
                 references[name] = sha256
-            place = _short(name, payload.get(PART) or ())
-            content = (content + int(_short(str(place), (sha256,)))) % 2**64
-            yield place
+            image_hash = _hash(name, payload.get(PART) or ())
+            content = (content + int(_hash(str(image_hash), (sha256,)))) % 2**64
+            yield image_hash
 
     held = np.fromiter(stored(), dtype=np.uint64)
     held.sort()
     wanted = np.fromiter(
-        (_short(image.id, image.parts) for image in benchmark.gallery()), dtype=np.uint64
+        (_hash(image.id, image.parts) for image in benchmark.gallery()), dtype=np.uint64
     )
     wanted.sort()
-    strange = len(np.setdiff1d(held, wanted))
-    if strange:
-        raise BadBenchmark(
-            f"gallery {gallery.name} holds {strange} images that are not of {benchmark.name} "
-            f"{benchmark.split}, or of another part of it, which would be found in place of the "
-            "right ones; choose another --gallery or --collection"
-        )
-    if (twice := len(held) - len(np.unique(held))) > 0:
-        raise BadBenchmark(
-            f"gallery {gallery.name} holds {twice} images of {benchmark.name} twice, ingested "
-            "from two folders; choose another --gallery or --collection"
-        )
+    _check_only(held, wanted, gallery, benchmark)
     missing = np.setdiff1d(wanted, held, assume_unique=True)
-    absent = Absent(0, ())
-    if len(missing):
-        images = benchmark.gallery()
-        absent = Absent.of(one for one in images if _short(one.id, one.parts) in missing)
-    return Contents(absent, f"{content:016x}", references)
+    images = benchmark.gallery() if len(missing) else ()
+    found = MissingImages.of(one for one in images if _hash(one.id, one.parts) in missing)
+    return GalleryContents(found, f"{content:016x}", references)
 
 
-def refusal(absent: Absent, benchmark: Benchmark, more: str = "") -> BadBenchmark:
-    """The error for missing images, with the queries that the first of them affect."""
+def missing_images_error(
+    missing: MissingImages, benchmark: Benchmark, details: str = ""
+) -> BadBenchmark:
+    """The error to raise for missing images; it names the queries that use the first of them."""
     uses = benchmark.uses()
-    affected = [query for name in absent.names for query in uses.get(name, ())]
-    told = f" (queries {', '.join(affected[:SHOWN])} use them)" if affected else ""
+    affected = [query for name in missing.names for query in uses.get(name, ())]
+    queries = f" (used by queries {', '.join(affected[:SHOWN])})" if affected else ""
     return BadBenchmark(
-        f"{absent.count:,} images of {benchmark.name} {benchmark.split} are missing: "
-        f"{absent}{told}{more}; see them all with: fti-eval doctor {benchmark.name} --root "
-        f"{benchmark.root}. With --allow-missing figures are computed without them, and are not "
-        "comparable"
+        f"{missing.count:,} images of {benchmark.name} {benchmark.split} are missing: "
+        f"{missing}{queries}{details}; list all of them with: fti-eval doctor {benchmark.name} "
+        f"--root {benchmark.root}. With --allow-missing figures are computed without them and are "
+        "not comparable"
     )
 
 
-def only(field: str, values: Sequence[str]) -> models.FieldCondition:
+def field_is_any(field: str, values: Sequence[str]) -> models.FieldCondition:
     """The condition that a payload field holds one of these values."""
     return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
 
 
-def _short(name: str, parts: Sequence[str]) -> np.uint64:
+def _check_only(
+    held: np.ndarray, wanted: np.ndarray, gallery: Gallery, benchmark: Benchmark
+) -> None:
+    """Raises BadBenchmark for images of something else, and for images that are there twice."""
+    if foreign := len(np.setdiff1d(held, wanted)):
+        raise BadBenchmark(
+            f"gallery {gallery.name} holds {foreign} images that are not of {benchmark.name} "
+            f"{benchmark.split}, or are of another part of it, and searches would return them; "
+            "choose another --gallery or --collection"
+        )
+    if duplicates := len(held) - len(np.unique(held)):
+        raise BadBenchmark(
+            f"gallery {gallery.name} holds {duplicates} images of {benchmark.name} twice, ingested "
+            "from two folders; choose another --gallery or --collection"
+        )
+
+
+def _hash(name: str, parts: Sequence[str]) -> np.uint64:
+    """64 bits that stand for an image in memory."""
     text = "\0".join([name, *sorted(parts)])
     return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))

@@ -1,9 +1,8 @@
 """The official measures, as pure functions over ranked ids; one value for each query.
 
-The libraries for retrieval measures do not compute these. trec_eval and its bindings sort again
-by score and break ties by document id, where the protocols take a list in the order it has.
-Average precision at K is divided there by the number of right answers, in CIRCO's protocol by
-min(K, right answers).
+Libraries for retrieval measures compute something else. trec_eval and its bindings sort by score
+again and break ties by document id, where the protocols take a list in its own order. They divide
+average precision at K by the number of right answers, CIRCO's protocol by min(K, right answers).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fti_qdrant.errors import BadBenchmark, BadPredictions
 
 Floats = NDArray[np.float64]
 Matches = NDArray[np.bool_]
-"""``[Q, K]``: whether the image at each place is a right answer; False beyond a list's end."""
+"""``[Q, K]``: whether the image at each rank is a right answer; False beyond the end of a list."""
 
 
 def matches(
@@ -26,7 +25,7 @@ def matches(
     """Compares ranked ids with the right answers of each query.
 
     Args:
-        ranked: ids found for each query, best first; lists may be of different lengths, or empty.
+        ranked: ids found for each query, best first; lists may have different lengths, or be empty.
         relevant: ids of each query's right answers.
         queries: names of the queries, for messages.
 
@@ -40,11 +39,15 @@ def matches(
         )
     for query, found, right in zip(queries, ranked, relevant):
         if len(set(found)) < len(found):
-            raise BadPredictions(f"query {query}: image {_twice(found)!r} is in the list twice")
+            raise BadPredictions(
+                f"query {query}: image {_first_duplicate(found)!r} is in the list twice"
+            )
         if not right:
             raise BadBenchmark(f"query {query} has no right answer to measure against")
         if len(set(right)) < len(right):
-            raise BadBenchmark(f"query {query}: right answer {_twice(right)!r} is there twice")
+            raise BadBenchmark(
+                f"query {query}: right answer {_first_duplicate(right)!r} is there twice"
+            )
     lengths = np.array([len(found) for found in ranked], dtype=np.int64)
     codes = {id: code for code, id in enumerate({id for found in ranked for id in found})}
     rows = np.repeat(np.arange(len(ranked)), lengths)
@@ -59,8 +62,8 @@ def matches(
         dtype=np.int64,
     )
     table = np.zeros((len(ranked), int(lengths.max(initial=0))), dtype=bool)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    table[rows, places] = np.isin(rows * len(codes) + found_codes, right_pairs)
+    columns = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    table[rows, columns] = np.isin(rows * len(codes) + found_codes, right_pairs)
     return table
 
 
@@ -83,16 +86,16 @@ def average_precision(found: Matches, answers: NDArray[np.int64], k: int) -> Flo
 
 
 def ranks(found: Matches) -> NDArray[np.int64]:
-    """1-based place of the first right answer; 0 where the list does not hold one: ``[Q]``."""
+    """1-based rank of the first right answer; 0 where the list has none: ``[Q]``."""
     if not found.shape[1]:
         return np.zeros(len(found), dtype=np.int64)
     return np.where(found.any(axis=1), found.argmax(axis=1) + 1, 0)
 
 
-def _twice(ids: Sequence[str]) -> str:
-    seen: set[str] = set()
+def _first_duplicate(ids: Sequence[str]) -> str:
+    before: set[str] = set()
     for id in ids:
-        if id in seen:
+        if id in before:
             return id
-        seen.add(id)
+        before.add(id)
     raise AssertionError("called for a list without duplicates")

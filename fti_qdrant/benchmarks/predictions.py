@@ -1,4 +1,4 @@
-"""Ranked lists that any system may have written, checked query by query."""
+"""Ranked lists of any system, checked query by query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fti_qdrant.errors import BadPredictions
 
 
 def number_id(id: str | int) -> str:
-    """An image id that is a number, however it is written. Raises ValueError."""
+    """A numeric image id in its one spelling, such as "7" for 7 and "007". Raises ValueError."""
     if isinstance(id, str) and not (id.isascii() and id.isdigit()):
         raise ValueError(id)
     if int(id) < 0:
@@ -21,39 +21,41 @@ def number_id(id: str | int) -> str:
 def ranked_lists(
     data: Any,
     queries: Sequence[str],
-    known: Collection[str] | None = None,
+    gallery: Collection[str] | None = None,
     as_id: Callable[[str | int], str] = str,
 ) -> list[list[str]]:
     """``{query: [image, ...]}`` -> lists in the order of ``queries``; numbers become texts.
 
     Args:
-        known: ids of the gallery's images, where they are known.
-        as_id: the one spelling of an id; raises ValueError for what is none.
+        gallery: ids of the gallery's images; None where they are not listed.
+        as_id: the one spelling of an id; raises ValueError for what is not an id.
 
-    Raises BadPredictions: not such an object, or queries or images missing, unknown or doubled.
+    Raises BadPredictions: not such an object, or queries or images missing, unknown or twice.
     """
     if not isinstance(data, Mapping):
         raise BadPredictions(
-            f"the ranked lists are a {type(data).__name__}; want an object: query -> list of images"
+            f"the ranked lists are a {type(data).__name__}; expected an object, query -> list of "
+            "images"
         )
     missing = [query for query in queries if query not in data]
     if missing:
         raise BadPredictions(
-            f"query {missing[0]!r} has no ranked list (nor have {len(missing) - 1} of "
-            f"{len(queries)} more)"
+            f"query {missing[0]!r} has no ranked list (nor have {len(missing) - 1} more of the "
+            f"{len(queries)} queries)"
         )
-    strange = sorted(set(data) - set(queries))
-    if strange:
+    unknown = sorted(set(data) - set(queries))
+    if unknown:
         raise BadPredictions(
-            f"query {strange[0]!r} is not of this split ({len(strange)} such); is it another one's?"
+            f"query {unknown[0]!r} is not in this split (nor are {len(unknown) - 1} more); are the "
+            "lists of another split?"
         )
-    return [ranked_list(data[query], query, known, as_id) for query in queries]
+    return [ranked_list(data[query], query, gallery, as_id) for query in queries]
 
 
 def ranked_list(
     found: Any,
     query: str,
-    known: Collection[str] | None = None,
+    gallery: Collection[str] | None = None,
     as_id: Callable[[str | int], str] = str,
 ) -> list[str]:
     """One query's images as ids. Raises BadPredictions, naming query and image."""
@@ -71,13 +73,15 @@ def ranked_list(
             ) from None
         if id in ids:
             raise BadPredictions(f"query {query!r}: image {id!r} is in its list twice")
-        if known is not None and id not in known:
+        if gallery is not None and id not in gallery:
             raise BadPredictions(f"query {query!r}: the gallery has no image {id!r}")
         ids[id] = None
     return list(ids)
 
 
 def short_lists(ranked: Ranked) -> list[str]:
-    """A note where lists end before the deepest measure looks."""
+    """A note where lists are shorter than the largest K that is measured."""
     short = sum(len(found) < DEPTH for found in ranked.images or ())
-    return [f"{short} lists hold fewer than {DEPTH} images; what they lack is missed"] * bool(short)
+    return [
+        f"{short} lists hold fewer than {DEPTH} images; missing ones count as not found"
+    ] * bool(short)

@@ -1,6 +1,6 @@
-"""Published figures, to stand beside ours; none of them can be recomputed here.
+"""Published figures, shown next to ours. They are quoted, not recomputed.
 
-All with CLIP ViT-L/14, as later papers and surveys quote them. In percent, as they are printed.
+All with CLIP ViT-L/14, as later papers and surveys quote them; in percent, as printed.
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ PUBLISHED = (
 
 
 def published_for(benchmark: str) -> list[Published]:
-    """The rows that belong beside a benchmark's figures."""
+    """The published rows for a benchmark."""
     return [row for row in PUBLISHED if row.benchmark == benchmark]

@@ -1,4 +1,4 @@
-"""A batch of queries -> composed vectors of every method -> ranked images from Qdrant."""
+"""A batch of queries -> composed vectors of every composer -> ranked images from Qdrant."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qdrant_client import models
 from torch import Tensor
 
 from fti_qdrant.benchmarks.base import DEPTH, Benchmark, BenchmarkQuery
-from fti_qdrant.benchmarks.gallery_contents import NAME, PART, Contents, only
-from fti_qdrant.benchmarks.rankings import EXACT, Run
+from fti_qdrant.benchmarks.gallery_contents import NAME, PART, GalleryContents, field_is_any
+from fti_qdrant.benchmarks.rankings import EXACT, RankingKey
 from fti_qdrant.composers.composer import Composer, References
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
@@ -22,79 +22,84 @@ from fti_qdrant.gallery import Gallery, ScoredPoint, VectorQuery
 from fti_qdrant.images import open_image
 
 TIES = 16
-"""Images asked for beyond DEPTH, for a like order of equal scores."""
+"""Images requested beyond DEPTH, so that equal scores are always put in the same order."""
 
-Row = dict[str, Any]
-"""One query's ranking by one method and one search; see ``rankings.schema``."""
+RankingRow = dict[str, Any]
+"""One query's ranking by one composer and one search; see ``rankings.schema``."""
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Ranks queries with every method.
+    """Ranks queries with every composer.
 
     Attributes:
         contents: what the gallery holds; see ``survey``.
+        composers: names of composers.
         searches: EXACT, and INDEX too where the index is measured.
-        allow_missing: rank nothing for a query whose reference cannot be read; else BadImage.
+        allow_missing: rank nothing for a query whose reference cannot be read, instead of
+            raising BadImage.
     """
 
     benchmark: Benchmark
     composer: Composer
     gallery: Gallery
-    contents: Contents
-    methods: tuple[str, ...]
+    contents: GalleryContents
+    composers: tuple[str, ...]
     searches: tuple[str, ...] = (EXACT,)
     allow_missing: bool = False
 
     @property
-    def runs(self) -> list[Run]:
-        """Every method by every search."""
-        return [(method, search) for method in self.methods for search in self.searches]
+    def keys(self) -> list[RankingKey]:
+        """Every composer with every search."""
+        return [(composer, search) for composer in self.composers for search in self.searches]
 
     @torch.inference_mode()
-    def rank(self, queries: Sequence[BenchmarkQuery], runs: Sequence[Run]) -> dict[Run, list[Row]]:
-        """Rows of all queries for each run. Each reference passes the backbone once.
+    def rank(
+        self, queries: Sequence[BenchmarkQuery], keys: Sequence[RankingKey]
+    ) -> dict[RankingKey, list[RankingRow]]:
+        """The rows of all queries for each key. Each reference passes through the backbone once.
 
         Raises BadImage, GalleryUnavailable.
         """
-        if not runs:
+        if not keys:
             return {}
         pictures = self._pictures(queries)
-        asked = [query for query in queries if query.reference in pictures]
+        answerable = [query for query in queries if query.reference in pictures]
         lost = [query for query in queries if query.reference not in pictures]
-        ranked = {run: [_row(run, query, [], [], None, False) for query in lost] for run in runs}
-        if asked:
-            methods = list(dict.fromkeys(method for method, _ in runs))
-            invert = any(find_composer(method).needs_inverter for method in methods)
-            references = self._references(asked, pictures, invert)
-            for method in methods:
-                for run, rows in self._by(method, asked, references, runs).items():
-                    ranked[run] += rows
+        ranked = {key: [_row(key, query, [], [], None, False) for query in lost] for key in keys}
+        if answerable:
+            names = list(dict.fromkeys(name for name, _ in keys))
+            invert = any(find_composer(name).needs_inverter for name in names)
+            references = self._references(answerable, pictures, invert)
+            for name in names:
+                searches = [search for other, search in keys if other == name]
+                for key, rows in self._with(name, searches, answerable, references).items():
+                    ranked[key] += rows
         return ranked
 
-    def _by(
+    def _with(
         self,
-        method: str,
+        name: str,
+        searches: Sequence[str],
         queries: Sequence[BenchmarkQuery],
         references: References,
-        runs: Sequence[Run],
-    ) -> dict[Run, list[Row]]:
-        """Composed once, searched in each of the method's ways."""
-        vectors, truncated = compose(self.composer, references, queries, method)
+    ) -> dict[RankingKey, list[RankingRow]]:
+        """Composes once with the named composer, and searches in each way."""
+        vectors, truncated = compose(self.composer, references, queries, name)
         counts: list[int | None] = [None] * len(queries)
-        if find_composer(method).needs_inverter and references.words is not None:
+        if find_composer(name).needs_inverter and references.words is not None:
             counts = list(references.words.counts.tolist())
         ranked = {}
-        for run in (run for run in runs if run[0] == method):
-            found = search_batch(self.gallery, self.benchmark, queries, vectors, run[1])
-            ranked[run] = [
-                _row(run, query, *lists, count, cut)
+        for search in searches:
+            found = search_batch(self.gallery, self.benchmark, queries, vectors, search)
+            ranked[name, search] = [
+                _row((name, search), query, *lists, count, cut)
                 for query, lists, count, cut in zip(queries, found, counts, truncated)
             ]
         return ranked
 
     def _pictures(self, queries: Sequence[BenchmarkQuery]) -> dict[str, Any]:
-        """Reference -> its picture, each read once, several at a time."""
+        """Reference -> its image; each is read once, several at the same time."""
         ids = list(dict.fromkeys(query.reference for query in queries))
         with ThreadPoolExecutor() as pool:
             read = dict(zip(ids, pool.map(self._picture, ids)))
@@ -104,7 +109,7 @@ class Ranker:
         path = self.benchmark.picture(id)
         try:
             if path is None:
-                raise BadImage(f"reference {id!r} of {self.benchmark.name} has no picture")
+                raise BadImage(f"reference {id!r} of {self.benchmark.name} has no image file")
             loaded = open_image(path)
         except BadImage:
             if self.allow_missing:
@@ -121,24 +126,24 @@ class Ranker:
         self, queries: Sequence[BenchmarkQuery], pictures: dict[str, Any], invert: bool
     ) -> References:
         """Features, and pseudo-words if needed, one row for each query."""
-        place = {id: row for row, id in enumerate(pictures)}
+        row_of = {id: row for row, id in enumerate(pictures)}
         features = self.composer.backbone.image_features(list(pictures.values()))
         distinct = self.composer.references(features, (1,) * len(pictures), invert=invert)
-        rows = torch.tensor([place[query.reference] for query in queries])
+        rows = torch.tensor([row_of[query.reference] for query in queries])
         rows = rows.to(distinct.pooled.device)
         words = distinct.words.take(rows) if distinct.words is not None else None
         return References(distinct.pooled[rows], words, (1,) * len(queries))
 
 
 def compose(
-    composer: Composer, references: References, queries: Sequence[BenchmarkQuery], method: str
+    composer: Composer, references: References, queries: Sequence[BenchmarkQuery], name: str
 ) -> tuple[Tensor, list[bool]]:
-    """Composed vectors ``[Q, d]``, and whether a text was cut.
+    """Composed vectors ``[Q, d]``, and for each query whether a text was truncated.
 
     The vectors of a query's several texts are averaged and normalized (FashionIQ's protocol).
     """
     made = [
-        composer.compose_references(references, texts, method)
+        composer.compose_references(references, texts, name)
         for texts in zip(*(query.texts for query in queries))
     ]
     mean = torch.stack([one.vectors for one in made]).mean(dim=0)
@@ -152,9 +157,10 @@ def search_batch(
     vectors: Tensor,
     search: str,
 ) -> list[tuple[list[ScoredPoint], list[str]]]:
-    """For each query the DEPTH best images, and its subset in order of score: one request each.
+    """For each query the DEPTH best images, and its subset in order of score.
 
-    Equal scores stand in order of the image's name, wherever its picture lies.
+    One request for all queries, and one for all subsets. Images with equal scores are in order of
+    their names, so that the result does not depend on where the files are.
     """
     numbers = vectors.float().cpu().numpy()
     asked = [
@@ -164,7 +170,7 @@ def search_batch(
     subsets = [
         VectorQuery(
             vector,
-            models.Filter(must=[only(NAME, query.subset)]),
+            models.Filter(must=[field_is_any(NAME, query.subset)]),
             len(query.subset),
             exact=True,
         )
@@ -180,7 +186,7 @@ def search_batch(
 
 
 def _search_past_ties(gallery: Gallery, asked: list[VectorQuery]) -> list[list[ScoredPoint]]:
-    """Asks for more where the DEPTH-th score goes on to the end: Qdrant cuts ties as it likes."""
+    """Requests more where all results from the DEPTH-th on are tied: Qdrant picks among ties."""
     found = gallery.search_many(asked)
     tied = [
         row
@@ -199,10 +205,10 @@ def _in_order(hits: Sequence[ScoredPoint]) -> list[ScoredPoint]:
 
 
 def _filter(benchmark: Benchmark, query: BenchmarkQuery) -> models.Filter | None:
-    """The query's part of the gallery, without the reference where the protocol leaves it out."""
-    must: list[models.Condition] = [only(PART, [query.part])] if query.part else []
+    """The query's part of the gallery, without the reference where the protocol excludes it."""
+    must: list[models.Condition] = [field_is_any(PART, [query.part])] if query.part else []
     must_not: list[models.Condition] = (
-        [] if benchmark.reference_stays else [only(NAME, [query.reference])]
+        [] if benchmark.reference_stays else [field_is_any(NAME, [query.reference])]
     )
     return models.Filter(must=must, must_not=must_not) if must or must_not else None
 
@@ -212,16 +218,16 @@ def _names(hits: Sequence[ScoredPoint]) -> list[str]:
 
 
 def _row(
-    run: Run,
+    key: RankingKey,
     query: BenchmarkQuery,
     hits: Sequence[ScoredPoint],
     subset: list[str],
     r: int | None,
     truncated: bool,
-) -> Row:
+) -> RankingRow:
     return {
-        "composer": run[0],
-        "search": run[1],
+        "composer": key[0],
+        "search": key[1],
         "query": query.id,
         "ids": _names(hits),
         "scores": [hit.score for hit in hits],

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EXACT, INDEX = "exact", "index"
-"""How Qdrant searches: every vector, or by its approximate index."""
+"""How Qdrant searches: by comparing every vector, or with its approximate index."""
 
-Run = tuple[str, str]
-"""Composer and search."""
+RankingKey = tuple[str, str]
+"""Name of the composer, and EXACT or INDEX."""
 
 NEIGHBORS = 10
-"""Of so many exactly nearest images, the share that the index finds is told."""
+"""How many of the exactly nearest images the index is expected to find."""
 
 
 def schema() -> pa.Schema:
-    """Of one ranking: a query by a composer and a search."""
+    """The columns of a ranking: one query by one composer and one search."""
     import pyarrow as pa
 
     return pa.schema(
@@ -43,22 +43,25 @@ def schema() -> pa.Schema:
     )
 
 
-def by_run(rows: pa.Table, benchmark: Benchmark) -> dict[Run, pa.Table]:
-    """Sorts rankings out. Raises BadPredictions where a query is missing or there twice."""
+def by_key(rows: pa.Table, benchmark: Benchmark) -> dict[RankingKey, pa.Table]:
+    """A table for each composer and search, in the order of the benchmark's queries.
+
+    Raises BadPredictions where a query is missing or was ranked twice.
+    """
     import pyarrow as pa
 
     composers, searches = rows["composer"].to_pylist(), rows["search"].to_pylist()
-    places: dict[Run, dict[str, int]] = {}
+    row_of: dict[RankingKey, dict[str, int]] = {}
     for row, (composer, search, query) in enumerate(
         zip(composers, searches, rows["query"].to_pylist())
     ):
-        if places.setdefault((composer, search), {}).setdefault(query, row) != row:
+        if row_of.setdefault((composer, search), {}).setdefault(query, row) != row:
             raise BadPredictions(f"{composer}: query {query} was ranked twice")
     ids = [query.id for query in benchmark.queries]
-    for (composer, _), place in places.items():
-        if missing := [id for id in ids if id not in place]:
+    for (composer, _), of_query in row_of.items():
+        if missing := [id for id in ids if id not in of_query]:
             raise BadPredictions(f"{composer}: query {missing[0]} was not ranked")
-    return {run: rows.take(pa.array([place[id] for id in ids])) for run, place in places.items()}
+    return {key: rows.take(pa.array([of[id] for id in ids])) for key, of in row_of.items()}
 
 
 def unanswered(table: pa.Table) -> int:
@@ -67,13 +70,13 @@ def unanswered(table: pa.Table) -> int:
 
 
 def ranked(table: pa.Table, benchmark: Benchmark) -> Ranked:
-    """One run's rankings, as the measures take them."""
+    """One table of rankings, as the measures take it."""
     has_subsets = any(query.subset for query in benchmark.queries)
     return Ranked(table["ids"].to_pylist(), table["subset"].to_pylist() if has_subsets else None)
 
 
 def described(table: pa.Table, benchmark: Benchmark, measured: Mapping[str, Floats]) -> pa.Table:
-    """One run's rankings with all about each query beside: a part of ``per_query.parquet``."""
+    """One table of rankings with its queries and their values: part of ``per_query.parquet``."""
     import pyarrow as pa
 
     queries, lists = benchmark.queries, ranked(table, benchmark)
@@ -83,8 +86,8 @@ def described(table: pa.Table, benchmark: Benchmark, measured: Mapping[str, Floa
         "text": pa.array([query.texts[0] for query in queries]),
         "aspects": pa.array([query.aspects for query in queries], texts),
         "relevant": pa.array([query.relevant for query in queries], texts),
-        "rank": _places(benchmark, lists.images),
-        "subset_rank": _places(benchmark, lists.subsets),
+        "rank": _target_ranks(benchmark, lists.images),
+        "subset_rank": _target_ranks(benchmark, lists.subsets),
         **{measure: pa.array(values) for measure, values in measured.items()},
     }
     for name, column in columns.items():
@@ -93,7 +96,7 @@ def described(table: pa.Table, benchmark: Benchmark, measured: Mapping[str, Floa
 
 
 def neighbors_found(exact: pa.Table, index: pa.Table) -> float:
-    """Share of the exactly nearest NEIGHBORS images that the index finds, mean over queries."""
+    """Share of the NEIGHBORS exactly nearest images that the index finds, averaged over queries."""
     pairs = zip(exact["ids"].to_pylist(), index["ids"].to_pylist())
     shares = [
         len(set(true[:NEIGHBORS]) & set(found[:NEIGHBORS])) / len(true[:NEIGHBORS])
@@ -103,12 +106,12 @@ def neighbors_found(exact: pa.Table, index: pa.Table) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def _places(benchmark: Benchmark, lists: list[list[str]] | None) -> Any:
-    """1-based rank of the target; null where it is not among those ranked, or not known."""
+def _target_ranks(benchmark: Benchmark, lists: list[list[str]] | None) -> Any:
+    """1-based rank of the target; null where it was not ranked, or is not public."""
     import pyarrow as pa
 
     if lists is None or not benchmark.has_truth:
         return pa.nulls(len(benchmark.queries), pa.int32())
     targets = [query.relevant[:1] for query in benchmark.queries]
-    places = metrics.ranks(metrics.matches(lists, targets, [q.id for q in benchmark.queries]))
-    return pa.array(places, pa.int32(), mask=places == 0)
+    target_ranks = metrics.ranks(metrics.matches(lists, targets, [q.id for q in benchmark.queries]))
+    return pa.array(target_ranks, pa.int32(), mask=target_ranks == 0)

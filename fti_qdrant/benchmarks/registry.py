@@ -1,4 +1,7 @@
-"""The benchmarks by name."""
+"""The benchmarks by name.
+
+To add a benchmark, write its class in a module beside the others and list it here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``metrics.json``: the figures of one run, with all that they depend on."""
+"""``metrics.json``: the figures of one run, and everything that they depend on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
+from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import CheckpointError, OutputUnavailable
 
 METRICS, PER_QUERY, REPORT = "metrics.json", "per_query.parquet", "report.html"
@@ -22,14 +23,15 @@ class Metrics(BaseModel):
 
     Attributes:
         whole: name of the group of all queries.
-        averaged_over: the groups whose figures are averaged to the whole; none: mean of queries.
+        averaged_over: groups whose figures are averaged to the whole; empty: the mean over all
+            queries.
         comparable: False where images were missing, or the annotations are not the official ones;
             ``notes`` say why.
         annotations: hash of the queries.
-        gallery_digest: changes with any image of the gallery, or its picture's bytes.
+        gallery_digest: changes with any image of the gallery, or the bytes of its file.
         inverter: hash of its weights, or None.
         figures: composer -> group -> measure -> mean; empty where the answers are not public.
-        index_loss: composer -> measure -> exact minus index, over all queries; filled where
+        index_loss: composer -> measure -> exact minus index, over all queries; only where
             ``search`` is index.
         neighbors_found: composer -> share of the 10 exactly nearest images that the index finds.
     """
@@ -61,11 +63,11 @@ class Metrics(BaseModel):
     command: str
     made: datetime
 
-    @staticmethod
-    def read(path: Path) -> Metrics:
+    @classmethod
+    def read(cls, path: Path) -> Metrics:
         """Raises CheckpointError where the file is not one that fti-eval wrote."""
         try:
-            return Metrics.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(path.read_bytes())
         except OSError as error:
             raise CheckpointError(f"{str(path)!r} cannot be read: {error.strerror}") from error
         except ValidationError as error:
@@ -76,10 +78,8 @@ class Metrics(BaseModel):
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a file whole or not at all. Raises OutputUnavailable."""
-    fresh = path.with_name(f"{path.name}.part")
+    """Replaces a JSON file. Raises OutputUnavailable."""
     try:
-        fresh.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise OutputUnavailable(f"{str(path)!r} cannot be written: {error.strerror}") from error

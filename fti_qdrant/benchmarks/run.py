@@ -1,4 +1,4 @@
-"""One run: queries ranked in batches that survive a kill, then measured and written down."""
+"""One run: queries ranked in batches that survive a kill, then measured and written to files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from fti_qdrant.atomic_files import replacing
 from fti_qdrant.benchmarks import rankings
 from fti_qdrant.benchmarks.base import DEPTH, summarize
 from fti_qdrant.benchmarks.rank import Ranker
-from fti_qdrant.benchmarks.rankings import EXACT, INDEX
+from fti_qdrant.benchmarks.rankings import EXACT, INDEX, RankingKey
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Figures, Metrics, write_json
-from fti_qdrant.errors import OutputUnavailable
+from fti_qdrant.errors import FtiError, OutputUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IDENTITY, PARTS = "run.json", "rankings"
+IDENTITY, RANKINGS = "run.json", "rankings"
 BATCH = 64
-"""Queries that are composed and searched together."""
+"""Queries that are composed and searched together, and stored in one file."""
 
 PACKAGES = ("fti-qdrant", "torch", "open_clip_torch", "qdrant-client", "qdrant-edge-py", "numpy")
 
 
 class RunIdentity(BaseModel):
-    """What rankings depend on; those of another identity are never mixed in."""
+    """What rankings depend on; rankings of different identities are never mixed."""
 
     benchmark: str
     split: str
@@ -44,10 +45,10 @@ class RunIdentity(BaseModel):
     depth: int = DEPTH
     batch: int = BATCH
 
-    @staticmethod
-    def of(ranker: Ranker) -> RunIdentity:
+    @classmethod
+    def of(cls, ranker: Ranker) -> RunIdentity:
         inverter = ranker.composer.inverter
-        return RunIdentity(
+        return cls(
             benchmark=ranker.benchmark.name,
             split=ranker.benchmark.split,
             annotations=ranker.benchmark.digest,
@@ -60,11 +61,12 @@ class RunIdentity(BaseModel):
 
 
 @dataclass(frozen=True)
-class Measured:
+class FinishedRun:
     """A finished run.
 
     Attributes:
-        per_query: every ranking, with its query and measures; what ``per_query.parquet`` holds.
+        per_query: every ranking with its query and measures, as in ``per_query.parquet``.
+        files: what was written.
     """
 
     metrics: Metrics
@@ -77,10 +79,10 @@ def rank_all(
 ) -> None:
     """Ranks what an earlier run with the same identity has not ranked yet.
 
-    Another composer, or the index, may join later; what was ranked is not ranked again.
+    A later run may add a composer or the index; existing rankings are kept.
 
     Args:
-        advance: told how many more queries are done.
+        advance: called with the number of queries that were finished since the last call.
 
     Raises OutputUnavailable: ``out`` holds another run's rankings, or cannot be written.
     """
@@ -91,59 +93,61 @@ def rank_all(
         _claim(out, RunIdentity.of(ranker))
         for start in range(0, len(queries), BATCH):
             batch = queries[start : start + BATCH]
-            parts = {run: _part(out, run, start) for run in ranker.runs}
-            todo = [run for run, path in parts.items() if not _is_whole(path)]
-            for run, rows in ranker.rank(batch, todo).items():
-                fresh = parts[run].with_suffix(".part")
-                parquet.write_table(Table.from_pylist(rows, rankings.schema()), fresh)
-                fresh.replace(parts[run])
+            files = {key: _rankings_file(out, key, start) for key in ranker.keys}
+            todo = [key for key, path in files.items() if not _is_readable(path)]
+            for key, rows in ranker.rank(batch, todo).items():
+                with replacing(files[key]) as part:
+                    parquet.write_table(Table.from_pylist(rows, rankings.schema()), part)
             advance(len(batch))
 
 
-def conclude(ranker: Ranker, out: Path, notes: list[str], command: str) -> Measured:
+def finish_run(ranker: Ranker, out: Path, notes: list[str], command: str) -> FinishedRun:
     """Measures what was ranked; writes metrics.json, per_query.parquet and ranked-list files.
 
     Args:
         notes: why figures are not comparable; empty where they are.
+        command: the command line, for metrics.json.
+
+    Raises OutputUnavailable.
     """
     from pyarrow import concat_tables, parquet
 
     benchmark = ranker.benchmark
     starts = range(0, len(benchmark.queries), BATCH)
-    parts = [parquet.read_table(_part(out, run, start)) for run in ranker.runs for start in starts]
-    tables = rankings.by_run(concat_tables(parts), benchmark)
+    files = [_rankings_file(out, key, start) for key in ranker.keys for start in starts]
+    tables = rankings.by_key(concat_tables(map(parquet.read_table, files)), benchmark)
     lost = rankings.unanswered(next(iter(tables.values())))
     if lost:
-        notes = [*notes, f"{lost} queries have no readable reference, and count as missed"]
+        notes = [*notes, f"{lost} queries have no readable reference image and count as not found"]
     values = {
-        run: benchmark.measure(rankings.ranked(table, benchmark)) if benchmark.has_truth else {}
-        for run, table in tables.items()
+        key: benchmark.measure(rankings.ranked(table, benchmark)) if benchmark.has_truth else {}
+        for key, table in tables.items()
     }
-    figures = {
-        run: summarize(measured, benchmark.groups()) for run, measured in values.items() if measured
-    }
-    measured = _metrics(ranker, tables, figures, notes, command)
-    described = [rankings.described(table, benchmark, values[run]) for run, table in tables.items()]
+    groups = benchmark.groups()
+    figures = {key: summarize(measured, groups) for key, measured in values.items() if measured}
+    metrics = _metrics(ranker, tables, figures, notes, command)
+    described = [rankings.described(table, benchmark, values[key]) for key, table in tables.items()]
     with writing(out):
         marks = {"comparable": str(not notes), "notes": "; ".join(notes)}
         per_query = concat_tables(described).replace_schema_metadata(marks)
-        parquet.write_table(per_query, out / PER_QUERY)
-        write_json(out / METRICS, measured.model_dump(mode="json"))
-        files = _write_lists(ranker, tables, out, comparable=not notes)
-    return Measured(measured, per_query, [out / METRICS, out / PER_QUERY, *files])
+        with replacing(out / PER_QUERY) as part:
+            parquet.write_table(per_query, part)
+        write_json(out / METRICS, metrics.model_dump(mode="json"))
+        lists = _write_lists(ranker, tables, out, comparable=not notes)
+    return FinishedRun(metrics, per_query, [out / METRICS, out / PER_QUERY, *lists])
 
 
 def _metrics(
     ranker: Ranker,
-    tables: dict[rankings.Run, pa.Table],
-    figures: dict[rankings.Run, Figures],
+    tables: dict[RankingKey, pa.Table],
+    figures: dict[RankingKey, Figures],
     notes: list[str],
     command: str,
 ) -> Metrics:
     search: Literal["exact", "index"] = "index" if INDEX in ranker.searches else "exact"
     benchmark, inverter = ranker.benchmark, ranker.composer.inverter
     whole = benchmark.whole
-    pairs = [(one, (one, EXACT), (one, INDEX)) for one in ranker.methods if search == INDEX]
+    pairs = [(one, (one, EXACT), (one, INDEX)) for one in ranker.composers if search == INDEX]
     losses = {
         one: {
             name: value - figures[index][whole][name]
@@ -170,7 +174,7 @@ def _metrics(
         precision=ranker.composer.backbone.precision,
         device=ranker.composer.backbone.device.type,
         inverter=inverter.weights_hash if inverter is not None else None,
-        figures={one: figures[one, search] for one in ranker.methods if (one, search) in figures},
+        figures={one: figures[one, search] for one in ranker.composers if (one, search) in figures},
         index_loss=losses,
         neighbors_found={
             one: rankings.neighbors_found(tables[exact], tables[index])
@@ -183,15 +187,14 @@ def _metrics(
 
 
 def _write_lists(
-    ranker: Ranker, tables: dict[rankings.Run, pa.Table], out: Path, comparable: bool
+    ranker: Ranker, tables: dict[RankingKey, pa.Table], out: Path, comparable: bool
 ) -> list[Path]:
-    """The ranked lists of every composer, in the form that the benchmark's server takes."""
+    """Writes the ranked lists of every composer in the format that the benchmark's server takes."""
     search = ranker.searches[-1]
     written = []
-    for method in ranker.methods:
-        folder = out / ("submission" if comparable else "submission-not-comparable") / method
-        folder.mkdir(parents=True, exist_ok=True)
-        ranked = rankings.ranked(tables[method, search], ranker.benchmark)
+    for composer in ranker.composers:
+        folder = out / ("submission" if comparable else "submission-not-comparable") / composer
+        ranked = rankings.ranked(tables[composer, search], ranker.benchmark)
         for name, content in ranker.benchmark.predictions(ranked).items():
             path = folder / (name if comparable else f"not-comparable-{name}")
             write_json(path, content)
@@ -199,13 +202,13 @@ def _write_lists(
     return written
 
 
-def _part(out: Path, run: rankings.Run, start: int) -> Path:
+def _rankings_file(out: Path, key: RankingKey, start: int) -> Path:
     """The rankings of one batch by one composer and search."""
-    return out / PARTS / f"{'-'.join(run)}-{start:08d}.parquet"
+    return out / RANKINGS / f"{'-'.join(key)}-{start:08d}.parquet"
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a batch was ranked, and a failing disk has left it readable."""
+def _is_readable(path: Path) -> bool:
+    """Whether a batch was ranked, and its file is not damaged."""
     from pyarrow import ArrowInvalid, parquet
 
     try:
@@ -216,12 +219,12 @@ def _is_whole(path: Path) -> bool:
 
 
 def _claim(out: Path, identity: RunIdentity) -> None:
-    """Makes ``out`` this run's; raises OutputUnavailable where it is another's."""
-    (out / PARTS).mkdir(parents=True, exist_ok=True)
+    """Marks ``out`` as this run's. Raises OutputUnavailable where it is another run's."""
+    (out / RANKINGS).mkdir(parents=True, exist_ok=True)
     path = out / IDENTITY
     if not path.exists():
-        shutil.rmtree(out / PARTS)
-        (out / PARTS).mkdir()
+        shutil.rmtree(out / RANKINGS)
+        (out / RANKINGS).mkdir()
         write_json(path, identity.model_dump())
         return
     try:
@@ -233,16 +236,16 @@ def _claim(out: Path, identity: RunIdentity) -> None:
         field = next(name for name in new if old[name] != new[name])
         raise OutputUnavailable(
             f"{str(out)!r} holds a run with another {field} ({old[field]}, now {new[field]}); "
-            "choose another --out, or delete it"
+            "choose another --out, or delete this folder"
         )
 
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Turns what the disk refuses into OutputUnavailable."""
+    """Turns an OSError into OutputUnavailable."""
     try:
         yield
-    except OutputUnavailable:
+    except FtiError:  # some are an OSError too
         raise
     except OSError as error:
         raise OutputUnavailable(f"{str(out)!r} cannot be written: {error}") from error

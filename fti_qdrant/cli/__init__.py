@@ -1,1 +1,1 @@
-"""The command lines: fti-search and fti-demo."""
+"""The commands fti-search, fti-demo and fti-eval, and the options that all commands share."""

@@ -6,30 +6,61 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar, overload
 
 import click
 
-from fti_qdrant.errors import FtiError
+from fti_qdrant.cli.user_text import printable
+from fti_qdrant.errors import FtiError, Interrupted
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "FTI_DEBUG"
 
+PIPE_CLOSED = 141
+"""Exit code when the reader of a pipe has gone, as with ``| head``: 128 + SIGPIPE."""
 
-def one_line_errors(command: F) -> F:
-    """Prints our errors as one line and exits with their code: 2 bad input, 1 failure.
 
-    With FTI_DEBUG=1 in the environment the traceback comes out instead.
+@overload
+def one_line_errors(command: F) -> F: ...
+
+
+@overload
+def one_line_errors(*, after_stop: str) -> Callable[[F], F]: ...
+
+
+def one_line_errors(
+    command: F | None = None, *, after_stop: str = "run the same command again to continue"
+) -> F | Callable[[F], F]:
+    """Prints an error as one line on standard error and exits: 2 for bad input, 1 for a failure.
+
+    Ctrl-C prints ``stopped; ...`` and exits with 130. A closed pipe exits in silence. With
+    FTI_DEBUG=1 in the environment errors show their traceback instead.
+
+    Args:
+        after_stop: what to do after Ctrl-C, or what it left behind.
     """
+    if command is None:
+        return functools.partial(_in_one_line, after_stop=after_stop)
+    return _in_one_line(command, after_stop)
 
+
+def _in_one_line(command: F, after_stop: str) -> F:
     @functools.wraps(command)
     def wrapped(*args: Any, **options: Any) -> Any:
         try:
             return command(*args, **options)
+        except Interrupted as error:
+            _stop(str(error))
         except FtiError as error:
             _leave(str(error), error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:
+            _stop(f"stopped; {after_stop}")
+        except BrokenPipeError:
+            _discard_output()
+            sys.exit(PIPE_CLOSED)
         except Exception as error:
             _leave(f"unexpected {type(error).__name__}: {error} (for more: {DEBUG}=1)", 1)
 
@@ -39,5 +70,16 @@ def one_line_errors(command: F) -> F:
 def _leave(message: str, code: int) -> None:
     if os.environ.get(DEBUG):
         raise
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Error: {printable(' '.join(message.split()))}", err=True)
     sys.exit(code)
+
+
+def _stop(message: str) -> None:
+    click.echo(printable(message), err=True)
+    sys.exit(Interrupted.exit_code)
+
+
+def _discard_output() -> None:
+    """At its end Python writes what is left in the buffer, which would fail again."""
+    with suppress(OSError, ValueError):  # standard output is not a file, as in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

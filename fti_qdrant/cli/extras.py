@@ -1,4 +1,4 @@
-"""Packages that only some commands need, asked for before any work is done."""
+"""Packages that only some commands need, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def need(package: str, extra: str) -> None:
     if find_spec(package) is None:
         raise FtiError(
             f"this needs the package {package}: pip install 'fti-qdrant[{extra}]' (on a Ray "
-            "cluster, on its machines too)"
+            "cluster, on all of its machines)"
         )

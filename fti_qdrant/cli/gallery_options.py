@@ -18,22 +18,24 @@ OPTIONS = (
     click.option(
         "--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery."
     ),
-    click.option("--url", help="Qdrant server, such as http://localhost:6333."),
+    click.option("--url", help="URL of a Qdrant server, such as http://localhost:6333."),
     click.option("--collection", help="Collection on the server."),
-    click.option("--api-key", envvar="QDRANT_API_KEY", help="Server's key. [env: QDRANT_API_KEY]"),
-    click.option("--grpc", is_flag=True, help="Send data by gRPC."),
+    click.option(
+        "--api-key", envvar="QDRANT_API_KEY", help="API key of the server.  [env: QDRANT_API_KEY]"
+    ),
+    click.option("--grpc", is_flag=True, help="Send data to the server over gRPC."),
     click.option(
         "--grpc-port",
         envvar="QDRANT_GRPC_PORT",
         type=click.IntRange(1, 65535),
         default=6334,
-        help="Server's gRPC port. [env: QDRANT_GRPC_PORT; default: 6334]",
+        help="The server's gRPC port.  [env: QDRANT_GRPC_PORT; default: 6334]",
     ),
 )
 
 
 def gallery_options(command: F) -> F:
-    """Adds --gallery, --url, --collection and theirs; the command gets ``location``."""
+    """Adds --gallery, --url, --collection and the like; the command gets one ``location``."""
 
     @functools.wraps(command)
     def wrapped(
@@ -61,7 +63,7 @@ def location_of(
     api_key: str | None,
     grpc_port: int | None = None,
 ) -> GalleryLocation:
-    """Raises UsageError unless it is one location."""
+    """The one location that the options name. Raises UsageError for none or more than one."""
     if (gallery is None) == (url is None) or (url is None) != (collection is None):
         raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
     from fti_qdrant.gallery.location import EmbeddedLocation, ServerLocation

@@ -1,4 +1,4 @@
-"""Options that were once spelled otherwise: the old spelling still works, and no help shows it."""
+"""Options that had another spelling: the old one still works, and ``--help`` leaves it out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class RenamedOption(click.Option):
         self.once = once
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        every = self.opts
-        self.opts = [one for one in every if one not in self.once]
+        all_spellings = self.opts
+        self.opts = [one for one in all_spellings if one not in self.once]
         try:
             return super().get_help_record(ctx)
         finally:
-            self.opts = every
+            self.opts = all_spellings

@@ -10,12 +10,16 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.program_options import program_options
+from fti_qdrant.cli.user_text import as_text, print_json, printable
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.errors import BadFilter
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from fti_qdrant.gallery.location import GalleryLocation
-    from fti_qdrant.model.explain import Explanation
-    from fti_qdrant.query import Hits
+    from fti_qdrant.query import Hit, Hits
     from fti_qdrant.search import ComposedSearch
 
 EPILOG = """\b
@@ -27,8 +31,6 @@ Examples:
   fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
 """
 
-COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
-
 
 @click.command(epilog=EPILOG)
 @gallery_options
@@ -36,28 +38,37 @@ COMPOSERS = ["fti", "subject", "image", "text", "sum", "slerp"]
     "--image",
     "images",
     multiple=True,
-    help="Reference picture, or the id of a stored one; may be repeated.",
+    help="Reference image: a path, or the ID of a stored image. May be repeated.",
 )
-@click.option("--text", help="What should be different; alone, what to look for.")
-@click.option("--filter", "filter_json", help='On the payload, JSON: {"price": {"lt": 50}}.')
-@click.option("--limit", type=int, default=10, show_default=True, help="Hits at the most.")
-@click.option("--composer", type=click.Choice(COMPOSERS), default="fti", show_default=True)
-@click.option("--keep-reference", is_flag=True, help="Do not leave the reference out of the hits.")
-@click.option("--score-threshold", type=float, help="Leave out hits with a lower cosine.")
-@click.option("--model", help="Default: the model that the gallery was made with.")
-@click.option("--inverter", help="Folder or hub name of an inverter; mini brings its own.")
-@click.option("--allow-urls", is_flag=True, help="Let --image be a URL.")
-@click.option("--explain", is_flag=True, help="Show the words nearest to the pseudo-words.")
+@click.option("--text", help="What should be different. Without --image: what to look for.")
+@click.option(
+    "--filter", "filter_json", help='Filter on the payload, as JSON: {"price": {"lt": 50}}.'
+)
+@click.option("--limit", type=int, default=10, show_default=True, help="Maximum number of results.")
+@click.option(
+    "--composer",
+    type=click.Choice(composer_names()),
+    help="How image and text are combined.  [default: the best that the loaded model can do]",
+)
+@click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
+@click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
+@click.option("--model", help="[default: the model that the gallery was made with]")
+@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
+@click.option(
+    "--explain", is_flag=True, help="Show the words nearest to the pseudo-words of each reference."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Write a page with the pictures.")
-@one_line_errors
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write an HTML page with images.")
+@program_options("fti-search")
+@one_line_errors(after_stop="nothing was changed")
 def main(
     location: GalleryLocation,
     images: tuple[str, ...],
     text: str | None,
     filter_json: str | None,
     limit: int,
-    composer: str,
+    composer: str | None,
     keep_reference: bool,
     score_threshold: float | None,
     model: str | None,
@@ -81,19 +92,19 @@ def main(
             composer=composer,
             exclude_reference=not keep_reference,
             score_threshold=score_threshold,
+            explain=explain,
         )
-        explanations = [search.explain(image) for image in images] if explain else []
         pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
-        click.echo(json.dumps(_as_dict(hits, explanations), ensure_ascii=False, default=str))
+        print_json(_as_dict(hits))
     else:
-        _print(hits, explanations)
+        _print(hits)
     if sheet:
-        from fti_qdrant.report.sheet import Answered, write_sheet
+        from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
 
-        first = explanations[0] if explanations else None
-        write_sheet(sheet, text or "Images like this one", [Answered(hits, pictures, first)])
-        click.echo(f"sheet: {sheet}", err=as_json)
+        first = hits.explanations[0] if hits.explanations else None
+        write_sheet(sheet, text or "Images like this one", [AnsweredQuery(hits, pictures, first)])
+        click.echo(f"sheet: {printable(sheet)}", err=as_json)
 
 
 def _parse_filter(text: str | None) -> dict[str, Any] | None:
@@ -119,7 +130,7 @@ def _open(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
 
 
 def _picture(search: ComposedSearch, image: str) -> str | None:
-    """The path to show for a reference: itself, or where a stored image was."""
+    """The path of a reference on the page; of a stored image, where it was ingested from."""
     from fti_qdrant.gallery.points import OURS
     from fti_qdrant.query import stored_id
 
@@ -130,40 +141,43 @@ def _picture(search: ComposedSearch, image: str) -> str | None:
     return stored[0].payload.get(OURS, {}).get("uri") if stored else None
 
 
-def _as_dict(hits: Hits, explanations: list[Explanation]) -> dict[str, Any]:
-    found = [
-        {"id": hit.id, "score": round(hit.score, 6), "uri": hit.uri, "payload": hit.payload}
-        for hit in hits
-    ]
-    out: dict[str, Any] = {"composer": hits.query.composer, "hits": found}
+def _as_dict(hits: Hits) -> dict[str, Any]:
+    out: dict[str, Any] = {"composer": hits.composer, "hits": [hit.as_dict() for hit in hits]}
     if hits.query.warnings:
         out["warnings"] = list(hits.query.warnings)
-    if explanations:
+    if hits.explanations:
         out["explanations"] = [
             [{"token": token.token, "words": dict(token.words)} for token in explanation]
-            for explanation in explanations
+            for explanation in hits.explanations
         ]
     return out
 
 
-def _print(hits: Hits, explanations: list[Explanation]) -> None:
-    from rich.console import Console
+def _print(hits: Hits) -> None:
     from rich.table import Table
 
-    console = Console()
-    table = Table("", "score", title=f"composer: {hits.query.composer}")
-    table.add_column("image", overflow="fold")  # its end tells it from the others
-    table.add_column("payload")
+    from fti_qdrant.cli.console import output_console
+
+    console = output_console()
+    table = Table("", "score", title=f"composer: {hits.composer}")
+    table.add_column("image", overflow="fold")
+    table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
-        table.add_row(str(rank), f"{hit.score:.3f}", hit.uri or hit.id, payload)
+        table.add_row(str(rank), f"{hit.score:.3f}", _path_and_id(hit), as_text(payload))
     console.print(table)
     for warning in hits.query.warnings:
-        console.print(f"warning: {warning}")
-    for explanation in explanations:
+        console.print(as_text(f"warning: {warning}"))
+    for explanation in hits.explanations:
         for token in explanation:
             words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
-            console.print(f"{token.token}: {words}", highlight=False)
+            console.print(as_text(f"{token.token}: {words}"))
+
+
+def _path_and_id(hit: Hit) -> Text:
+    """Where the image was ingested from, and below it the ID, which ``--image`` takes."""
+    id = as_text(hit.id, "dim")
+    return as_text(hit.uri).append("\n").append_text(id) if hit.uri else id
 
 
 if __name__ == "__main__":

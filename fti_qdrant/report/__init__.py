@@ -1,1 +1,1 @@
-"""Pages to look at: contact sheets of queries and their hits."""
+"""HTML pages: contact sheets of queries with results, and the report of a benchmark run."""

@@ -1,4 +1,4 @@
-"""The report of a benchmark run: figures, recall curves, and queries to look at."""
+"""The HTML report of a benchmark run: figures, recall curves, and example queries."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from markupsafe import Markup
 
 from fti_qdrant.benchmarks.base import DEPTH, Benchmark
 from fti_qdrant.benchmarks.published import published_for
-from fti_qdrant.benchmarks.run import Measured
+from fti_qdrant.benchmarks.run import FinishedRun
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
 from fti_qdrant.model.explain import Explainer, NearestWords
-from fti_qdrant.report.row import Row, Shown, thumbnail, write_page
+from fti_qdrant.report.row import PageImage, PageRow, thumbnail, write_page
 
 HITS = 10
-"""Hits that are shown of each query."""
+"""Results shown for each query."""
 
 OF_EACH = 4
-"""Queries of each aspect that are shown as its best, its worst, and at random."""
+"""For each aspect, this many of the best queries, of the worst, and of random ones are shown."""
 
-MOST_ASPECTS = 12
+MAX_ASPECTS = 12
 BEST, WORST, RANDOM = "best", "worst", "random"
 
 Line = dict[str, Any]
 """One row of per_query.parquet."""
 
 
-def write_report(path: Path, benchmark: Benchmark, composer: Composer, measured: Measured) -> None:
-    """Writes the page. Raises FtiError where it cannot be written."""
-    metrics = measured.metrics
-    lines = measured.per_query.to_pylist()
+def write_report(
+    path: Path, benchmark: Benchmark, composer: Composer, finished: FinishedRun
+) -> None:
+    """Writes the page. Raises OutputUnavailable where it cannot be written."""
+    metrics = finished.metrics
+    lines = finished.per_query.to_pylist()
     shown_composer = lines[0]["composer"]
     chosen = [
         line
@@ -59,12 +61,12 @@ def write_report(path: Path, benchmark: Benchmark, composer: Composer, measured:
         kinds=[kind for kind in (BEST, WORST, RANDOM) if any(kind in kinds for _, kinds in sample)],
         aspects=aspects if len(aspects) > 1 else [],
         composer=shown_composer,
-        rows=[_row(benchmark, line, kinds, explain(line)) for line, kinds in sample],
+        rows=[_page_row(benchmark, line, kinds, explain(line)) for line, kinds in sample],
     )
 
 
 def recall_curves(lines: Sequence[Line], search: str) -> Markup:
-    """SVG: share of queries whose target is among the first K, for every composer."""
+    """SVG: the share of queries whose target is among the first K results, for every composer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
@@ -79,7 +81,12 @@ def recall_curves(lines: Sequence[Line], search: str) -> Markup:
             ]
         )
         axes.plot(places, [100 * (ranks <= k).mean() for k in places], label=composer)
-    axes.set(xscale="log", xlabel="K", ylabel="target among the first K, %", xlim=(1, DEPTH))
+    axes.set(
+        xscale="log",
+        xlabel="K",
+        ylabel="queries with the target in the first K, %",
+        xlim=(1, DEPTH),
+    )
     axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     axes.minorticks_off()
     axes.set_ylim(0, 100)
@@ -95,7 +102,7 @@ def _measures(figures: dict[str, Any], whole: str) -> list[str]:
 
 
 def _sample(lines: Sequence[Line], has_truth: bool) -> list[tuple[Line, set[str]]]:
-    """The queries to show, of every aspect, with why each was chosen."""
+    """The queries to show, from every aspect, with the reasons why each was chosen."""
     rng = random.Random(0)
     found: dict[str, tuple[Line, set[str]]] = {}
 
@@ -116,11 +123,11 @@ def _by_aspect(lines: Sequence[Line]) -> Iterator[list[Line]]:
     for line in lines:
         for aspect in line["aspects"] or [""]:
             groups.setdefault(aspect, []).append(line)
-    yield from list(groups.values())[:MOST_ASPECTS]
+    yield from list(groups.values())[:MAX_ASPECTS]
 
 
 def _goodness(line: Line) -> tuple[float, float]:
-    """Early targets are good, the surer the better; where it is missed, sureness is bad."""
+    """By rank of the target, then by score; a high score is worse where the target is missing."""
     best = line["scores"][0] if line["scores"] else 0.0
     if line["rank"] is None:
         return (-float(DEPTH + 1), -best)
@@ -128,7 +135,7 @@ def _goodness(line: Line) -> tuple[float, float]:
 
 
 class _Explain:
-    """The words nearest to a reference's pseudo-words; none for a training-free composer."""
+    """The words nearest to a reference's pseudo-words; none for a composer without them."""
 
     def __init__(self, benchmark: Benchmark, composer: Composer, method: str):
         self.benchmark = benchmark
@@ -148,27 +155,23 @@ class _Explain:
         return [] if words is None else list(self.explainer.explain(words, most=3))
 
 
-def _row(
+def _page_row(
     benchmark: Benchmark, line: Line, kinds: set[str], explanation: Sequence[NearestWords]
-) -> Row:
+) -> PageRow:
     right = set(line["relevant"])
     hits = list(zip(line["ids"], line["scores"]))[:HITS]
     found = {id for id, _ in hits}
-    rank = "not among them" if line["rank"] is None else f"at {line['rank']}"
-    return Row(
+    rank = "not found" if line["rank"] is None else f"at rank {line['rank']}"
+    warning = "the text was longer than the model's context and was cut"
+    return PageRow(
         references=[thumbnail(benchmark.picture(line["reference"]))],
         text=line["text"],
-        composer=f"{line['composer']}" + (f"; target {rank}" if right else ""),
-        hits=[
-            Shown(
-                thumbnail(benchmark.picture(id)), benchmark.title(id), f"{score:.3f}", id in right
-            )
-            for id, score in hits
-        ],
-        warnings=("the text was cut to the model's context",) if line["truncated"] else (),
+        composer=line["composer"] + (f"; target {rank}" if right else ""),
+        hits=[_page_image(benchmark, id, f"{score:.3f}", id in right) for id, score in hits],
+        warnings=(warning,) if line["truncated"] else (),
         explanation=explanation,
         answers=[
-            _shown(benchmark, id, "", right=True)
+            _page_image(benchmark, id, "", right=True)
             for id in line["relevant"][:HITS]
             if id not in found
         ],
@@ -176,5 +179,5 @@ def _row(
     )
 
 
-def _shown(benchmark: Benchmark, id: str, score: str, right: bool) -> Shown:
-    return Shown(thumbnail(benchmark.picture(id)), benchmark.title(id), score, right)
+def _page_image(benchmark: Benchmark, id: str, score: str, right: bool) -> PageImage:
+    return PageImage(thumbnail(benchmark.picture(id)), benchmark.title(id), score, right)

@@ -1,4 +1,4 @@
-"""One query on a page: its reference, its text, its hits, and the pictures of all of them."""
+"""One query on a page: its references, its text, its results, and thumbnails of all of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fti_qdrant.errors import BadImage, FtiError
+from fti_qdrant.atomic_files import write_text
+from fti_qdrant.errors import BadImage, OutputUnavailable
 from fti_qdrant.images import open_image
 from fti_qdrant.model.explain import NearestWords
 
 THUMBNAIL = 128
-"""Longest side of a picture on a page, in pixels."""
+"""Longer side of a thumbnail, in pixels."""
 
 WEBP_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One picture with its caption.
+class PageImage:
+    """One image with its caption.
 
     Attributes:
-        picture: as a data URI, or None where it cannot be read any more.
+        picture: a data URI, or None where the image can no longer be read.
         right: whether it is a right answer of the query.
     """
 
@@ -37,28 +38,28 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """What ``row.html.j2`` shows.
 
     Attributes:
-        references: pictures of the reference images, as data URIs.
-        answers: right answers that are not among the hits.
-        labels: what the page's buttons filter by.
+        references: the reference images as data URIs.
+        answers: right answers that are not among the results.
+        labels: what the buttons of the page filter by.
     """
 
     references: Sequence[str | None]
     text: str
     composer: str
-    hits: Sequence[Shown]
+    hits: Sequence[PageImage]
     filter: str = ""
     warnings: Sequence[str] = ()
     explanation: Sequence[NearestWords] = ()
-    answers: Sequence[Shown] = ()
+    answers: Sequence[PageImage] = ()
     labels: Sequence[str] = field(default_factory=tuple)
 
 
 def thumbnail(source: str | Path | None) -> str | None:
-    """A picture as a data URI, or None where it cannot be read any more."""
+    """A small image as a data URI, or None where the image can no longer be read."""
     if source is None:
         return None
     try:
@@ -72,13 +73,13 @@ def thumbnail(source: str | Path | None) -> str | None:
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
-    """Renders a template into a page of its own. Raises FtiError where it cannot be written."""
+    """Renders a template into a file. Raises OutputUnavailable where it cannot be written."""
     environment = Environment(
         loader=PackageLoader("fti_qdrant", "report"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template(template).render(**values)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        # a file name that is not UTF-8 holds surrogates
+        write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
     except OSError as error:
-        raise FtiError(f"the page {str(path)!r} cannot be written: {error}") from error
+        raise OutputUnavailable(f"the page {str(path)!r} cannot be written: {error}") from error

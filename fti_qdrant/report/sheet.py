@@ -1,4 +1,4 @@
-"""The contact sheet: one self-contained page with references, texts and hits."""
+"""The contact sheet: one self-contained HTML page with references, texts and results."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.model.explain import Explanation
 from fti_qdrant.query import Hits
-from fti_qdrant.report.row import Row, Shown, thumbnail, write_page
+from fti_qdrant.report.row import PageImage, PageRow, thumbnail, write_page
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A query with its hits, as one row of the sheet.
+class AnsweredQuery:
+    """A query with its results: one row of the sheet.
 
     Attributes:
-        pictures: what to show for each reference image: paths of pictures.
-        title: payload field that names a hit; without one, the file's name.
+        pictures: paths of the reference images.
+        title: payload field that names a result; by default ``name``, ``title``, or the file name.
     """
 
     hits: Hits
@@ -29,15 +29,15 @@ class Answered:
     title: str | None = None
 
 
-def write_sheet(path: Path, heading: str, rows: Sequence[Answered], note: str = "") -> None:
-    """Writes the page. Raises FtiError where it cannot be written."""
-    shown = [_row(row) for row in rows]
-    write_page(path, "sheet.html.j2", heading=heading, note=note, rows=shown)
+def write_sheet(path: Path, heading: str, rows: Sequence[AnsweredQuery], note: str = "") -> None:
+    """Writes the page. Raises OutputUnavailable where it cannot be written."""
+    page_rows = [_page_row(row) for row in rows]
+    write_page(path, "sheet.html.j2", heading=heading, note=note, rows=page_rows)
 
 
-def _row(answered: Answered) -> Row:
+def _page_row(answered: AnsweredQuery) -> PageRow:
     query = answered.hits.query
-    return Row(
+    return PageRow(
         references=[thumbnail(picture) for picture in answered.pictures],
         text=query.words,
         composer=answered.hits.composer,
@@ -45,7 +45,7 @@ def _row(answered: Answered) -> Row:
         warnings=query.warnings,
         explanation=list(answered.explanation or ()),
         hits=[
-            Shown(
+            PageImage(
                 picture=thumbnail(hit.uri),
                 title=_title(hit.payload, answered.title, hit.uri, hit.id),
                 score=f"{hit.score:.3f}",

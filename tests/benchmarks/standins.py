@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from fti_qdrant.benchmarks.fashioniq import CATEGORIES
+from tests.conftest import TINY
 
 PROJECT = Path(__file__).parents[2]
 OFFICIAL = Path(os.environ.get("FTI_ANNOTATIONS", PROJECT.parent / "shared" / "annotations"))
@@ -40,6 +43,15 @@ def official(name: str) -> Path:
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+
+
+def model_folder(folder: Path, model: torch.nn.Module) -> Path:
+    """The tiny model of the tests as open_clip loads it, by ``local-dir:``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "open_clip_config.json", TINY)
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return folder
 
 
 def paint(path: Path) -> None:

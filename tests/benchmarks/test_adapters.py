@@ -199,7 +199,9 @@ def test_a_query_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 def test_older_cirr_annotations_are_named(tmp_path: Path) -> None:
     path = standins.cirr(tmp_path) / "captions" / "cap.rc2.val.json"
     path.rename(path.with_name("cap.rc1.val.json"))
-    with pytest.raises(BadBenchmark, match=r"older captions/cap\.rc1\.val\.json, and rc2 is read"):
+    with pytest.raises(
+        BadBenchmark, match=r"older captions/cap\.rc1\.val\.json, and rc2 is needed"
+    ):
         assert open_benchmark("cirr", tmp_path).queries
 
 
@@ -216,8 +218,10 @@ def test_no_such_folder_and_no_such_split(tmp_path: Path) -> None:
 def test_a_split_without_answers_has_no_measures(name: str, split: str, tmp_path: Path) -> None:
     benchmark = open_benchmark(name, standins.MAKERS[name](tmp_path, split), split)
     assert not benchmark.has_truth
-    with pytest.raises(BadBenchmark, match="right answers are not public"):
-        benchmark.require_truth()
+    assert f"the right answers of {name} {split} are not public" in benchmark.no_truth
+    gallery = [image.id for image in benchmark.gallery()]
+    with pytest.raises(BadBenchmark, match="has no right answer to measure against"):
+        benchmark.measure(Ranked([gallery] * len(benchmark.queries)))
 
 
 def test_doctor_says_which_queries_a_missing_and_a_broken_picture_affect(tmp_path: Path) -> None:
@@ -305,7 +309,7 @@ def test_cirr_submission_is_two_files(tmp_path: Path) -> None:
 BAD_LISTS: dict[str, tuple[str, Any, str]] = {
     "not an object": ("circo", [1, 2], "the ranked lists are a list"),
     "missing query": ("circo", lambda d: {"1": d["1"]}, "query '0' has no ranked list"),
-    "unknown query": ("circo", lambda d: {**d, "9999": [1]}, "query '9999' is not of this split"),
+    "unknown query": ("circo", lambda d: {**d, "9999": [1]}, "query '9999' is not in this split"),
     "image twice": ("circo", lambda d: {**d, "1": d["1"][:2] * 2}, "query '1': image .* twice"),
     "unknown image": (
         "circo",
@@ -321,18 +325,26 @@ BAD_LISTS: dict[str, tuple[str, Any, str]] = {
     ),
     "not a list": ("circo", lambda d: {**d, "1": "abc"}, "query '1': 'abc' is not a list"),
     "not an id": ("circo", lambda d: {**d, "1": [1.5]}, "query '1': 1.5 is not the id"),
-    "version": ("cirr", lambda d: {**d, "version": "rc1"}, "version 'rc1' is not 'rc2'"),
+    "version": (
+        "cirr",
+        lambda d: {**d, "version": "rc1"},
+        "version 'rc1' is not supported; use 'rc2'",
+    ),
     "metric": ("cirr", lambda d: {**d, "metric": "mrr"}, "metric 'mrr' is neither"),
     "not of the set": (
         "cirr",
         lambda d: {**d, "metric": "recall_subset"},
-        "is not of its image set",
+        "is not in its image set",
     ),
-    "category": ("fashioniq", lambda d: {"dress": d["dress"]}, "want one list for each of dress"),
+    "category": (
+        "fashioniq",
+        lambda d: {"dress": d["dress"]},
+        "expected one list for each of dress",
+    ),
     "count": (
         "fashioniq",
         lambda d: {**d, "shirt": d["shirt"][:2]},
-        r"shirt: 2 ranked lists, and .*cap\.shirt\.val\.json holds 6 queries",
+        r"shirt: 2 ranked lists, but .*cap\.shirt\.val\.json has 6 queries",
     ),
 }
 

@@ -22,13 +22,13 @@ from fti_qdrant.benchmarks.gallery_contents import (
     NAME,
     PART,
     is_complete,
-    refusal,
+    missing_images_error,
     survey,
 )
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX
 from fti_qdrant.benchmarks.registry import open_benchmark
-from fti_qdrant.benchmarks.run import conclude, rank_all
+from fti_qdrant.benchmarks.run import finish_run, rank_all
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.errors import BadBenchmark, BadImage, ModelMismatch, OutputUnavailable
@@ -136,7 +136,7 @@ def test_rankings_are_those_of_cosines_one_by_one(
     benchmark, gallery = galleries[name]
     queries = benchmark.queries[:2] + benchmark.queries[-2:]
     ranker = ranker_of(benchmark, tiny_composer, gallery, (method,))
-    rows = ranker.rank(queries, ranker.runs)[method, EXACT]
+    rows = ranker.rank(queries, ranker.keys)[method, EXACT]
     for query, row in zip(queries, rows):
         ids, subset = slow_ranking(benchmark, tiny_composer, query, method)
         assert row["query"] == query.id
@@ -150,9 +150,9 @@ def test_a_batch_is_ranked_as_its_queries_one_by_one(
 ) -> None:
     benchmark, gallery = galleries["cirr"]
     ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "sum"))
-    together = ranker.rank(benchmark.queries, ranker.runs)
+    together = ranker.rank(benchmark.queries, ranker.keys)
     for number, query in enumerate(benchmark.queries):
-        for run, rows in ranker.rank([query], ranker.runs).items():
+        for run, rows in ranker.rank([query], ranker.keys).items():
             assert rows[0]["ids"] == together[run][number]["ids"]
 
 
@@ -178,7 +178,7 @@ def test_figures_of_a_run_are_the_definition_of_its_own_lists(
     benchmark, gallery = galleries[name]
     ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "text"))
     rank_all(ranker, tmp_path)
-    measured = conclude(ranker, tmp_path, [], "a command")
+    measured = finish_run(ranker, tmp_path, [], "a command")
     lists = {
         query.id: slow_ranking(benchmark, tiny_composer, query, "text")[0]
         for query in benchmark.queries
@@ -225,7 +225,7 @@ def test_per_query_table_says_all_about_a_query(
     benchmark, gallery = galleries["circo"]
     ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "image"))
     rank_all(ranker, tmp_path)
-    conclude(ranker, tmp_path, [], "a command")
+    finish_run(ranker, tmp_path, [], "a command")
     rows = parquet.read_table(tmp_path / "per_query.parquet").to_pylist()
     assert len(rows) == 2 * len(benchmark.queries)
     for row, query in zip(rows, [*benchmark.queries] * 2):
@@ -278,7 +278,7 @@ def test_a_run_that_is_cut_off_goes_on_and_ends_the_same(
     again = counting(ranker)
     rank_all(again, tmp_path / "cut")
     assert len(first.asked) + len(again.asked) == batches
-    ends = [conclude(ranker, tmp_path / name, [], "x") for name in ("whole", "cut")]
+    ends = [finish_run(ranker, tmp_path / name, [], "x") for name in ("whole", "cut")]
     assert ends[0].metrics.figures == ends[1].metrics.figures
     assert ends[0].per_query.equals(ends[1].per_query)
 
@@ -291,7 +291,7 @@ def test_a_composer_that_joins_later_is_all_that_is_ranked(
     later = counting(ranker_of(benchmark, tiny_composer, gallery, ("image", "sum")))
     rank_all(later, tmp_path)
     assert later.asked == [(len(benchmark.queries), (("image", EXACT),))]
-    assert list(conclude(later, tmp_path, [], "x").metrics.figures) == ["image", "sum"]
+    assert list(finish_run(later, tmp_path, [], "x").metrics.figures) == ["image", "sum"]
 
 
 def test_a_folder_with_another_runs_rankings_is_refused(
@@ -313,7 +313,7 @@ def test_the_index_is_measured_against_exact_search(
     benchmark, gallery = galleries["circo"]
     ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",), searches=(EXACT, INDEX))
     rank_all(ranker, tmp_path)
-    metrics = conclude(ranker, tmp_path, [], "x").metrics
+    metrics = finish_run(ranker, tmp_path, [], "x").metrics
     assert metrics.search == "index"
     assert metrics.neighbors_found == {"sum": 1.0}  # so few images are scanned whole
     assert set(metrics.index_loss["sum"].values()) == {0.0}
@@ -327,13 +327,13 @@ def test_a_query_without_its_reference_is_missed_or_refused(
         fill(gallery, benchmark, tiny_composer)
         lost = benchmark.queries[0].reference
         Path(str(benchmark.picture(lost))).unlink()
-        with pytest.raises(BadImage, match=f"reference '{lost}' of cirr has no picture"):
+        with pytest.raises(BadImage, match=f"reference '{lost}' of cirr has no image file"):
             rank_all(ranker_of(benchmark, tiny_composer, gallery, ("sum",)), tmp_path / "a")
         ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",), allow_missing=True)
         rank_all(ranker, tmp_path / "b")
-        ended = conclude(ranker, tmp_path / "b", [], "x")
+        ended = finish_run(ranker, tmp_path / "b", [], "x")
         lost_queries = sum(query.reference == lost for query in benchmark.queries)
-        told = f"{lost_queries} queries have no readable reference, and count as missed"
+        told = f"{lost_queries} queries have no readable reference image and count as not found"
         assert ended.metrics.notes == [told]
         assert not ended.metrics.comparable
         rows = ended.per_query.to_pylist()
@@ -351,13 +351,13 @@ def test_a_gallery_is_complete_or_says_what_it_lacks(
     assert not is_complete(place, benchmark, fingerprint)
     with EdgeGallery.create(tmp_path / "gallery", spec(tiny_composer)) as gallery:
         fill(gallery, benchmark, tiny_composer)
-        assert not survey(gallery, benchmark).absent
+        assert not survey(gallery, benchmark).missing
         lost = benchmark.queries[0].subset[0]
         gallery.delete([point_id(lost)])
-        absent = survey(gallery, benchmark).absent
-        assert (absent.count, absent.names) == (1, (lost,))
-        assert benchmark.queries[0].id in str(refusal(absent, benchmark))
-        assert lost in str(refusal(absent, benchmark))
+        missing = survey(gallery, benchmark).missing
+        assert (missing.count, missing.names) == (1, (lost,))
+        assert benchmark.queries[0].id in str(missing_images_error(missing, benchmark))
+        assert lost in str(missing_images_error(missing, benchmark))
     assert not is_complete(place, benchmark, fingerprint)
 
 
@@ -408,7 +408,7 @@ def test_an_image_of_another_part_is_not_the_same(tiny_composer: Composer, tmp_p
         standins.write_json(lists / "split.dress.val.json", [*dresses, *shirts[:-1]])
         after = open_benchmark("fashioniq", root)
         assert after.digest != before.digest
-        with pytest.raises(BadBenchmark, match="or of another part of it"):
+        with pytest.raises(BadBenchmark, match="or are of another part of it"):
             survey(gallery, after)
 
 
@@ -456,7 +456,7 @@ def test_equal_pictures_are_ranked_by_name_wherever_they_lie(
         with EdgeGallery.create(root / "gallery", spec(tiny_composer)) as gallery:
             fill(gallery, benchmark, tiny_composer, key=lambda image: str(image.path))
             ranker = ranker_of(benchmark, tiny_composer, gallery, ("image",))
-            rows = ranker.rank(benchmark.queries, ranker.runs)["image", EXACT]
+            rows = ranker.rank(benchmark.queries, ranker.keys)["image", EXACT]
         found.append([row["ids"] for row in rows])
     assert found[0] == found[1] == found[2]
 
@@ -467,7 +467,7 @@ def test_a_part_that_the_disk_has_lost_is_ranked_again(
     benchmark, gallery = galleries["cirr"]
     ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",))
     rank_all(ranker, tmp_path)
-    before = conclude(ranker, tmp_path, [], "x").metrics.figures
+    before = finish_run(ranker, tmp_path, [], "x").metrics.figures
     next((tmp_path / "rankings").glob("*.parquet")).write_bytes(b"")
     rank_all(ranker, tmp_path)
-    assert conclude(ranker, tmp_path, [], "x").metrics.figures == before
+    assert finish_run(ranker, tmp_path, [], "x").metrics.figures == before

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fti_qdrant import Composer, EdgeGallery, Inverter
+from fti_qdrant.benchmarks.emoji.gallery import write_gallery
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, WordsSpec, point_id
 from fti_qdrant.gallery.pseudo_words import stacked
 from fti_qdrant.images import open_image
@@ -41,9 +42,17 @@ def make_gallery(folder: Path, pictures: Path, spec: GallerySpec, composer: Comp
         )
 
 
+@pytest.fixture(scope="session")
+def emoji_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all emoji images with its manifest, drawn once for all tests."""
+    folder = tmp_path_factory.mktemp("emoji") / "pictures"
+    write_gallery(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Where the pictures and galleries are that the arguments above speak of."""
+    """The folders, port and gallery description that the command lines of the tests refer to."""
     folder = tmp_path_factory.mktemp("cli")
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -78,4 +87,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with socket.socket() as once:
         once.bind(("127.0.0.1", 0))
         port = once.getsockname()[1]
-    return {"folder": folder, "pictures": pictures, "port": port}
+    no_words = np.zeros((1 + inverter.topk, composer.backbone.token_dim), dtype=np.float16)
+    return {
+        "folder": folder,
+        "pictures": pictures,
+        "port": port,
+        "spec": spec,
+        "no_words": no_words,
+    }

@@ -1,114 +1,183 @@
-"""``fti-eval`` end to end: pictures on disk, fti-ingest, the embedded engine, figures, report."""
+"""``fti-eval`` end to end: images on disk, ingest, an embedded gallery, figures and a report.
+
+Runs are in this process; one is a process of its own, to be killed.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from pyarrow import parquet
 
+from fti_ingest.engine.choose import EngineChoice
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.cli.evaluate import main
+from fti_qdrant.cli.evaluate import run as run_module
 from fti_qdrant.gallery import EdgeGallery
 from tests.benchmarks import standins
-from tests.commands import run_command, start_command
+from tests.commands import start_command
 
 COMPOSERS = ["fti", "subject", "sum", "image", "text"]
+INGESTED = " stored, "
+"""What a run prints where it has ingested."""
 
 
-def evaluate(
-    *arguments: object, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    full = {**os.environ, "COLUMNS": "200", **(env or {})}
-    return run_command("fti_qdrant.cli.evaluate", *arguments, environment=full)
+class Loads:
+    """The names of the models that are loaded, while a test runs."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
 
 
-def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
+    from fti_qdrant.model.backbone import Backbone
+
+    found, load = Loads(), Backbone.load
+
+    def counted(name: str, *arguments: Any, **options: Any) -> Backbone:
+        found.names.append(name)
+        return load(name, *arguments, **options)
+
+    monkeypatch.setattr(Backbone, "load", counted)
+    return found
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments], env={"COLUMNS": "200"})
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A whole run over stand-in images, and what it printed."""
+
+    name: str
+    root: Path
+    out: Path
+    output: str
+
+    @property
+    def metrics(self) -> Any:
+        return json.loads((self.out / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module", params=["fashioniq", "cirr", "circo"])
-def ran(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    ray_cluster: dict[str, str],
-) -> tuple[str, Path, Path, str]:
-    """Name, root, output folder and what was told, of a whole run over stand-in pictures."""
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EvaluatedRun:
     name = request.param
     root = standins.MAKERS[name](tmp_path_factory.mktemp(name))
     out = tmp_path_factory.mktemp("out") / name
-    done = evaluate("run", name, "--root", root, "--out", out, env=ray_cluster)
-    assert done.returncode == 0, done.stderr
-    return name, root, out, done.stdout
+    done = invoke("run", name, "--root", root, "--out", out)
+    assert done.exit_code == 0, done.output
+    return EvaluatedRun(name, root, out, done.stdout)
 
 
-def test_a_run_leaves_figures_lists_and_a_report(ran: tuple[str, Path, Path, str]) -> None:
-    name, root, out, told = ran
-    metrics = json.loads((out / "metrics.json").read_text())
-    benchmark = open_benchmark(name, root)
+def test_a_run_leaves_figures_lists_and_a_report(ran: EvaluatedRun) -> None:
+    metrics = ran.metrics
+    benchmark = open_benchmark(ran.name, ran.root)
     assert list(metrics["figures"]) == COMPOSERS
     assert metrics["protocol"] == benchmark.protocol
     assert metrics["gallery_images"] == sum(1 for _ in benchmark.gallery())
     assert not metrics["comparable"]  # few queries, and the table says so
-    assert "not comparable with published figures" in told
-    assert "published (SIGIR 2024" in told or name != "fashioniq"
-    assert "ICCV 2023" in told
-    rows = parquet.read_table(out / "per_query.parquet")
+    assert "not comparable with published figures" in ran.output
+    assert "published (SIGIR 2024" in ran.output or ran.name != "fashioniq"
+    assert "ICCV 2023" in ran.output
+    rows = parquet.read_table(ran.out / "per_query.parquet")
     assert rows.num_rows == len(COMPOSERS) * len(benchmark.queries)
-    page = (out / "report.html").read_text(encoding="utf-8")
+    page = (ran.out / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") > 50
     assert "Not comparable with published figures" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # self-contained
     assert page.count('<section class="row"') >= min(4, len(benchmark.queries))
 
 
-def test_the_lists_that_a_run_wrote_score_the_same(ran: tuple[str, Path, Path, str]) -> None:
-    name, root, out, _ = ran
-    metrics = json.loads((out / "metrics.json").read_text())
+def test_the_lists_that_a_run_wrote_score_the_same(ran: EvaluatedRun) -> None:
     for composer in COMPOSERS:
-        told: dict[str, Any] = {}
-        for path in sorted((out / "submission-not-comparable" / composer).iterdir()):
-            asked = ("score", name, "--annotations", root, "--split", "val", "--predictions", path)
-            done = invoke(*asked, "--json")
+        scored: dict[str, Any] = {}
+        for path in sorted((ran.out / "submission-not-comparable" / composer).iterdir()):
+            lists = ("--split", "val", "--predictions", path)
+            done = invoke("score", ran.name, "--annotations", ran.root, *lists, "--json")
             assert done.exit_code == 0, done.output
             for group, figures in json.loads(done.stdout)["figures"].items():
-                told.setdefault(group, {}).update(figures)
-        assert told == metrics["figures"][composer]
+                scored.setdefault(group, {}).update(figures)
+        assert scored == ran.metrics["figures"][composer]
 
 
-def test_a_second_run_ingests_and_ranks_nothing(ran: tuple[str, Path, Path, str]) -> None:
-    name, root, out, told = ran
-    before = json.loads((out / "metrics.json").read_text())
-    parts = {path: path.stat().st_mtime_ns for path in (out / "rankings").iterdir()}
-    done = invoke("run", name, "--root", root, "--out", out)
+def test_a_second_run_ingests_and_ranks_nothing(ran: EvaluatedRun) -> None:
+    before = ran.metrics
+    parts = {path: path.stat().st_mtime_ns for path in (ran.out / "rankings").iterdir()}
+    done = invoke("run", ran.name, "--root", ran.root, "--out", ran.out)
     assert done.exit_code == 0, done.output
-    assert "$ fti-ingest" in told
-    assert "$ fti-ingest" not in done.output
-    after = json.loads((out / "metrics.json").read_text())
-    assert after["figures"] == before["figures"]
-    assert parts == {path: path.stat().st_mtime_ns for path in (out / "rankings").iterdir()}
+    assert INGESTED in ran.output
+    assert INGESTED not in done.output
+    assert ran.metrics["figures"] == before["figures"]
+    assert parts == {path: path.stat().st_mtime_ns for path in (ran.out / "rankings").iterdir()}
 
 
-def test_a_run_compared_with_itself_differs_in_nothing(ran: tuple[str, Path, Path, str]) -> None:
-    _, _, out, _ = ran
-    done = invoke("compare", out, out / "metrics.json", "--json", "--resamples", 100)
+def test_a_run_compared_with_itself_differs_in_nothing(ran: EvaluatedRun) -> None:
+    done = invoke("compare", ran.out, ran.out / "metrics.json", "--json", "--resamples", 100)
     assert done.exit_code == 0, done.output
     for one in json.loads(done.stdout)["differences"]:
         assert (one["low"], one["high"], one["significant"]) == (0.0, 0.0, False)
 
 
-def test_a_missing_picture_refuses_or_marks_everything(
-    tmp_path: Path, ray_cluster: dict[str, str]
+@pytest.mark.parametrize(("name", "split"), [("cirr", "test1"), ("circo", "test")])
+def test_lists_of_a_test_split_are_written_and_checked_without_figures(
+    name: str, split: str, tmp_path: Path
 ) -> None:
+    root, out = standins.MAKERS[name](tmp_path / name, split), tmp_path / "out"
+    done = invoke("run", name, "--root", root, "--split", split, "--out", out, "--composer", "sum")
+    assert done.exit_code == 0, done.output
+    no_figures = f"the right answers of {name} {split} are not public"
+    assert f"no figures: {no_figures}" in done.stdout
+    assert json.loads((out / "metrics.json").read_text())["figures"] == {}
+    lists = next((out / "submission-not-comparable" / "sum").iterdir())
+    asked = ("score", name, "--annotations", root, "--split", split, "--predictions", lists)
+    done = invoke(*asked)
+    assert done.exit_code == 0, done.output
+    assert "valid ranked lists" in done.stdout
+    assert f"the lists were checked, not scored: {no_figures}" in done.stdout
+    as_json = json.loads(invoke(*asked, "--json").stdout)
+    assert as_json["figures"] == {}
+    content = json.loads(lists.read_text())
+    content.popitem()
+    lists.write_text(json.dumps(content))
+    done = invoke(*asked)
+    assert done.exit_code == 2
+    assert "has no ranked list" in done.stderr
+
+
+def test_a_run_loads_its_model_once(tmp_path: Path, tiny_clip: Any, loads: Loads) -> None:
+    """Ingest and ranking share it."""
+    folder = standins.model_folder(tmp_path / "model", tiny_clip)
+    root = standins.circo(tmp_path / "circo")
+    asked = ("run", "circo", "--root", root, "--out", tmp_path / "out")
+    done = invoke(*asked, "--model", f"local-dir:{folder}")
+    assert done.exit_code == 0, done.output
+    assert INGESTED in done.output
+    assert loads.names == [f"local-dir:{folder}"]
+
+
+def test_the_engine_is_the_one_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Any] = []
+    monkeypatch.setattr(run_module, "run_ingest", jobs.append)
+    root = standins.circo(tmp_path / "circo")
+    asked = ("run", "circo", "--root", root, "--out", tmp_path / "out", "--engine", "ray")
+    done = invoke(*asked, "--workers", 2, "--gpus-per-worker", 0.5, "--ray-address", "auto")
+    assert done.exit_code == 2  # nothing was ingested
+    assert [job.engine for job in jobs] == [EngineChoice("ray", 2, 0.5, "auto")]
+
+
+def test_a_missing_picture_refuses_or_marks_everything(tmp_path: Path) -> None:
     root = standins.cirr(tmp_path / "cirr")
     benchmark = open_benchmark("cirr", root)
     gone, broken = benchmark.queries[0].subset[:2]
@@ -121,8 +190,8 @@ def test_a_missing_picture_refuses_or_marks_everything(
     assert benchmark.queries[0].id in refused.stderr
     assert "Traceback" not in refused.output
     asked = ("run", "cirr", "--root", root, "--out", tmp_path / "out", "--composer", "sum")
-    done = evaluate(*asked, "--allow-missing", env=ray_cluster)
-    assert done.returncode == 0, done.stderr
+    done = invoke(*asked, "--allow-missing")
+    assert done.exit_code == 0, done.output
     assert f"2 gallery images are missing: {gone}, {broken}" in " ".join(done.stdout.split())
     assert "sum (not comparable)" in done.stdout
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -133,82 +202,73 @@ def test_a_missing_picture_refuses_or_marks_everything(
     assert path.name in rejects
 
 
-def test_doctor_tells_files_queries_and_what_to_do(tmp_path: Path) -> None:
+def test_doctor_lists_files_queries_and_what_to_do(tmp_path: Path) -> None:
     root = standins.circo(tmp_path)
     benchmark = open_benchmark("circo", root)
     path = Path(str(benchmark.picture(benchmark.queries[0].reference)))
     path.unlink()
     done = invoke("doctor", "circo", "--root", root)
     assert done.exit_code == 2
-    assert "1 pictures missing or unreadable, 1 queries affected" in done.stdout
+    assert "1 images missing or unreadable, 1 queries affected" in done.stdout
     assert "what to do: download CIRCO's annotations/" in done.stdout
-    told = json.loads(invoke("doctor", "circo", "--root", root, "--json").stdout)
-    assert not told["healthy"]
-    assert told["affected_queries"] == [benchmark.queries[0].id]
-    assert told["findings"][0]["reason"] == "missing"
+    found = json.loads(invoke("doctor", "circo", "--root", root, "--json").stdout)
+    assert not found["healthy"]
+    assert found["affected_queries"] == [benchmark.queries[0].id]
+    assert found["findings"][0]["reason"] == "missing"
 
 
 @pytest.fixture(scope="module")
-def emoji(
-    tmp_path_factory: pytest.TempPathFactory, ray_cluster: dict[str, str]
-) -> tuple[Path, str]:
+def emoji(tmp_path_factory: pytest.TempPathFactory, emoji_pictures: Path) -> EvaluatedRun:
     out = tmp_path_factory.mktemp("emoji")
-    done = evaluate("run", "emoji", "--root", out / "pictures", "--out", out, env=ray_cluster)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    done = invoke("run", "emoji", "--root", emoji_pictures, "--out", out)
+    assert done.exit_code == 0, done.output
+    return EvaluatedRun("emoji", emoji_pictures, out, done.stdout)
 
 
-def figures(out: Path) -> Any:
-    return json.loads((out / "metrics.json").read_text())["figures"]
-
-
-def test_emoji_is_comparable_and_ordered_as_the_paper(emoji: tuple[Path, str]) -> None:
-    out, told = emoji
-    measured = figures(out)
-    best = {one: measured[one]["all"]["R@1"] for one in COMPOSERS}
+def test_emoji_is_comparable_and_ordered_as_the_paper(emoji: EvaluatedRun) -> None:
+    best = {one: emoji.metrics["figures"][one]["all"]["R@1"] for one in COMPOSERS}
     assert best["fti"] > best["subject"] > best["sum"] > best["image"] > best["text"]
-    assert json.loads((out / "metrics.json").read_text())["comparable"]
+    assert emoji.metrics["comparable"]
     for kind in ("direction", "gender", "hair", "tone"):
-        assert f"│ {kind}" in told
-    assert "subset R@1 by kind of query" in told
+        assert f"│ {kind}" in emoji.output
+    assert "subset R@1 by kind of query" in emoji.output
 
 
 def test_emoji_killed_while_ranking_ends_with_the_same_figures(
-    emoji: tuple[Path, str], tmp_path: Path
+    emoji: EvaluatedRun, tmp_path: Path
 ) -> None:
-    out, _ = emoji
-    asked = ["--root", out / "pictures", "--gallery", out / "gallery", "--out", tmp_path / "again"]
-    process = start_command("fti_qdrant.cli.evaluate", "run", "emoji", *asked)
-    parts = tmp_path / "again" / "rankings"
+    out = tmp_path / "again"
+    asked = ["run", "emoji", "--root", emoji.root, "--gallery", emoji.out / "gallery"]
+    asked += ["--out", out, "--composer", "fti,sum"]
+    process = start_command("fti_qdrant.cli.evaluate", *asked)
     until = time.monotonic() + 300
-    while not list(parts.glob("*.parquet")) and time.monotonic() < until:
+    while not list(out.glob("rankings/*.parquet")) and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    ranked = len(list(parts.glob("*.parquet")))
-    assert 0 < ranked < 65  # 13 batches by five composers
-    done = evaluate("run", "emoji", *asked)
-    assert done.returncode == 0, done.stderr
-    assert "$ fti-ingest" not in done.stdout
-    assert figures(tmp_path / "again") == figures(out)
+    ranked = len(list(out.glob("rankings/*.parquet")))
+    assert 0 < ranked < 26  # 13 batches by two composers
+    done = invoke(*asked)
+    assert done.exit_code == 0, done.output
+    assert INGESTED not in done.stdout
+    again = json.loads((out / "metrics.json").read_text())["figures"]
+    assert again == {one: emoji.metrics["figures"][one] for one in ("fti", "sum")}
 
 
-def test_compare_tells_composers_apart(emoji: tuple[Path, str]) -> None:
-    out, _ = emoji
-    done = invoke("compare", out, out, "--composer", "sum", "--against", "fti", "--json")
-    told = {(one["group"], one["measure"]): one for one in json.loads(done.stdout)["differences"]}
-    one = told["all", "R@1"]
+def test_compare_finds_a_significant_difference_of_composers(emoji: EvaluatedRun) -> None:
+    asked = ("compare", emoji.out, emoji.out, "--composer", "sum", "--against", "fti")
+    differences = json.loads(invoke(*asked, "--json").stdout)["differences"]
+    one = next(one for one in differences if (one["group"], one["measure"]) == ("all", "R@1"))
     assert one["a"] < one["b"]
     assert one["low"] < one["b"] - one["a"] < one["high"]
     assert one["significant"]
 
 
 def test_compare_refuses_figures_that_are_not_of_these_rankings(
-    emoji: tuple[Path, str], tmp_path: Path
+    emoji: EvaluatedRun, tmp_path: Path
 ) -> None:
-    out, _ = emoji
-    metrics = json.loads((out / "metrics.json").read_text())
-    (tmp_path / "per_query.parquet").write_bytes((out / "per_query.parquet").read_bytes())
+    metrics = emoji.metrics
+    (tmp_path / "per_query.parquet").write_bytes((emoji.out / "per_query.parquet").read_bytes())
     for change in ({"queries": 7}, {"figures": {"fti": {"all": {"mAP@10": 0.5}}}}):
         (tmp_path / "metrics.json").write_text(json.dumps({**metrics, **change}))
         done = invoke("compare", tmp_path, tmp_path)
@@ -217,28 +277,25 @@ def test_compare_refuses_figures_that_are_not_of_these_rankings(
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     (tmp_path / "per_query.parquet").unlink()
     done = invoke("compare", tmp_path, tmp_path)
-    assert "per_query.parquet', which belongs beside metrics.json, cannot be read" in done.stderr
+    assert "per_query.parquet', which belongs next to metrics.json, cannot be read" in done.stderr
 
 
-def test_the_servers_key_is_not_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fti_qdrant.cli.evaluate.run import _command
-
-    monkeypatch.setattr(sys, "argv", ["x", "run", "--api-key", "SECRET", "--root", "my data"])
-    assert _command() == "fti-eval run --api-key ... --root 'my data'"
-    monkeypatch.setattr(sys, "argv", ["x", "run", "--api-key=SECRET"])
-    assert "SECRET" not in _command()
+def test_the_servers_key_is_not_written_down() -> None:
+    words = ["run", "--api-key", "SECRET", "--root", "my data"]
+    assert run_module.command_line(words) == "fti-eval run --api-key ... --root 'my data'"
+    assert run_module.command_line(["--api-key=SECRET"]) == "fti-eval --api-key=..."
 
 
 def test_another_models_gallery_is_refused_before_any_work(
-    emoji: tuple[Path, str], tmp_path: Path
+    emoji: EvaluatedRun, tmp_path: Path
 ) -> None:
     gallery = tmp_path / "gallery"
-    with EdgeGallery.open(emoji[0] / "gallery") as made:
+    with EdgeGallery.open(emoji.out / "gallery") as made:
         spec = made.spec
     other = json.loads(spec.model_dump_json())
     other["fingerprint"]["weights"] = "f" * 16
     EdgeGallery.create(gallery, type(spec).model_validate(other)).close()
-    asked = ("run", "emoji", "--root", emoji[0] / "pictures", "--gallery", gallery)
+    asked = ("run", "emoji", "--root", emoji.root, "--gallery", gallery)
     done = invoke(*asked, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert "was made with mini (weights ffffffffffffffff" in done.stderr
@@ -304,11 +361,12 @@ BAD: dict[str, tuple[list[str], int, str]] = {
         2,
         "query '0' is there twice",
     ),
-    "no answers": (
-        ["score", "circo", "--annotations", "{test}", "--split", "test", "--predictions", "x"],
+    "engine": (
+        ["run", "circo", "--root", "{circo}", "--engine", "local", "--workers", "4"],
         2,
-        "right answers are not public",
+        "--engine local runs one worker, not --workers 4",
     ),
+    "no composer": (["run", "circo", "--root", "{circo}", "--composer", ","], 2, "no composer"),
     "no metrics": (["compare", "{folder}", "{folder}"], 2, "metrics.json' cannot be read"),
     "not metrics": (["compare", "{folder}/text.json", "{folder}"], 2, "is not a metrics.json"),
 }
@@ -322,7 +380,6 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "folder": folder,
         "circo": standins.circo(tmp_path_factory.mktemp("circo")),
-        "test": standins.circo(tmp_path_factory.mktemp("test"), "test"),
     }
 
 
@@ -340,20 +397,4 @@ def test_bad_input_is_one_line(
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Any) -> Path:
-    """The tiny model as open_clip loads it."""
-    from safetensors.torch import save_file
-
-    from tests.conftest import TINY
-
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "open_clip_config.json").write_text(json.dumps(TINY))
-    weights = {name: value.contiguous() for name, value in tiny_clip.state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors")
-    return folder
-
-
-@pytest.mark.parametrize("command", ["", "doctor", "run", "score", "compare"])
-def test_help_shows_examples(command: str) -> None:
-    done = invoke(*([command] if command else []), "--help")
-    assert done.exit_code == 0
-    assert "Examples:" in done.output
+    return standins.model_folder(tmp_path_factory.mktemp("tiny"), tiny_clip)

@@ -1,6 +1,6 @@
-"""``fti-search`` as a user runs it: real processes, on the embedded model.
+"""``fti-search`` on the embedded model: each command line runs once, and tests read its output.
 
-They run once; the tests look at what came out.
+One is a process of its own, as a user starts it; the others run in this process.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from fti_qdrant import EdgeGallery
-from fti_qdrant.gallery import point_id
-from tests.commands import run_command
+from fti_qdrant import Composer, EdgeGallery
+from fti_qdrant.cli.search import main
+from fti_qdrant.gallery import GalleryPoint, GallerySpec, point_id
+from fti_qdrant.images import open_image
+from tests.benchmarks import standins
 
 Done = subprocess.CompletedProcess[str]
 TEXT = "with dark skin tone"
@@ -48,11 +52,10 @@ WRONG_INPUT = {
     "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
     "nothing": ([], "nothing to search for"),
     "bytes": (["--text", "\udcff"], "is not valid Unicode"),
-    "sheet": (["--text", "x", "--sheet", "{folder}/text.jpg/page.html"], "cannot be written"),
 }
 """One line and exit code 2."""
 
-ELSEWHERE = {
+UNAVAILABLE = {
     "no gallery": (["--gallery", "{folder}/missing", "--text", "x"], 2, "no gallery at"),
     "no server": (
         ["--url", "http://127.0.0.1:{port}", "--collection", "shop", "--text", "x"],
@@ -67,6 +70,11 @@ ELSEWHERE = {
         2,
         "was made with mini (weights 0000",
     ),
+    "sheet": (
+        ["--gallery", "{folder}/gallery", "--text", "x", "--sheet", "{folder}/text.jpg/page.html"],
+        1,
+        "cannot be written",
+    ),
 }
 
 USAGE = {
@@ -78,20 +86,18 @@ USAGE = {
 }
 
 
-def environment() -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name != "FTI_DEBUG"}
-    return {**own, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+def in_process(arguments: list[str]) -> Done:
+    done = CliRunner().invoke(main, arguments, env={"COLUMNS": "160", "FTI_DEBUG": None})
+    return Done(arguments, done.exit_code, done.stdout, done.stderr)
 
 
-def fti_search(arguments: list[str]) -> Done:
+def as_process(arguments: list[str]) -> Done:
     command = [sys.executable, "-m", "fti_qdrant.cli.search", *arguments]
+    own = {name: value for name, value in os.environ.items() if name != "FTI_DEBUG"}
+    environment = {**own, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment(), timeout=300
+        command, capture_output=True, text=True, check=False, env=environment, timeout=300
     )
-
-
-def in_fork(arguments: list[str]) -> Done:
-    return run_command("fti_qdrant.cli.search", *arguments, environment=environment())
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +106,14 @@ def done(place: dict[str, Any]) -> dict[str, Done]:
     gallery = ["--gallery", "{folder}/gallery"]
     lines = {name: gallery + arguments for name, arguments in RUNS.items()}
     lines |= {name: gallery + arguments for name, (arguments, _) in WRONG_INPUT.items()}
-    lines |= {name: arguments for name, (arguments, *_) in ELSEWHERE.items()}
+    lines |= {name: arguments for name, (arguments, *_) in UNAVAILABLE.items()}
     lines |= {name: arguments for name, (arguments, _) in USAGE.items()}
     filled = {name: [part.format(**place) for part in line] for name, line in lines.items()}
-    table = filled.pop("table")
     with EdgeGallery.open(place["folder"] / "locked"):
-        forked = {name: in_fork(line) for name, line in filled.items()}
-        return {**forked, "table": fti_search(table)}
+        return {
+            name: as_process(line) if name == "table" else in_process(line)
+            for name, line in filled.items()
+        }
 
 
 def one_line(run: Done, code: int) -> str:
@@ -133,6 +140,9 @@ def test_table(done: dict[str, Done], place: dict[str, Any]) -> None:
     assert float(ranks[0][1]) >= float(ranks[2][1])
     assert str(place["pictures"] / "1.png") not in {path for _, _, path in ranks}
     assert "name=picture" in run.stdout
+    ids = re.findall(r"^│ +│ +│ ([0-9a-f-]{36}) ", run.stdout, re.MULTILINE)
+    assert len(ids) == 3
+    assert point_id("1.png") not in ids
     assert re.search(r"^subject: \S+ -?\d\.\d\d, ", run.stdout, re.MULTILINE)
     assert re.search(r"^attribute 1: ", run.stdout, re.MULTILINE)
 
@@ -176,13 +186,14 @@ def test_warning(done: dict[str, Done]) -> None:
 @pytest.mark.parametrize("name", WRONG_INPUT)
 def test_wrong_input_is_one_line_and_2(done: dict[str, Done], name: str) -> None:
     assert WRONG_INPUT[name][1] in one_line(done[name], 2)
-    assert (done[name].stdout == "") == (name != "sheet")  # by then the hits were found
+    assert done[name].stdout == ""
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_places_that_fail_are_one_line(done: dict[str, Done], name: str) -> None:
-    _, code, reason = ELSEWHERE[name]
+@pytest.mark.parametrize("name", UNAVAILABLE)
+def test_a_gallery_or_page_that_fails_is_one_line(done: dict[str, Done], name: str) -> None:
+    _, code, reason = UNAVAILABLE[name]
     assert reason in one_line(done[name], code)
+    assert (done[name].stdout == "") == (name != "sheet")  # by then the results were printed
 
 
 @pytest.mark.parametrize("name", USAGE)
@@ -193,10 +204,36 @@ def test_wrong_usage(done: dict[str, Done], name: str) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_debug_shows_the_traceback(place: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "fti_qdrant.cli.search", "--gallery", "a", "--filter", "{"]
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "FTI_DEBUG": "1"}
-    )
-    assert "Traceback" in run.stderr
-    assert "BadFilter" in run.stderr
+def test_payloads_and_paths_are_printed_as_they_are(tmp_path: Path, place: dict[str, Any]) -> None:
+    """Markup, emoji codes and escape sequences in what users store are text."""
+    odd = {"note": "[/b] [red]:heart:", "code": "\x1b[31mred"}
+    vector = np.zeros(place["spec"].fingerprint.dim, dtype=np.float32)
+    vector[0] = 1
+    with EdgeGallery.create(tmp_path / "odd", place["spec"]) as gallery:
+        uri = "photos [old]/a.jpg"
+        payload = {**odd, "_fti": {"uri": uri, "sha256": "0", "r": 0}}
+        gallery.upsert([GalleryPoint(point_id(uri), vector, payload, place["no_words"])])
+    run = in_process(["--gallery", str(tmp_path / "odd"), "--text", "x"])
+    assert run.returncode == 0, run.stderr
+    assert "photos [old]/a.jpg" in run.stdout
+    assert r"note=[/b] [red]:heart:, code=\x1b[31mred" in run.stdout
+    assert "\x1b" not in run.stdout
+
+
+def test_a_composer_is_chosen_by_the_model_and_named(
+    place: dict[str, Any], tmp_path: Path, tiny_clip: Any
+) -> None:
+    """mini has an inverter; a model without one answers with what it can do."""
+    folder = standins.model_folder(tmp_path / "model", tiny_clip)
+    model = f"local-dir:{folder}"
+    composer = Composer.load(model, device="cpu")
+    spec = GallerySpec(fingerprint=composer.backbone.fingerprint)
+    image = str(place["pictures"] / "1.png")
+    with EdgeGallery.create(tmp_path / "gallery", spec) as gallery:
+        vector = composer.backbone.image_features([open_image(image).image]).pooled[0].numpy()
+        gallery.upsert([GalleryPoint(point_id("a"), vector, {"_fti": {"uri": "a"}})])
+    for options, expected in ([], "sum"), (["--composer", "slerp"], "slerp"):
+        line = ["--gallery", str(tmp_path / "gallery"), "--image", image, "--text", "x", "--json"]
+        run = in_process([*line, *options])
+        assert run.returncode == 0, run.stderr
+        assert json.loads(run.stdout)["composer"] == expected

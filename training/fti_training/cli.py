@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.program_options import program_options
 from fti_training.cache.command import cache
 from fti_training.captions.command import captions
 from fti_training.card.command import card, push
@@ -13,12 +15,13 @@ from fti_training.mini.command import mini
 
 
 @click.group()
+@program_options("fti-train")
 def main() -> None:
     """Train the models of fti-qdrant."""
 
 
 for command in (captions, cache, fit, card, push, import_checkpoint, mini):
-    main.add_command(command)
+    main.add_command(logging_options(command))
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,1 @@
+"""The emoji benchmark: composed queries whose answers follow from Unicode, offline."""

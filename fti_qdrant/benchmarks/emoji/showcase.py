@@ -1,4 +1,4 @@
-"""The eight queries of ``fti-demo``; Unicode itself knows the answer to each."""
+"""The eight queries of ``fti-demo``; the answer to each follows from Unicode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Showcase:
 
     Attributes:
         reference, answer: keys of emoji.
-        filter: asked a second time with this filter, which the answer passes.
+        filter: for a second search; the answer passes it.
     """
 
     reference: str

@@ -1,13 +1,14 @@
-"""``fti-eval``: benchmarks measured against a Qdrant-hosted gallery."""
+"""``fti-eval``: benchmarks measured against a gallery in Qdrant."""
 
 from __future__ import annotations
 
 import click
 
-from fti_qdrant.cli.evaluate.compare import compare
+from fti_qdrant.cli.evaluate.compare import compare_command
 from fti_qdrant.cli.evaluate.doctor import doctor
-from fti_qdrant.cli.evaluate.run import run
+from fti_qdrant.cli.evaluate.run import run_command
 from fti_qdrant.cli.evaluate.score import score
+from fti_qdrant.cli.program_options import program_options
 
 EPILOG = """\b
 Examples:
@@ -21,9 +22,10 @@ Examples:
 
 
 @click.group(epilog=EPILOG)
+@program_options("fti-eval")
 def main() -> None:
     """Measure composed search on FashionIQ, CIRR, CIRCO and emoji, by the official protocols."""
 
 
-for command in (doctor, run, score, compare):
+for command in (doctor, run_command, score, compare_command):
     main.add_command(command)

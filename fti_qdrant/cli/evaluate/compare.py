@@ -1,8 +1,8 @@
-"""``fti-eval compare``: is the difference between two runs more than luck?"""
+"""``fti-eval compare``: is the difference between two runs statistically significant?"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +11,11 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import json_option
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.user_text import as_text, print_json, printable
 
 if TYPE_CHECKING:
-    from fti_qdrant.benchmarks.compare import Difference, Side
+    from fti_qdrant.benchmarks.compare import ComparedRun, Difference
 
 EPILOG = """\b
 Examples:
@@ -22,44 +24,59 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command("compare", epilog=EPILOG)
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--composer", help="Of both runs.  [default: each run's first]")
-@click.option("--against", help="Composer of B, where it is another one.")
-@click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True)
+@click.option("--composer", help="Composer of both runs.  [default: the first of each run]")
+@click.option("--against", help="Composer of B, if it is another one.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(100),
+    default=10_000,
+    show_default=True,
+    help="Number of bootstrap samples.",
+)
 @json_option
-@one_line_errors
-def compare(
+@logging_options
+@one_line_errors(after_stop="nothing was changed")
+def compare_command(
     a: Path, b: Path, composer: str | None, against: str | None, resamples: int, as_json: bool
 ) -> None:
-    """Compare two runs over the same queries, with 95 % paired bootstrap intervals of B - A."""
-    from fti_qdrant.benchmarks.compare import Side
-    from fti_qdrant.benchmarks.compare import compare as differences_of
+    """Compare two runs over the same queries: B - A with 95 % paired bootstrap intervals.
 
-    one, other = Side.read(a, composer), Side.read(b, against or composer)
-    differences = differences_of(one, other, resamples)
+    A and B are metrics.json files or the folders that hold them.
+    """
+    from fti_qdrant.benchmarks.compare import ComparedRun, compare
+
+    runs = ComparedRun.read(a, composer), ComparedRun.read(b, against or composer)
+    differences = compare(*runs, resamples)
     if as_json:
-        told = [{**asdict(one), "significant": one.significant} for one in differences]
-        notes = {str(side.path): side.metrics.notes for side in (one, other)}
-        click.echo(json.dumps({"resamples": resamples, "notes": notes, "differences": told}))
+        print_json(
+            {
+                "resamples": resamples,
+                "notes": {str(run.path): run.metrics.notes for run in runs},
+                "differences": [
+                    {**asdict(one), "significant": one.significant} for one in differences
+                ],
+            }
+        )
         return
-    _print(one, other, differences)
+    _print(runs, differences)
 
 
-def _print(a: Side, b: Side, differences: list[Difference]) -> None:
-    from rich.markup import escape
+def _print(runs: tuple[ComparedRun, ComparedRun], differences: Sequence[Difference]) -> None:
     from rich.table import Table
 
-    from fti_qdrant.cli.evaluate.tables import percent, show
+    from fti_qdrant.cli.console import print_tables
+    from fti_qdrant.cli.evaluate.tables import percent
 
+    a, b = runs
     title = f"A = {a.composer} of {a.path}, B = {b.composer} of {b.path}; in percent"
-    title = escape(title)
-    columns = ("queries", "measure", "A", "B", "B - A", "95 % interval", "more than luck")
-    table = Table(*columns, title=title)
+    columns = ("queries", "measure", "A", "B", "B - A", "95 % interval", "significant")
+    table = Table(*columns, title=as_text(title))
     for one in differences:
         table.add_row(
-            one.group,
+            as_text(one.group),
             one.measure,
             percent(one.a),
             percent(one.b),
@@ -67,7 +84,10 @@ def _print(a: Side, b: Side, differences: list[Difference]) -> None:
             f"{100 * one.low:+.2f} to {100 * one.high:+.2f}",
             "yes" if one.significant else "no",
         )
-    show([table])
-    for side in (a, b):
-        for note in side.metrics.notes:
-            click.echo(f"note: {side.path} is not comparable with published figures: {note}")
+    print_tables([table])
+    for run in runs:
+        for note in run.metrics.notes:
+            click.echo(
+                f"note: {printable(run.path)} is not comparable with published figures: "
+                f"{printable(note)}"
+            )

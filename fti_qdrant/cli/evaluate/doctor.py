@@ -1,11 +1,11 @@
-"""``fti-eval doctor``: looks a benchmark's folder through before any work."""
+"""``fti-eval doctor``: checks a benchmark's data folder before any work."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,16 +16,23 @@ from fti_qdrant.cli.evaluate.options import (
     root_of,
     split_option,
 )
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.user_text import as_text, print_json, printable
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fti_qdrant.benchmarks.base import Benchmark
-    from fti_qdrant.benchmarks.doctor import Diagnosis
+    from fti_qdrant.benchmarks.doctor import Diagnosis, Finding
 
 SHOWN = 20
+"""Findings in the table; --json lists all of them."""
+
 EPILOG = """\b
 Examples:
   fti-eval doctor cirr --root data/cirr
   fti-eval doctor circo --root data/circo --quick
+  fti-eval doctor fashioniq --root data/fashioniq --json
 """
 
 
@@ -33,13 +40,14 @@ Examples:
 @benchmark_argument
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the benchmark's data.")
 @split_option
-@click.option("--quick", is_flag=True, help="Do not read the pictures, only look for them.")
+@click.option("--quick", is_flag=True, help="Check that the images exist, without reading them.")
 @json_option
-@one_line_errors
+@logging_options
+@one_line_errors(after_stop="nothing was changed")
 def doctor(name: str, root: Path | None, split: str | None, quick: bool, as_json: bool) -> None:
-    """Check a data folder: what is missing or unreadable, how many queries that affects.
+    """Check a data folder: what is missing or unreadable, and how many queries that affects.
 
-    Exits with 2 where figures would not be comparable with published ones.
+    Exits with 2 if figures would not be comparable with published ones.
     """
     from fti_qdrant.benchmarks.doctor import examine
     from fti_qdrant.benchmarks.registry import open_benchmark
@@ -48,19 +56,19 @@ def doctor(name: str, root: Path | None, split: str | None, quick: bool, as_json
     benchmark = open_benchmark(name, root_of(name, root), split)
     total = sum(1 for _ in benchmark.gallery())
     with step_progress() as progress:
-        task = progress.add_task("pictures", total=total)
+        task = progress.add_task("images", total=total)
         diagnosis = examine(
             benchmark, decode=not quick, advance=lambda count: progress.update(task, advance=count)
         )
     if as_json:
-        click.echo(json.dumps(_as_dict(benchmark, diagnosis), ensure_ascii=False))
+        print_json(_as_dict(benchmark, diagnosis))
     else:
         _print(benchmark, diagnosis)
     if not diagnosis.healthy:
         sys.exit(2)
 
 
-def _as_dict(benchmark: Benchmark, diagnosis: Diagnosis) -> dict[str, object]:
+def _as_dict(benchmark: Benchmark, diagnosis: Diagnosis) -> dict[str, Any]:
     return {
         "benchmark": benchmark.name,
         "split": benchmark.split,
@@ -83,33 +91,36 @@ def _as_dict(benchmark: Benchmark, diagnosis: Diagnosis) -> dict[str, object]:
 
 
 def _print(benchmark: Benchmark, diagnosis: Diagnosis) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from fti_qdrant.cli.evaluate.tables import show
+    from fti_qdrant.cli.console import print_tables
 
     click.echo(
-        f"{benchmark.name} {benchmark.split} in {benchmark.root}: {len(benchmark.queries):,} "
-        f"queries, {diagnosis.images:,} gallery images"
+        f"{benchmark.name} {benchmark.split} in {printable(benchmark.root)}: "
+        f"{len(benchmark.queries):,} queries, {diagnosis.images:,} gallery images"
     )
     for deviation in diagnosis.deviations:
-        click.echo(f"not the official annotations: {deviation}")
+        click.echo(f"not the official annotations: {printable(deviation)}")
     if diagnosis.findings:
-        table = Table("what is wrong", "queries affected")
-        table.add_column("image", overflow="fold")
-        table.add_column("file", overflow="fold")
-        worst = sorted(diagnosis.findings, key=lambda one: -len(one.queries))
-        for one in worst[:SHOWN]:
-            cells = (one.reason, str(len(one.queries)), one.image, one.file)
-            table.add_row(*map(escape, cells))
-        show([table])
-        if len(worst) > SHOWN:
-            click.echo(f"and {len(worst) - SHOWN:,} more; --json lists all")
+        print_tables([_findings_table(diagnosis.findings)])
+        if len(diagnosis.findings) > SHOWN:
+            click.echo(f"and {len(diagnosis.findings) - SHOWN:,} more; --json lists all")
     if diagnosis.healthy:
-        click.echo("all is there; figures will be comparable")
+        click.echo("all files are there; figures will be comparable")
         return
     click.echo(
-        f"{len(diagnosis.findings):,} pictures missing or unreadable, "
+        f"{len(diagnosis.findings):,} images missing or unreadable, "
         f"{len(diagnosis.affected):,} queries affected"
     )
     click.echo(f"what to do: {benchmark.download}")
+
+
+def _findings_table(findings: Sequence[Finding]) -> Table:
+    """The findings that affect the most queries."""
+    from rich.table import Table
+
+    table = Table("problem", "queries affected")
+    table.add_column("image", overflow="fold")
+    table.add_column("file", overflow="fold")
+    for one in sorted(findings, key=lambda one: -len(one.queries))[:SHOWN]:
+        cells = (one.reason, str(len(one.queries)), one.image, one.file)
+        table.add_row(*map(as_text, cells))
+    return table

@@ -1,9 +1,10 @@
-"""``fti-eval score``: the official measures of a ranked-list file that any system wrote."""
+"""``fti-eval score``: the official measures of a ranked-list file from any system."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,18 +15,27 @@ from fti_qdrant.cli.evaluate.options import (
     root_of,
     split_option,
 )
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.user_text import print_json, printable
+
+if TYPE_CHECKING:
+    from fti_qdrant.benchmarks.base import Benchmark
+    from fti_qdrant.benchmarks.results import Figures
 
 EPILOG = """\b
-Forms of the file:
-  circo      {"0": [image id, ...], ...}                 its submission form
-  cirr       {"pairid": [name, ...], ...}                "version" and "metric" may stand beside
-  fashioniq  {"dress": [[name, ...], ...], "shirt": ..., "toptee": ...}   in the captions' order
+Formats of the file:
+  circo      {"0": [image id, ...], ...}              the submission format of CIRCO
+  cirr       {"pairid": [name, ...], ...}             may also hold "version" and "metric"
+  fashioniq  {"dress": [[name, ...], ...], "shirt": ..., "toptee": ...}   in caption file order
   emoji      {"query id": [key, ...], ...}
 
 \b
 Examples:
   fti-eval score circo --annotations data/circo --split val --predictions lists.json
   fti-eval score cirr --annotations data/cirr --predictions recall.json --json
+  fti-eval score cirr --annotations data/cirr --split test1 --predictions recall.json
+
+The right answers of test splits are not public. For those, the lists are checked only.
 """
 
 
@@ -39,7 +49,8 @@ Examples:
     "--predictions", type=click.Path(path_type=Path), required=True, help="The ranked lists, JSON."
 )
 @json_option
-@one_line_errors
+@logging_options
+@one_line_errors(after_stop="nothing was changed")
 def score(
     name: str, annotations: Path | None, split: str | None, predictions: Path, as_json: bool
 ) -> None:
@@ -48,38 +59,50 @@ def score(
     from fti_qdrant.benchmarks.base import summarize
     from fti_qdrant.benchmarks.predictions import short_lists
     from fti_qdrant.benchmarks.registry import open_benchmark
-    from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, show
 
     benchmark = open_benchmark(name, root_of(name, annotations), split)
-    benchmark.require_truth()
     ranked = benchmark.read_predictions(read_predictions_file(predictions))
-    groups = benchmark.groups()
-    figures = summarize(benchmark.measure(ranked), groups)
-    notes = benchmark.annotation_deviations()
-    told = [*ranked.notes, *short_lists(ranked)]
+    deviations = benchmark.annotation_deviations()
+    notes = [*deviations, *ranked.notes, *short_lists(ranked)]
+    figures: Figures = {}
+    if benchmark.has_truth:
+        figures = summarize(benchmark.measure(ranked), benchmark.groups())
+    else:
+        notes.append(f"the lists were checked, not scored: {benchmark.no_truth}")
     if as_json:
-        content = {
-            "benchmark": benchmark.name,
-            "split": benchmark.split,
-            "protocol": benchmark.protocol,
-            "comparable": not notes,
-            "notes": [*notes, *told],
-            "queries": len(benchmark.queries),
-            "figures": figures,
-        }
-        click.echo(json.dumps(content, ensure_ascii=False))
+        print_json(
+            {
+                "benchmark": benchmark.name,
+                "split": benchmark.split,
+                "protocol": benchmark.protocol,
+                "comparable": not deviations,
+                "notes": notes,
+                "queries": len(benchmark.queries),
+                "figures": figures,
+            }
+        )
         return
-    counts = {group: sum(map(len, strata)) for group, strata in groups.items()}
-    by_file = {predictions.name: figures}
-    whole = benchmark.whole
-    show(
+    if figures:
+        _print_figures(benchmark, predictions.name, figures, comparable=not deviations)
+    else:
+        click.echo(f"{printable(predictions)}: {len(benchmark.queries):,} valid ranked lists")
+    _print_notes(notes)
+
+
+def _print_figures(benchmark: Benchmark, label: str, figures: Figures, comparable: bool) -> None:
+    from fti_qdrant.cli.console import print_tables
+    from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table
+
+    counts = {group: sum(map(len, strata)) for group, strata in benchmark.groups().items()}
+    rows, whole = {label: figures}, benchmark.whole
+    print_tables(
         [
-            figures_table(name, benchmark.split, whole, by_file, comparable=not notes),
-            *(
-                aspects_table(one, whole, by_file, counts, comparable=not notes)
-                for one in benchmark.headlines
-            ),
+            figures_table(benchmark.name, benchmark.split, whole, rows, comparable),
+            *(aspects_table(one, whole, rows, counts, comparable) for one in benchmark.headlines),
         ]
     )
-    for note in (*notes, *told):
-        click.echo(f"note: {note}")
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        click.echo(f"note: {printable(note)}")

@@ -1,17 +1,16 @@
-"""Figures as tables in the terminal: ours, and the published ones beside them."""
+"""Figures as tables in the terminal: ours, with the published ones beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fti_qdrant.benchmarks.published import published_for
 from fti_qdrant.benchmarks.results import Figures, Metrics
+from fti_qdrant.cli.user_text import as_text
 
-MARK = " (not comparable)"
+NOT_COMPARABLE = " (not comparable)"
 
 
 def percent(value: float | None) -> str:
@@ -24,13 +23,11 @@ def figures_table(
 ) -> Table:
     """A row for each composer over all queries, then the published rows."""
     measures = list(next(iter(figures.values()))[whole])
-    mark = "" if comparable else MARK
-    table = Table("", *measures, title=f"{benchmark} {split}, {whole}, in percent{mark}")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    mark = "" if comparable else NOT_COMPARABLE
+    table = _table("", measures, f"{benchmark} {split}, {whole}, in percent{mark}")
     for composer, groups in figures.items():
         values = groups[whole]
-        table.add_row(escape(f"{composer}{mark}"), *(percent(values[one]) for one in measures))
+        table.add_row(as_text(f"{composer}{mark}"), *(percent(values[one]) for one in measures))
     if published := published_for(benchmark):
         table.add_section()
         for row in published:
@@ -51,36 +48,32 @@ def aspects_table(
     groups = [group for group in next(iter(figures.values())) if group != whole]
     if not groups or measure not in next(iter(figures.values()))[whole]:
         return None
-    mark = "" if comparable else MARK
-    title = f"{measure} by kind of query, in percent{mark}"
-    table = Table(measure, "queries", *map(escape, figures), title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    mark = "" if comparable else NOT_COMPARABLE
+    columns = ["queries", *figures]
+    table = _table(measure, columns, f"{measure} by kind of query, in percent{mark}")
     for group in groups:
         values = (percent(of[group][measure]) for of in figures.values())
-        table.add_row(group, f"{counts[group]:,}", *values)
+        table.add_row(as_text(group), f"{counts[group]:,}", *values)
     return table
 
 
-def loss_table(metrics: Metrics) -> Table | None:
-    """What the approximate index costs; None for a run that searched exactly."""
+def index_loss_table(metrics: Metrics) -> Table | None:
+    """What the approximate index loses against exact search; None for an exact run."""
     if not metrics.index_loss:
         return None
     measures = list(next(iter(metrics.index_loss.values())))
-    mark = "" if metrics.comparable else MARK
-    title = f"exact minus index, in percent{mark}"
-    table = Table("", *measures, "neighbors found", title=title)
+    mark = "" if metrics.comparable else NOT_COMPARABLE
+    table = _table("", [*measures, "neighbors found"], f"exact minus index, in percent{mark}")
     for composer, losses in metrics.index_loss.items():
         found = percent(metrics.neighbors_found[composer])
         table.add_row(composer, *(percent(losses[one]) for one in measures), found)
     return table
 
 
-def show(tables: Sequence[Table | None]) -> None:
-    """Prints tables; wide enough for all columns where the output is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 200))
-    for table in tables:
-        if table is not None:
-            console.print(table)
+def _table(first: str, columns: Sequence[str], title: str) -> Table:
+    """Columns of numbers after a first one of names."""
+    table = Table(title=as_text(title))
+    table.add_column(first)
+    for column in columns:
+        table.add_column(as_text(column), justify="right")
+    return table

@@ -7,6 +7,8 @@ from click_default_group import DefaultGroup
 
 from fti_ingest.cli import run
 from fti_ingest.cli.status import status
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.program_options import program_options
 
 
 class IngestGroup(DefaultGroup):
@@ -20,6 +22,7 @@ class IngestGroup(DefaultGroup):
 
 
 @click.group(cls=IngestGroup, default="run", epilog=run.EPILOG)
+@program_options("fti-ingest")
 def main() -> None:
     """Embed images into a Qdrant gallery: fti-ingest SOURCE (--gallery DIR | --url URL ...).
 
@@ -27,5 +30,5 @@ def main() -> None:
     """
 
 
-main.add_command(run.ingest)
-main.add_command(status)
+for command in (run.ingest, status):
+    main.add_command(logging_options(command))

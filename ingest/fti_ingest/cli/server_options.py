@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fti_qdrant.cli.renamed_option import RenamedOption
-from fti_qdrant.gallery.collection_config import CollectionConfig, Quantization
-from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
+
+if TYPE_CHECKING:  # --help does not need a Qdrant client
+    from fti_qdrant.gallery.collection_config import CollectionConfig, Quantization
+    from fti_qdrant.gallery.location import GalleryLocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +28,7 @@ OPTIONS = (
         "--quantization",
         cls=RenamedOption,
         once=["--quantisation"],
-        type=click.Choice(get_args(Quantization)),
+        type=click.Choice(["none", "scalar", "binary"]),
         default="none",
         show_default=True,
         help="Of a new collection: small vectors in memory, rescored by whole ones.",
@@ -54,6 +56,9 @@ class ServerChoice:
 
     def apply_to(self, location: GalleryLocation) -> GalleryLocation:
         """Raises UsageError where an embedded gallery is asked for what it does not have."""
+        from fti_qdrant.gallery.collection_config import CollectionConfig
+        from fti_qdrant.gallery.location import ServerLocation
+
         if isinstance(location, ServerLocation):
             return replace(location, patience=self.patience)
         if self.bulk or self.storage != CollectionConfig():
@@ -77,6 +82,8 @@ def server_options(command: F) -> F:
         patience: float,
         **options: Any,
     ) -> Any:
+        from fti_qdrant.gallery.collection_config import CollectionConfig
+
         storage = CollectionConfig(quantization, on_disk, shards, replicas)
         return command(*args, server=ServerChoice(storage, bulk, patience), **options)
 

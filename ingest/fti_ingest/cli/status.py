@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
-from fti_qdrant.gallery.location import GalleryLocation
+
+if TYPE_CHECKING:
+    from fti_qdrant.gallery.location import GalleryLocation
 
 EPILOG = """\b
 Examples:

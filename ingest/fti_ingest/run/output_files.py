@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation
+if TYPE_CHECKING:  # the options of --help do not need a Qdrant client
+    from fti_qdrant.gallery.location import GalleryLocation
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class OutputFiles:
 
     def beside(self, location: GalleryLocation) -> RunFiles:
         """By default in an embedded gallery's folder, for a server in the working directory."""
+        from fti_qdrant.gallery.location import EmbeddedLocation
+
         folder = location.path if isinstance(location, EmbeddedLocation) else Path()
         return RunFiles(
             self.rejects or folder / "rejects.jsonl",
