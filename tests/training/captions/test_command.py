@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from pyarrow import parquet
 
-from fti_training.captions.command import captions
 from fti_training.captions.split import MIN_WORDS, choose_splitter, cut_tail
 from fti_training.captions.table import CaptionsTable
+from fti_training.cli.captions import captions
 from tests.ingest.sources_and_runs import picture, read_rejects, write_pictures
 from tests.training.captions.tiny_blip import WORDS, Run, run_captions, start_captions
 

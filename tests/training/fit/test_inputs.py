@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fti_qdrant.errors import BadManifest, FtiError
-from fti_training.cli import main
+from fti_training.cli.main import main
 from fti_training.fit.config import FitConfig
 from fti_training.fit.sampling_order import Order
-from fti_training.fit.storage import Storage
+from fti_training.loop.checkpoint_storage import Storage
+from fti_training.loop.update import Cosine, Decay
 from fti_training.samples import read_samples
 from fti_training.settings import parse_settings, read_yaml
-from fti_training.update import Cosine, Decay
 
 
 def table(path: Path, rows: list[dict[str, str | None]]) -> Path:

@@ -14,8 +14,8 @@ from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import CheckpointError
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter
+from fti_training.importer.import_inverter import import_inverter
 from fti_training.importer.output import OUR_FILES
-from fti_training.importer.run import import_inverter
 from tests.training.importer.standins import save
 from tests.training.importer.test_conversion import assert_answers_alike
 from tests.training.importer.test_hostile import PAYLOADS, SYSTEM

@@ -12,9 +12,9 @@ from matplotlib import pyplot
 from fti_qdrant.errors import CheckpointError
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data_facts import DataFacts
-from fti_training.fit.log import STEPS, VALIDATION, Row, read_rows
 from fti_training.fit.run import read_config
 from fti_training.fit.state import INVERTER
+from fti_training.loop.records import STEPS, VALIDATION, Row, read_rows
 
 CURVE, CARD = "curve.png", "README.md"
 LOSSES = ("total", "contrastive", "orthogonality", "tri_wise")

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from fti_training.loop.update import Cosine, Decay, Schedule
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT
 from fti_training.precision import Precision
-from fti_training.update import Cosine, Decay, Schedule
 
 
 class FitConfig(BaseModel):

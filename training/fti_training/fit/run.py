@@ -24,13 +24,13 @@ from fti_qdrant.model.loading import absolute_name
 from fti_training.cache.layout import Cache
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data_facts import DataFacts
-from fti_training.fit.events import Began, Event, Mailbox, Skipped, Stepped, Validated
-from fti_training.fit.log import Records
 from fti_training.fit.sampling_order import Order
 from fti_training.fit.state import INVERTER, State
-from fti_training.fit.storage import Storage
 from fti_training.fit.validate import SCORE
 from fti_training.fit.worker import Job, work
+from fti_training.loop.checkpoint_storage import Storage
+from fti_training.loop.events import Began, Event, Mailbox, Skipped, Stepped, Validated
+from fti_training.loop.records import Records
 from fti_training.samples import Samples
 
 CONFIG, REJECTS, BEST = "config.json", "rejects.jsonl", "best"

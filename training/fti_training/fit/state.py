@@ -12,8 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import save_inverter
-from fti_training import checkpoint
 from fti_training.fit.config import FitConfig
+from fti_training.loop import checkpoint_file as checkpoint
 from fti_training.precision import scaler
 
 STATE = "state.safetensors"

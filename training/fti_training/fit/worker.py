@@ -17,14 +17,14 @@ from fti_training.cache.layout import Cache
 from fti_training.distributed import Alone, Together, World
 from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches
 from fti_training.fit.config import FitConfig
-from fti_training.fit.events import Began, Mailbox, Skipped, Stepped, Validated
 from fti_training.fit.sampling_order import Order
 from fti_training.fit.state import State
 from fti_training.fit.validate import validation
+from fti_training.loop.events import Began, Mailbox, Skipped, Stepped, Validated
+from fti_training.loop.update import Update
 from fti_training.precision import autocast, of_frozen
 from fti_training.samples import Samples
 from fti_training.step import InverterStep, StepLoss, Weights
-from fti_training.update import Update
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fti_qdrant.model.backbone import Backbone
 from fti_training.augment import jittered
-from fti_training.loop import Loop, Parts
+from fti_training.loop.training_loop import Loop, Parts
+from fti_training.loop.update import Cosine
 from fti_training.losses import clip
 from fti_training.mini.captions import Captioner
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.pictures import TrainingSet
 from fti_training.precision import autocast
-from fti_training.update import Cosine
 
 MOST_LOGIT_SCALE = 4.6052
 """log(100), CLIP's cap."""

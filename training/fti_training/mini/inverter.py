@@ -11,12 +11,12 @@ from torch import Tensor
 from fti_qdrant.benchmarks.emoji.facts import Emoji
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
-from fti_training.loop import Loop, Parts
+from fti_training.loop.training_loop import Loop, Parts
+from fti_training.loop.update import Cosine
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.pictures import TrainingSet
 from fti_training.precision import autocast
 from fti_training.step import InverterStep, SplitCaption
-from fti_training.update import Cosine
 
 FEATURES_BATCH = 512
 

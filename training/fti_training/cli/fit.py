@@ -86,9 +86,9 @@ def fit(
         raise click.UsageError("pass --out DIR")
     if (captions is None) == (cache is None):
         raise click.UsageError("pass either --captions FILE or --cache DIR")
-    from fti_training.fit.log import STEPS
     from fti_training.fit.run import REJECTS, Fit
-    from fti_training.fit.storage import Storage
+    from fti_training.loop.checkpoint_storage import Storage
+    from fti_training.loop.records import STEPS
     from fti_training.samples import read_samples
 
     data = read_samples(captions) if captions else cache

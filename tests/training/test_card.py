@@ -12,10 +12,10 @@ from PIL import Image
 from fti_qdrant.errors import CheckpointError
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import save_inverter
-from fti_training.cli import main
+from fti_training.cli.main import main
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data_facts import DataFacts
-from fti_training.fit.log import Records, read_rows
+from fti_training.loop.records import Records, read_rows
 
 PARTS = {"total": 7.5, "contrastive": 4.5, "orthogonality": 0.75, "tri_wise": 1.6, "mean_count": 4}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fti_training.captions.run import Outcome, _blocks
+from fti_training.captions.pipeline import Outcome, _blocks
 from fti_training.captions.split import rule_splitter
 from fti_training.captions.table import Caption, CaptionsTable
 

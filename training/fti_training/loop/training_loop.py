@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import CheckpointError
-from fti_training import checkpoint
-from fti_training.update import Cosine, Update
+from fti_training.loop import checkpoint_file as checkpoint
+from fti_training.loop.update import Cosine, Update
 
 Parts = dict[str, float]
 Step = Callable[[int], tuple[Tensor, Parts]]

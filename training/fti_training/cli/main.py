@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from fti_training.cache.command import cache
-from fti_training.captions.command import captions
-from fti_training.card.command import card, push
-from fti_training.fit.command import fit
-from fti_training.importer.command import import_checkpoint
-from fti_training.mini.command import mini
+from fti_training.cli.cache import cache
+from fti_training.cli.captions import captions
+from fti_training.cli.card import card, push
+from fti_training.cli.fit import fit
+from fti_training.cli.import_checkpoint import import_checkpoint
+from fti_training.cli.mini import mini
 
 
 @click.group()

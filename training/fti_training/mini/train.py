@@ -15,7 +15,7 @@ from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.explain import WORDS_FILE
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter, save_inverter
-from fti_training.loop import Parts
+from fti_training.loop.training_loop import Parts
 from fti_training.mini import evaluate
 from fti_training.mini.backbone import Phase, fresh_clip, save_open_clip, train_backbone, wrap
 from fti_training.mini.card import write_card

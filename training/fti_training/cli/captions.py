@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fti_ingest.run.rejects import RejectsFile
     from fti_ingest.sources.listing import Reject
-    from fti_training.captions.run import ModelChoice, Outcome
+    from fti_training.captions.pipeline import ModelChoice, Outcome
 
 EPILOG = """\b
 Examples:
@@ -90,7 +90,7 @@ def captions(
     from fti_ingest.engine.session import quiet_ray
     from fti_ingest.run.rejects import RejectsFile
     from fti_qdrant.cli.progress import step_progress
-    from fti_training.captions.run import run
+    from fti_training.captions.pipeline import run
     from fti_training.captions.split import choose_splitter
     from fti_training.captions.table import CaptionsTable, locked
 
@@ -142,7 +142,7 @@ def _model_choice(
     model: str, precision: str | None, workers: int, gpus_per_worker: float
 ) -> ModelChoice:
     from fti_training.captions.captioner import Pixels, full_name
-    from fti_training.captions.run import ModelChoice
+    from fti_training.captions.pipeline import ModelChoice
 
     name = full_name(model)
     return ModelChoice(name, Pixels(name), precision, workers, gpus_per_worker)

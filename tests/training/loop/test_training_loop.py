@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fti_qdrant.errors import CheckpointError
-from fti_training import checkpoint
-from fti_training.loop import Loop
+from fti_training.loop import checkpoint_file as checkpoint
+from fti_training.loop.training_loop import Loop
+from fti_training.loop.update import Cosine
 from fti_training.step import InverterStep, SplitCaption
-from fti_training.update import Cosine
 
 STEPS, EVERY = 6, 2
 

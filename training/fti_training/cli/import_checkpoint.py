@@ -52,7 +52,7 @@ def import_checkpoint(
     CHECKPOINT is the whole pickled network or a state dict of the same names. The backbone's
     weights need not be there.
     """
-    from fti_training.importer.run import import_inverter
+    from fti_training.importer.import_inverter import import_inverter
 
     inverter = import_inverter(checkpoint, backbone, out, topk=topk, epsilon=epsilon, force=force)
     click.echo(

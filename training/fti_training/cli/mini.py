@@ -44,7 +44,7 @@ def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
         click.echo(config.model_dump_json(indent=2))
         return
     from fti_training.mini.card import table
-    from fti_training.mini.run import train_mini
+    from fti_training.mini.train import train_mini
 
     figures = train_mini(config, out)
     for question, rows in figures.items():
