@@ -13,20 +13,27 @@ from fti_ingest.engine.protocol import EngineName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    default="auto",
+    show_default=True,
+    help="local runs in this process; ray runs on several workers or a cluster, and needs "
+    "fti-qdrant[ray]. auto takes ray for --workers above 1, or a Ray address.",
+)
+ray_address_option = click.option(
+    "--ray-address",
+    envvar="RAY_ADDRESS",
+    help="Address of a running Ray cluster.  [env: RAY_ADDRESS; default: start Ray here]",
+)
+
 OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
         help="Of the model.  [default: by device]",
     ),
-    click.option(
-        "--engine",
-        type=click.Choice(get_args(EngineName)),
-        default="auto",
-        show_default=True,
-        help="local runs in this process; ray runs on several workers or a cluster, and needs "
-        "fti-qdrant[ray]. auto takes ray for --workers above 1, or a Ray address.",
-    ),
+    engine_option,
     click.option(
         "--workers",
         type=click.IntRange(1),
@@ -41,18 +48,14 @@ OPTIONS = (
         show_default=True,
         help="GPUs for each worker; may be a fraction.",
     ),
-    click.option(
-        "--ray-address",
-        envvar="RAY_ADDRESS",
-        help="Address of a running Ray cluster.  [env: RAY_ADDRESS; default: start Ray here]",
-    ),
+    ray_address_option,
 )
 
 
 def worker_options(command: F) -> F:
     """Adds the options; the command gets ``precision`` and one ``engine``, an ``EngineChoice``.
 
-    An engine that cannot run here is refused before the command begins.
+    Commands call its ``check`` before any work.
     """
 
     @functools.wraps(command)
