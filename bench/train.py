@@ -116,7 +116,7 @@ class Setup:
 
         def step() -> Tensor:
             given = features()
-            losses.sentences.forget()  # as in the first epoch, where every sentence is new
+            losses.sentences.clear()  # as in the first epoch, where every sentence is new
             with autocast(self.precision, self.pixels.device.type):
                 loss = losses(given, split, sentences)
             update(loss.total, 0)

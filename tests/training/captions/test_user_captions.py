@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from fti_qdrant.errors import BadManifest
-from fti_training.captions.user_captions import read_own
+from fti_training.captions.user_captions import read_user_captions
 
 ROWS = [
     {"uri": "a.jpg", "caption": "a cat, on  a\nmat", "id": 1},
@@ -39,7 +39,7 @@ def write(path: Path) -> Path:
 def test_each_kind_of_file_reads_alike(suffix: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    own = read_own(write(folder / f"mine{suffix}"))
+    own = read_user_captions(write(folder / f"mine{suffix}"))
     assert own.table.to_pylist() == [
         {"uri": str(folder / "a.jpg"), "caption": "a cat, on a mat"},
         {"uri": str(tmp_path / "b.jpg"), "caption": "007"},
@@ -51,7 +51,7 @@ def test_each_kind_of_file_reads_alike(suffix: str, tmp_path: Path) -> None:
 def test_rows_that_say_nothing_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("uri,caption\na.jpg,a cat\n,a dog\nb.jpg, \n./a.jpg,again\n")
-    own = read_own(path)
+    own = read_user_captions(path)
     assert len(own.table) == 1
     assert [one.reason for one in own.rejects] == [
         "no uri",
@@ -79,7 +79,7 @@ def test_files_that_cannot_be_used(name: str, content: str, message: str, tmp_pa
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(BadManifest, match=message) as caught:
-        read_own(path)
+        read_user_captions(path)
     assert "\n" not in str(caught.value)
 
 
@@ -87,4 +87,4 @@ def test_captions_that_are_no_texts(tmp_path: Path) -> None:
     path = tmp_path / "mine.parquet"
     parquet.write_table(pa.table({"uri": ["a"], "caption": [[1, 2]]}), path)
     with pytest.raises(BadManifest, match="cannot be read"):
-        read_own(path)
+        read_user_captions(path)

@@ -1,33 +1,37 @@
-"""The pipeline: images -> read, hash, decode -> caption -> split -> table, streamed through Ray."""
+"""Images -> captions.parquet: read, hash and decode -> caption -> split -> table."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fti_ingest.engine.ray_blocks import BLOCKS
-from fti_ingest.engine.resources import bound_backlog, model_pool, threads_per_worker
-from fti_ingest.run.pipeline import worker_error
+from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, Stage, TableBlocks, WorkerStage
 from fti_ingest.sources.listing import Reject
-from fti_ingest.stages.row_status import UNCHANGED
+from fti_ingest.stages.row_status import REJECTED, UNCHANGED
 from fti_training.captions.captioner import Pixels
-from fti_training.captions.split import Splitter, cut_tail
-from fti_training.captions.stages import Reader, Writer
+from fti_training.captions.split import Splitter, cut_repeated_end
+from fti_training.captions.stages import CaptionWriter, ImageReader
 from fti_training.captions.table import Caption, CaptionsTable
 
-LARGEST_SHARE = 0.1
-"""Of the time that may go into saving: a table of millions of rows takes seconds to write."""
+MAX_SAVING = 0.1
+"""Share of the time that may go into saving: millions of rows take seconds to write."""
+
+MAX_BLOCKS = 2000
+"""Each block is a task that Ray's scheduler keeps track of."""
+
+COLUMNS = ["uri", "caption", "sha256", "status", "error"]
 
 
 @dataclass(frozen=True)
-class ModelChoice:
-    """What the workers load."""
+class CaptionerChoice:
+    """The model that writes captions, and the workers that hold it."""
 
     model: str
     pixels: Pixels
@@ -37,7 +41,7 @@ class ModelChoice:
 
 
 @dataclass
-class Outcome:
+class CaptionsOutcome:
     """What became of the images; each is counted once."""
 
     captioned: int = 0
@@ -53,111 +57,122 @@ class Outcome:
     def line(self) -> str:
         rate = self.images / self.seconds if self.seconds else 0.0
         return (
-            f"{self.images:,} images in: {self.captioned:,} captioned, {self.unsplit:,} without a "
+            f"{self.images:,} images: {self.captioned:,} captioned, {self.unsplit:,} without a "
             f"split, {self.unchanged:,} unchanged, {self.rejected:,} unreadable; "
             f"{rate:,.1f} images/s"
         )
 
 
-def run(
+def caption_images(
     images: pa.Table,
     table: CaptionsTable,
     splitter: Splitter,
-    captioner: ModelChoice | str,
+    captioner: CaptionerChoice | str,
+    engine: Engine,
     *,
     batch: int = 16,
     allow_urls: bool = False,
     save_every: float = 60.0,
     reject: Callable[[Reject], None] = lambda one: None,
     advance: Callable[[int], None] = lambda count: None,
-) -> Outcome:
-    """Captions the images that the table does not hold as they are.
+) -> CaptionsOutcome:
+    """Captions the images that are new or changed since the table was written.
 
     Args:
         images: columns uri and caption; the captions are null where a model is to write them.
         captioner: the model, or the name of the file that the captions came from.
         batch: images that are read, and captioned, at once.
-        save_every: seconds between saves; a killed run loses no more than it did since.
-        reject: told of each image that cannot be read.
-        advance: told how many more images are done.
+        save_every: seconds between saves; a killed run loses no more than that.
+        reject: called with each image that cannot be read.
+        advance: called with the number of images done since the last call.
 
     Raises GalleryUnavailable where the cluster stops answering, OutputUnavailable where the table
     cannot be written. What is captioned by then is saved, unless it is the table that fails.
     """
-    choice = captioner if isinstance(captioner, ModelChoice) else None
-    name = captioner.model if isinstance(captioner, ModelChoice) else captioner
-    outcome = Outcome()
+    choice = captioner if isinstance(captioner, CaptionerChoice) else None
+    name = captioner.model if isinstance(captioner, CaptionerChoice) else captioner
+    outcome = CaptionsOutcome()
     began = time.monotonic()
     due = began + save_every
+    stages = _stages(choice, engine, batch, allow_urls)
     try:
-        for done in _stream(_blocks(images, table, batch), choice, batch, allow_urls):
-            for row in done.select(["uri", "caption", "sha256", "reason"]).to_pylist():
-                reason = row.pop("reason")
-                if reason == UNCHANGED:
-                    outcome.unchanged += 1
-                elif reason:
-                    reject(Reject(row["uri"], reason))
-                    outcome.rejected += 1
-                else:
-                    caption = cut_tail(row["caption"]) if choice else row["caption"]
-                    split = splitter(caption)
-                    outcome.captioned += split is not None
-                    outcome.unsplit += split is None
-                    table.add(
-                        Caption(
-                            uri=row["uri"],
-                            caption=caption,
-                            subject=split.subject if split else None,
-                            attribute=split.attributes if split else None,
-                            sha256=row["sha256"],
-                        )
-                    )
-            advance(done.num_rows)
-            if (now := time.monotonic()) >= due:
-                table.save(name)
-                took = time.monotonic() - now
-                due = now + max(save_every, took / LARGEST_SHARE)
+        with closing(_stream(images, table, batch, stages, choice, engine)) as stream:  # type: ignore[type-var]
+            for done in stream:
+                for row in done.select(COLUMNS).to_pylist():
+                    _take(row, table, splitter, choice is not None, outcome, reject)
+                advance(done.num_rows)
+                if (now := time.monotonic()) >= due:
+                    table.save(name)
+                    took = time.monotonic() - now
+                    due = now + max(save_every, took / MAX_SAVING)
     finally:
         table.save(name)
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
-def _blocks(images: pa.Table, table: CaptionsTable, batch: int) -> list[pa.Table]:
-    """The images cut into what one task reads, with the hashes of those that are done."""
-    known = table.known(images["uri"], "sha256")
-    held = table.known(images["uri"], "caption")
-    same = pc.or_kleene(pc.is_null(images["caption"]), pc.equal(images["caption"], held))
-    wanted = pc.if_else(pc.fill_null(same, False), known, pa.scalar(None, pa.string()))
-    images = images.append_column("known", wanted).combine_chunks()
-    rows = max(batch, math.ceil(len(images) / BLOCKS))
-    return [images.slice(start, rows) for start in range(0, len(images), rows)]
+def _take(
+    row: dict[str, Any],
+    table: CaptionsTable,
+    splitter: Splitter,
+    by_model: bool,
+    outcome: CaptionsOutcome,
+    reject: Callable[[Reject], None],
+) -> None:
+    """Adds one finished image to the table and the counts."""
+    if row["status"] == UNCHANGED:
+        outcome.unchanged += 1
+        return
+    if row["status"] == REJECTED:
+        reject(Reject(row["uri"], row["error"]))
+        outcome.rejected += 1
+        return
+    caption = cut_repeated_end(row["caption"]) if by_model else row["caption"]
+    split = splitter(caption)
+    outcome.captioned += split is not None
+    outcome.unsplit += split is None
+    subject, attribute = (split.subject, split.attributes) if split else (None, None)
+    table.add(Caption(row["uri"], caption, subject, attribute, row["sha256"]))
+
+
+def with_stored_hashes(images: pa.Table, table: CaptionsTable) -> pa.Table:
+    """The images with a column stored_sha256: null for those that must be captioned."""
+    stored = table.stored(images["uri"], "sha256")
+    captions = table.stored(images["uri"], "caption")
+    same = pc.or_kleene(pc.is_null(images["caption"]), pc.equal(images["caption"], captions))
+    hashes = pc.if_else(pc.fill_null(same, False), stored, pa.scalar(None, pa.string()))
+    return images.append_column("stored_sha256", hashes).combine_chunks()
+
+
+def _stages(
+    choice: CaptionerChoice | None, engine: Engine, batch: int, allow_urls: bool
+) -> tuple[Stage, ...]:
+    reader = CpuStage(ImageReader(choice.pixels if choice else None, allow_urls), batch)
+    if choice is None:
+        return (reader,)
+    threads = engine.threads(choice.workers) if engine.distributes else None
+    writer = WorkerStage(
+        CaptionWriter,
+        (choice.model, choice.precision, threads),
+        rows=batch,
+        workers=choice.workers,
+        gpus=choice.gpus_per_worker,
+    )
+    return (reader, writer)
 
 
 def _stream(
-    blocks: list[pa.Table], choice: ModelChoice | None, batch: int, allow_urls: bool
+    images: pa.Table,
+    table: CaptionsTable,
+    batch: int,
+    stages: tuple[Stage, ...],
+    choice: CaptionerChoice | None,
+    engine: Engine,
 ) -> Iterator[pa.Table]:
-    if not blocks:
+    if not len(images):
         return
-    import ray
-    from ray.data import Dataset
-    from ray.exceptions import RayError
-
-    batches: dict[str, Any] = {"batch_size": batch, "batch_format": "pyarrow"}
-    dataset: Dataset = ray.data.from_arrow(blocks)
-    # stages that ask for the same resources Ray would fuse: decoding would wait for the model
-    reader = Reader(choice.pixels if choice else None, allow_urls)
-    dataset = dataset.map_batches(reader, num_cpus=1, **batches)
-    if choice is not None:
-        bound_backlog(choice.pixels.nbytes, choice.workers, batch)
-        threads = threads_per_worker(choice.workers)
-        dataset = dataset.map_batches(
-            Writer,
-            fn_constructor_args=(choice.model, choice.precision, threads),
-            **model_pool(choice.workers, choice.gpus_per_worker),
-            **batches,
-        )
-    try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-    except RayError as error:
-        raise worker_error(error) from error
+    images = with_stored_hashes(images, table)
+    rows = max(batch, math.ceil(len(images) / MAX_BLOCKS))
+    blocks = [images.slice(start, rows) for start in range(0, len(images), rows)]
+    row_bytes = choice.pixels.nbytes if choice else 0
+    yield from engine.stream(Pipeline(TableBlocks(blocks), stages, row_bytes=row_bytes))

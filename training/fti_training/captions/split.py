@@ -91,7 +91,7 @@ def spacy_splitter(model: Any) -> Splitter:
     return Splitter(f"spacy {model.meta['lang']}_{model.meta['name']} {model.meta['version']}", tag)
 
 
-def cut_tail(caption: str) -> str:
+def cut_repeated_end(caption: str) -> str:
     """Cuts what a captioner repeats at the end: "with red hair hair hair" -> "with red hair".
 
     Runs of up to 12 words count, case and commas aside; white space becomes single spaces.

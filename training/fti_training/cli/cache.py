@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fti_ingest.cli.worker_options import worker_options
+from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_qdrant.cli.errors import one_line_errors
 
 EPILOG = """\b
@@ -15,8 +16,8 @@ Examples:
   fti-train fit --cache features --model ViT-L-14-quickgelu/openai --out runs/first
 
 \b
-A killed run goes on where it stopped. The cache belongs to one model; training from it never
-touches pixels, so augmentation and a cache exclude each other.
+Run a stopped or killed command again to continue it. A cache belongs to one model. Training from
+it never reads the pictures, so it cannot be combined with augmentation.
 """
 
 
@@ -29,41 +30,39 @@ touches pixels, so augmentation and a cache exclude each other.
 @worker_options
 @one_line_errors
 def cache(
-    captions: Path,
-    out: Path,
-    model: str,
-    precision: str | None,
-    workers: int,
-    gpus_per_worker: float,
-    ray_address: str | None,
+    captions: Path, out: Path, model: str, precision: str | None, engine: EngineChoice
 ) -> None:
-    """Store the features of CAPTIONS' pictures, so that training need not compute them.
+    """Store the features of the pictures in CAPTIONS, so that training need not compute them.
 
-    Prints the size first and refuses where the disk is too small. Pictures that cannot be read
-    are listed in OUT/rejects.jsonl.
+    CAPTIONS is a file of fti-train captions. The size is printed first; a disk that is too small
+    is an error. Pictures that cannot be read are listed in OUT/rejects.jsonl.
     """
-    from fti_ingest.engine.session import quiet_ray
+    engine.check()
     from fti_ingest.run.rejects import RejectsFile
     from fti_qdrant.cli.progress import step_progress
     from fti_qdrant.model.backbone import Backbone
-    from fti_training.cache.write import CacheWriter, Sizes, gigabytes
+    from fti_training.cache.write import CacheWriter, FeatureShapes, gigabytes
     from fti_training.samples import read_samples
 
     samples = read_samples(captions)
-    backbone = Backbone.load(model, device="cpu", precision=precision)
-    sizes = Sizes.of(backbone)
-    writer = CacheWriter(out, backbone, samples, sizes, precision, workers, gpus_per_worker)
-    waiting = writer.prepare()
-    whole, needed = sizes.bytes_for(len(samples)), sizes.bytes_for(waiting)
+    # under Ray the workers load the model again, and this one is only asked for its shapes
+    device = "cpu" if engine.resolved == "ray" else None
+    backbone = Backbone.load(model, device=device, precision=precision)
+    shapes = FeatureShapes.of(backbone)
+    writer = CacheWriter(
+        out, backbone, samples, shapes, precision, engine.workers, engine.gpus_per_worker
+    )
+    remaining = writer.prepare()
+    whole, needed = shapes.bytes_for(len(samples)), shapes.bytes_for(remaining)
     click.echo(f"{len(samples):,} samples, {gigabytes(whole)}; {gigabytes(needed)} to write")
     with (
-        quiet_ray(ray_address),
+        open_engine(engine) as opened,
         step_progress() as progress,
         RejectsFile(out / "rejects.jsonl") as rejected,
     ):
-        done = len(samples) - waiting
+        done = len(samples) - remaining
         task = progress.add_task("samples", total=len(samples), completed=done)
-        for reject in writer.run(lambda count: progress.update(task, advance=count)):
+        for reject in writer.run(opened, lambda count: progress.update(task, advance=count)):
             rejected.add(reject)
         count = rejected.count
     without = (

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fti_ingest.cli.worker_options import worker_options
+from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.extras import need
 from fti_qdrant.errors import BadManifest
 from fti_training.captions import DEFAULT_MODEL
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from fti_ingest.run.rejects import RejectsFile
     from fti_ingest.sources.listing import Reject
-    from fti_training.captions.pipeline import ModelChoice, Outcome
+    from fti_training.captions.pipeline import CaptionerChoice, CaptionsOutcome
 
 EPILOG = """\b
 Examples:
@@ -27,9 +29,9 @@ Examples:
   fti-train captions --from-captions mine.csv --out captions.parquet
 
 \b
-Columns: uri, caption, subject, attribute, sha256. Captions of under 4 words, or without a noun
-that something follows, stay with an empty subject and attribute; training leaves them out.
-The splitter is spaCy's tagger where a spaCy English model is installed, else a built-in one.
+Columns: uri, caption, subject, attribute, sha256. A caption of under 4 words, or one that cannot
+be split, keeps an empty subject and attribute; training leaves it out. Captions are split with
+spaCy's tagger if a spaCy English model is installed, else with a built-in one.
 """
 
 
@@ -39,13 +41,13 @@ The splitter is spaCy's tagger where a spaCy English model is installed, else a 
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="The Parquet file; run again to caption what it lacks.",
+    help="The Parquet file. Run again to caption only new and changed images.",
 )
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="An image-to-text model of transformers: name or folder.",
+    help="An image-to-text model of transformers: a name on the hub, or a folder.",
 )
 @click.option(
     "--from-captions",
@@ -62,9 +64,13 @@ The splitter is spaCy's tagger where a spaCy English model is installed, else a 
     type=click.FloatRange(min=0),
     default=60,
     show_default=True,
-    help="Seconds; a killed run loses no more.",
+    help="Seconds between saves; a killed run loses no more than that.",
 )
-@click.option("--rejects", type=click.Path(path_type=Path), help="Where bad files are listed.")
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path),
+    help="Where unreadable images are listed.  [default: beside OUT]",
+)
 @one_line_errors
 def captions(
     images: str | None,
@@ -73,24 +79,24 @@ def captions(
     from_captions: Path | None,
     batch: int,
     precision: str | None,
-    workers: int,
-    gpus_per_worker: float,
-    ray_address: str | None,
+    engine: EngineChoice,
     allow_urls: bool,
     save_every: float,
     rejects: Path | None,
 ) -> None:
-    """Caption the IMAGES (folder, glob or manifest) and split each caption after its first noun.
+    """Caption the IMAGES (a folder, glob or manifest) and split each caption after its first noun.
 
-    Needs fti-qdrant[train]. Images that the file holds as they are, are skipped; bad ones are
-    listed beside it, in captions.rejects.jsonl, and never stop the run.
+    Needs fti-qdrant[train], unless the captions are your own. Images that are unchanged since the
+    last run are skipped. Unreadable ones are listed in OUT.rejects.jsonl and never stop the run.
     """
     if (images is None) == (from_captions is None):
         raise click.UsageError("pass either IMAGES or --from-captions FILE")
-    from fti_ingest.engine.session import quiet_ray
+    engine.check()
+    if from_captions is None:
+        need("transformers", "train")
     from fti_ingest.run.rejects import RejectsFile
     from fti_qdrant.cli.progress import step_progress
-    from fti_training.captions.pipeline import run
+    from fti_training.captions.pipeline import caption_images
     from fti_training.captions.split import choose_splitter
     from fti_training.captions.table import CaptionsTable, locked
 
@@ -98,20 +104,17 @@ def captions(
     splitter = choose_splitter()
     with locked(out), RejectsFile(rejects or out.with_suffix(".rejects.jsonl")) as rejected:
         table = CaptionsTable.open(out, splitter)
-        captioner = (
-            from_captions.name
-            if from_captions
-            else _model_choice(model, precision, workers, gpus_per_worker)
-        )
+        captioner = from_captions.name if from_captions else _captioner(model, precision, engine)
         for one in bad:
             rejected.add(one)
-        with quiet_ray(ray_address), step_progress() as progress:
+        with open_engine(engine) as opened, step_progress() as progress:
             task = progress.add_task("images", total=len(listed))
-            outcome = run(
+            outcome = caption_images(
                 listed,
                 table,
                 splitter,
                 captioner,
+                opened,
                 batch=batch,
                 allow_urls=allow_urls,
                 save_every=save_every,
@@ -127,10 +130,10 @@ def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, l
     import pyarrow as pa
 
     from fti_ingest.sources.read_source import read_source
-    from fti_training.captions.user_captions import read_own
+    from fti_training.captions.user_captions import read_user_captions
 
     if from_captions is not None:
-        own = read_own(from_captions)
+        own = read_user_captions(from_captions)
         return own.table, own.rejects
     assert images is not None
     source = read_source(images)
@@ -138,22 +141,20 @@ def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, l
     return uris.append_column("caption", pa.nulls(len(uris), pa.string())), list(source.rejects())
 
 
-def _model_choice(
-    model: str, precision: str | None, workers: int, gpus_per_worker: float
-) -> ModelChoice:
+def _captioner(model: str, precision: str | None, engine: EngineChoice) -> CaptionerChoice:
     from fti_training.captions.captioner import Pixels, full_name
-    from fti_training.captions.pipeline import ModelChoice
+    from fti_training.captions.pipeline import CaptionerChoice
 
     name = full_name(model)
-    return ModelChoice(name, Pixels(name), precision, workers, gpus_per_worker)
+    return CaptionerChoice(name, Pixels(name), precision, engine.workers, engine.gpus_per_worker)
 
 
-def _conclude(outcome: Outcome, rejected: RejectsFile, contents: str) -> None:
+def _conclude(outcome: CaptionsOutcome, rejected: RejectsFile, contents: str) -> None:
     click.echo(outcome.line())
     click.echo(contents)
     if rejected.first is None:
         return
-    click.echo(f"rejected files are listed in {rejected.path}")
+    click.echo(f"unreadable images are listed in {rejected.path}")
     if outcome.rejected == outcome.images:
         first = f"{rejected.first.uri}: {rejected.first.reason}"
-        raise BadManifest(f"no image could be captioned; the first one, {first}")
+        raise BadManifest(f"no image could be captioned; the first: {first}")

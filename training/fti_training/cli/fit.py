@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from fti_ingest.cli.worker_options import engine_option, ray_address_option
+from fti_ingest.engine.choose import EngineChoice
+from fti_ingest.engine.protocol import EngineName
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.errors import FtiError
 
 EPILOG = """\b
 Examples:
@@ -20,30 +22,33 @@ Examples:
   fti-train fit --print-config > settings.yaml
 
 \b
-OUT/inverter is the trained inverter, OUT/best the one with the best validation; log.csv,
-validation.csv and tensorboard/ stand beside. A run that was killed goes on with --resume.
+OUT/inverter is the trained inverter, OUT/best the one with the best validation figure. Beside
+them are log.csv, validation.csv and, if the package tensorboard is installed, tensorboard/.
+A run that was stopped or killed continues with --resume. One worker trains in this process, on a
+GPU if there is one; several need fti-qdrant[ray].
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("settings", type=click.Path(path_type=Path), required=False)
-@click.option("--captions", type=click.Path(path_type=Path), help="Made by fti-train captions.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Made by fti-train cache.")
+@click.option(
+    "--captions", type=click.Path(path_type=Path), help="Parquet file of fti-train captions."
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of fti-train cache.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--storage", help="Where checkpoints go: a folder or an fsspec URL. [default: OUT]")
-@click.option("--resume", is_flag=True, help="Go on with the newest checkpoint.")
+@click.option(
+    "--storage", help="Where checkpoints are kept: a folder or an fsspec URL.  [default: OUT]"
+)
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
 @click.option("--model", help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:")
 @click.option("--epochs", help="Passes over the samples.")
-@click.option("--steps", help="Ends the run before its epochs do.")
+@click.option("--steps", help="End the run before its epochs do.")
 @click.option("--batch", help="Samples of one step, of all workers together.")
 @click.option("--lr", help="Learning rate.")
+@engine_option
 @click.option("--workers", help="Training processes.")
-@click.option("--gpus-per-worker", help="GPU share of each.")
-@click.option(
-    "--ray-address",
-    envvar="RAY_ADDRESS",
-    help="A running Ray cluster; by default Ray is started here. [env: RAY_ADDRESS]",
-)
+@click.option("--gpus-per-worker", help="GPUs for each worker on a Ray cluster.")
+@ray_address_option
 @click.option(
     "--set",
     "overrides",
@@ -51,7 +56,7 @@ validation.csv and tensorboard/ stand beside. A run that was killed goes on with
     metavar="NAME=VALUE",
     help="Change any setting; --print-config lists them.",
 )
-@click.option("--print-config", is_flag=True, help="Print the settings as YAML and stop.")
+@click.option("--print-config", is_flag=True, help="Print the settings as YAML and exit.")
 @one_line_errors
 def fit(
     settings: Path | None,
@@ -60,6 +65,7 @@ def fit(
     out: Path | None,
     storage: str | None,
     resume: bool,
+    engine: EngineName,
     ray_address: str | None,
     overrides: tuple[str, ...],
     print_config: bool,
@@ -67,9 +73,9 @@ def fit(
 ) -> None:
     """Train an inverter with the losses of FTI4CIR.
 
-    SETTINGS is a YAML file; flags and --set go over it. Needs fti-qdrant[train]. Beside the
-    progress bar stand the loss (its parts: contrastive, orthogonality, tri-wise), the mean number
-    of attribute tokens, and images per second.
+    SETTINGS is a YAML file; flags and --set take precedence over it. The progress bar shows the
+    loss with its parts (contrastive, orthogonality, tri-wise), the mean number of attribute
+    tokens r, and images per second.
     """
     import yaml
 
@@ -86,15 +92,21 @@ def fit(
         raise click.UsageError("pass --out DIR")
     if (captions is None) == (cache is None):
         raise click.UsageError("pass either --captions FILE or --cache DIR")
-    from fti_training.fit.run import REJECTS, Fit
-    from fti_training.loop.checkpoint_storage import Storage
+    address = ray_address if engine != "local" else None
+    choice = EngineChoice(engine, config.workers, config.gpus_per_worker, address)
+    choice.check()
+    from fti_training.fit.run import FitRun
+    from fti_training.fit.validate import SCORE
+    from fti_training.loop.checkpoint_storage import CheckpointStorage
+    from fti_training.loop.recorder import REJECTS
     from fti_training.loop.records import STEPS
     from fti_training.samples import read_samples
 
     data = read_samples(captions) if captions else cache
-    if data is None:
-        raise FtiError("no data")
-    run = Fit(config, data, out, Storage.at(storage or str(out)), resume, ray_address)
+    assert data is not None
+    run = FitRun(
+        config, data, out, CheckpointStorage.at(storage or str(out), SCORE), choice, resume
+    )
     inverter = run.run()
     click.echo(f"{run.summary()}; the log is {out / STEPS}")
     if run.skipped:

@@ -1,156 +1,117 @@
-"""The training of one worker: what Ray Train runs in each process of the group."""
+"""Inverter training in one process: alone on this machine, or one of several workers."""
 
 from __future__ import annotations
 
-import tempfile
-import time
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from fti_ingest.engine.resources import threads_per_worker
+from fti_ingest.engine.protocol import Engine
 from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import Cache
-from fti_training.distributed import Alone, Together, World
-from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches
+from fti_training.distributed import ProcessGroup
+from fti_training.fit.batches import Batches, CachedBatches, PictureBatches, step_seed
 from fti_training.fit.config import FitConfig
-from fti_training.fit.sampling_order import Order
-from fti_training.fit.state import State
-from fti_training.fit.validate import validation
-from fti_training.loop.events import Began, Mailbox, Skipped, Stepped, Validated
+from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.fit.state import InverterState
+from fti_training.fit.validate import EmojiValidation
+from fti_training.loop.context import RunContext
+from fti_training.loop.events import Skipped
+from fti_training.loop.training_loop import Figures, Losses, StepResult, TrainingLoop
 from fti_training.loop.update import Update
-from fti_training.precision import autocast, of_frozen
+from fti_training.precision import autocast
 from fti_training.samples import Samples
-from fti_training.step import InverterStep, StepLoss, Weights
+from fti_training.step import InverterStep, Weights
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every worker is given.
+class FitJob:
+    """What every worker of a run needs to know.
 
     Attributes:
-        data: samples to read the pictures of, or the folder of a cache.
+        data: samples whose pictures are read, or the folder of a cache.
         steps: of the whole run.
     """
 
     config: FitConfig
     data: Samples | Path
     steps: int
-    mailbox: Mailbox
 
 
-def work(job: dict[str, Job]) -> None:
-    """Trains from the newest checkpoint to the end; Ray Train calls it in each worker."""
-    import ray
-    from ray.train.torch import get_device
+class InverterTraining:
+    """The training of one process; ``run`` goes from the newest checkpoint to the end."""
 
-    torch.set_num_threads(threads_per_worker(job["job"].config.workers))
-    world = Together() if job["job"].config.workers > 1 else Alone()
-    Worker(job["job"], world, str(get_device())).run()
-    ray.train.report({})
-
-
-class Worker:
-    """One process of the group."""
-
-    def __init__(self, job: Job, world: World, device: str):
-        config = job.config
-        self.job, self.config, self.world = job, config, world
-        precision = of_frozen(config.precision, device)
-        self.backbone = Backbone.load(config.model, device=device, precision=precision)
-        self.state = State.fresh(config, self.backbone)
-        self._resume()
-        weights = Weights(config.orthogonality_weight, config.tri_wise_weight, config.temperature)
-        self.step = InverterStep(self.backbone, self.state.inverter, weights, world).train()
-        self.spread = DistributedDataParallel(self.step) if world.size > 1 else self.step
-        self.batches, order = self._data()
-        self.update = Update(
-            "fit",
-            self.state.inverter.parameters(),
-            self.state.optimizer,
-            config.schedule_over(job.steps, order.steps_per_epoch),
-            config.gradient_clip,
-            self.state.scaler,
-        )
-        self.validate = validation(config.validate_on) if world.rank == 0 else None
+    def __init__(
+        self,
+        job: FitJob,
+        backbone: Backbone,
+        context: RunContext,
+        group: ProcessGroup,
+        engine: Engine,
+    ):
+        """``engine`` decodes the pictures; a cache needs none."""
+        self.job, self.config = job, job.config
+        self.backbone, self.context, self.group = backbone, context, group
+        self.state = InverterState.initial(job.config, backbone)
+        self.step = InverterStep(backbone, self.state.model, _weights(job.config), group).train()
+        self.parallel = DistributedDataParallel(self.step) if group.size > 1 else self.step
+        self.batches, self.order = self._data(engine)
 
     def run(self) -> None:
-        start, stop = self.state.step, self.job.steps
-        self._post_began()
-        began, since = time.monotonic(), start
-        for number, batch in zip(range(start, stop), self.batches.parts(start, stop), strict=True):
-            loss = self._train(number, batch)
-            done = self.state.step
-            if done % self.config.log_every == 0 or done == stop:
-                now = time.monotonic()
-                rate = (done - since) * self.config.batch / (now - began)
-                self._log(loss, rate)
-                began, since = now, done
-            if done % self.config.checkpoint_every == 0 or done == stop:
-                self._checkpoint()
-                began, since = time.monotonic(), done
+        """Raises as ``TrainingLoop.run``, and BadImage where no picture of a batch is readable."""
+        config = self.config
+        emoji = EmojiValidation()
 
-    def _train(self, number: int, batch: Batch) -> StepLoss:
-        seed = np.random.SeedSequence([self.config.seed, number, self.world.rank])
-        torch.manual_seed(int(seed.generate_state(1)[0]))
-        with autocast(self.config.precision, self.backbone.device.type):
-            loss: StepLoss = self.spread(batch.features, batch.captions, batch.sentences)
-        self.update(loss.total, number)
-        self.state.stepped()
-        for reject in batch.rejects:
-            self.job.mailbox.post(Skipped(reject))
-        return loss
+        def validated() -> Figures:
+            return emoji(self.backbone, self.state.kept)
 
-    def _data(self) -> tuple[Batches, Order]:
-        config, world = self.config, self.world
+        loop = TrainingLoop(
+            state=self.state,
+            update=Update(
+                "fit",
+                self.state.model.parameters(),
+                self.state.optimizer,
+                config.schedule_over(self.job.steps, self.order.steps_per_epoch),
+                config.gradient_clip,
+                self.state.scaler,
+            ),
+            context=self.context,
+            steps=self.job.steps,
+            batch=config.batch,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            validate=validated if config.validate_on == "emoji" else None,
+            before_checkpoint=self.step.sentences.clear,
+        )
+        loop.run(self._results)
+
+    def _results(self, steps: range) -> Losses:
+        with closing(self.batches.parts(steps)) as batches:
+            for number, batch in zip(steps, batches, strict=True):
+                torch.manual_seed(step_seed(self.config.seed, number, self.group.rank))
+                with autocast(self.config.precision, self.backbone.device.type):
+                    loss = self.parallel(batch.features, batch.captions, batch.sentences)
+                for reject in batch.rejects:
+                    self.context.report(Skipped(reject))
+                yield StepResult(loss.total, partial(loss.figures, self.group))
+
+    def _data(self, engine: Engine) -> tuple[Batches, SamplingOrder]:
+        config, group = self.config, self.group
         if isinstance(self.job.data, Path):
             cache = Cache.open(self.job.data)
-            order = Order(len(cache.samples), config.batch, config.seed)
-            return CachedBatches(cache, self.backbone.device, order, world), order
-        order = Order(len(self.job.data), config.batch, config.seed)
+            order = SamplingOrder(len(cache.samples), config.batch, config.seed)
+            return CachedBatches(cache, self.backbone.device, order, group), order
+        order = SamplingOrder(len(self.job.data), config.batch, config.seed)
+        jitter = config.augment == "jitter"
         pictures = PictureBatches(
-            self.backbone, self.job.data, order, world, config.augment == "jitter", config.seed
+            self.backbone, self.job.data, order, group, engine, jitter, config.seed
         )
         return pictures, order
 
-    def _resume(self) -> None:
-        import ray.train
 
-        newest = ray.train.get_checkpoint()
-        if newest is not None:
-            with newest.as_directory() as folder:
-                self.state.restore(Path(folder))
-
-    def _post_began(self) -> None:
-        if self.world.rank == 0:
-            self.job.mailbox.post(Began(self.state.step))
-
-    def _log(self, loss: StepLoss, rate: float) -> None:
-        """Every worker comes here, as the parts are averaged over all; the first one tells."""
-        parts = loss.log(self.world)
-        if self.world.rank == 0:
-            lr = self.state.optimizer.param_groups[0]["lr"]
-            told = {**parts, "images_per_s": rate, "lr": lr}
-            self.job.mailbox.post(Stepped(self.state.step, told))
-
-    def _checkpoint(self) -> None:
-        """Every worker comes here, as a report waits for all; the first one writes."""
-        import ray.train
-        from ray.train import Checkpoint
-
-        self.step.sentences.forget()
-        if self.world.rank != 0:
-            ray.train.report({})
-            return
-        figures: dict[str, float] = {}
-        if self.validate is not None:
-            figures = self.validate(self.backbone, self.state.kept)
-            self.job.mailbox.post(Validated(self.state.step, figures))
-        with tempfile.TemporaryDirectory() as folder:
-            self.state.save(Path(folder))
-            ray.train.report(
-                {"step": self.state.step, **figures}, checkpoint=Checkpoint.from_directory(folder)
-            )
+def _weights(config: FitConfig) -> Weights:
+    return Weights(config.orthogonality_weight, config.tri_wise_weight, config.temperature)

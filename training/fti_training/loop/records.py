@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from fti_qdrant.atomic_files import write_text
 
 STEPS, VALIDATION, BOARD = "log.csv", "validation.csv", "tensorboard"
 
 Row = dict[str, float]
 
 
-class Records:
-    """Rows by step. A run that goes on from an earlier step forgets what came after it."""
+def has_tensorboard() -> bool:
+    """Whether TensorBoard events can be written; the CSV files need no package."""
+    return find_spec("tensorboard") is not None
 
-    def __init__(self, folder: Path):
+
+class Records:
+    """Rows by step. A run that resumes from an earlier step drops the rows after it."""
+
+    def __init__(self, folder: Path, board: bool = True):
+        """``board`` asks for TensorBoard events, which need the package tensorboard."""
         self.folder = folder
-        self._board: SummaryWriter | None = None
+        self._wants_board = board and has_tensorboard()
+        self._board: Any = None
 
     def begin(self, step: int) -> None:
-        """Training goes on after ``step`` steps."""
+        """Training starts, or resumes, after ``step`` steps."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for name in (STEPS, VALIDATION):
             rows = [row for row in read_rows(self.folder / name) if row["step"] <= step]
             _replace(self.folder / name, rows)
         self.close()
-        self._board = SummaryWriter(str(self.folder / BOARD), purge_step=step + 1)
+        if self._wants_board:
+            from torch.utils.tensorboard import SummaryWriter
 
-    def stepped(self, step: int, parts: Row) -> None:
-        self._add(STEPS, "train", step, parts)
+            self._board = SummaryWriter(str(self.folder / BOARD), purge_step=step + 1)
+
+    def stepped(self, step: int, figures: Row) -> None:
+        self._add(STEPS, "train", step, figures)
 
     def validated(self, step: int, figures: Row) -> None:
         self._add(VALIDATION, "validation", step, figures)
@@ -38,14 +53,17 @@ class Records:
             self._board.close()
 
     def _add(self, file: str, group: str, step: int, values: Row) -> None:
-        _append(self.folder / file, {"step": step, **values})
+        row, path = {"step": step, **values}, self.folder / file
+        header = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as log:
+            log.write(_lines([row], header))
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """A log's rows; none where there is no log. A half-written last row is left out."""
+    """A log's rows; none where there is no log. A last row that was cut off is left out."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -54,20 +72,17 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _replace(path: Path, rows: list[Row]) -> None:
-    fresh = path.with_name(path.name + ".part")
-    fresh.unlink(missing_ok=True)
-    for row in rows:
-        _append(fresh, row)
     if rows:
-        fresh.replace(path)
+        write_text(path, _lines(rows, header=True))
     else:
         path.unlink(missing_ok=True)
 
 
-def _append(path: Path, row: Row) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row.keys())
-        if fresh:
+def _lines(rows: Iterable[Row], header: bool) -> str:
+    text = io.StringIO(newline="")
+    for number, row in enumerate(rows):
+        writer = csv.DictWriter(text, row.keys())
+        if header and not number:
             writer.writeheader()
         writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
+    return text.getvalue()

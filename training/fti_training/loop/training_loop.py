@@ -1,106 +1,121 @@
-"""A resumable training loop in one process: progress, log, checkpoints."""
+"""The training loop: updates from the newest checkpoint to the last step."""
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fti_qdrant.cli.progress import step_progress
-from fti_qdrant.errors import CheckpointError
-from fti_training.loop import checkpoint_file as checkpoint
-from fti_training.loop.update import Cosine, Update
+from fti_training.loop.context import RunContext
+from fti_training.loop.events import Began, Stepped, Validated
+from fti_training.loop.state import TrainingState
+from fti_training.loop.update import Update
 
-Parts = dict[str, float]
-Step = Callable[[int], tuple[Tensor, Parts]]
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step gives.
+
+    Attributes:
+        total: what is minimized.
+        figures: its parts, for the log. Called at logged steps only, in every process of a group.
+    """
+
+    total: Tensor
+    figures: Callable[[], Figures]
+
+
+Losses = Generator[StepResult, None, None]
 
 
 @dataclass
-class Loop:
-    """Runs ``step`` from wherever the checkpoint left off.
+class TrainingLoop:
+    """Trains to the end, from wherever the newest checkpoint left off.
 
-    A step is a function of its number alone (it seeds itself), so a run that was killed and
-    resumed ends with the weights of an undisturbed one.
+    A step depends on the weights and on its number alone (it seeds itself), so a run that was
+    killed and resumed ends with the weights of an undisturbed one.
 
     Attributes:
-        name: of the phase, for the log and the checkpoint's file name.
-        folder: where ``{name}.safetensors`` and ``{name}.csv`` are kept.
-        identity: facts that a checkpoint must share with this run, such as the config.
-        probe: called at each checkpoint; its figures go into the log.
-        after: called after each update.
+        steps: of the whole run.
+        batch: samples of one step, for the rate in the log.
+        log_every, checkpoint_every: steps; the last step is always logged and kept.
+        validate: figures of the weights at a checkpoint; called where the context leads.
+        before_checkpoint: called in every process, before it is written.
     """
 
-    name: str
-    folder: Path
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: Cosine
-    every: int
-    identity: dict[str, object]
-    probe: Callable[[], Parts] = dict
-    after: Callable[[], None] = lambda: None
-    grad_clip: float = 1.0
+    state: TrainingState[Any]
+    update: Update
+    context: RunContext
+    steps: int
+    batch: int
+    log_every: int
+    checkpoint_every: int
+    validate: Callable[[], Figures] | None = None
+    before_checkpoint: Callable[[], None] = lambda: None
 
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.folder / f"{self.name}.safetensors"
+    def run(self, losses: Callable[[range], Losses]) -> None:
+        """Trains.
 
-    def resume(self) -> int:
-        """Restores the checkpoint if there is one; the number of steps already done.
+        Args:
+            losses: the numbers of the steps to do -> the loss of each, as the weights then are.
 
-        Raises CheckpointError where it belongs to a run with another config.
+        Raises:
+            CheckpointError: the newest checkpoint is damaged or of another run, or a loss is not
+                finite.
+            OutputUnavailable: a checkpoint cannot be written.
         """
-        if not self.checkpoint_path.exists():
-            return 0
-        facts = checkpoint.load(self.checkpoint_path, self.module, self.optimizer)
-        then = facts["identity"]
-        changed = [name for name, value in self.identity.items() if then.get(name) != value]
-        if changed:
-            told = ", ".join(f"{name} was {then.get(name)}" for name in changed)
-            raise CheckpointError(
-                f"{self.checkpoint_path} belongs to a run with other settings ({told}); "
-                "train into another folder, or delete it to start anew"
-            )
-        return int(facts["step"])
+        self.context.restore(self.state.restore)
+        if self.context.leads:
+            self.context.report(Began(self.state.step))
+        numbers = range(self.state.step, self.steps)
+        rate = Rate(self.batch, self.state.step)
+        with closing(losses(numbers)) as steps:
+            for number, loss in zip(numbers, steps, strict=True):
+                self.update(loss.total, number)
+                self.state.advance()
+                if self._due(self.log_every):
+                    self._log(loss, rate(self.state.step))
+                if self._due(self.checkpoint_every):
+                    self._checkpoint()
+                    rate.restart(self.state.step)
 
-    def run(self, step: Step) -> None:
-        """Trains to the end, saving every ``every`` steps and after the last."""
-        done = self.resume()
-        update = Update(
-            self.name, self.module.parameters(), self.optimizer, self.schedule, self.grad_clip
-        )
-        with step_progress() as progress:
-            task = progress.add_task(self.name, total=self.schedule.steps, completed=done)
-            began = time.monotonic()
-            for number in range(done, self.schedule.steps):
-                loss, parts = step(number)
-                update(loss, number)
-                self.after()
-                progress.update(task, advance=1, description=f"{self.name} {_brief(parts)}")
-                last = number + 1 == self.schedule.steps
-                if (number + 1) % self.every == 0 or last:
-                    seconds = (time.monotonic() - began) / (number + 1 - done)
-                    self._save(number + 1)
-                    self._log({"step": number + 1, "s_per_step": seconds, **parts, **self.probe()})
+    def _due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.steps
 
-    def _save(self, step: int) -> None:
-        facts = {"step": step, "identity": self.identity}
-        checkpoint.save(self.checkpoint_path, self.module, self.optimizer, facts)
+    def _log(self, loss: StepResult, rate: float) -> None:
+        figures = loss.figures()
+        if self.context.leads:
+            lr = self.state.optimizer.param_groups[0]["lr"]
+            row = {**figures, "images_per_s": rate, "lr": lr}
+            self.context.report(Stepped(self.state.step, row))
 
-    def _log(self, row: Parts) -> None:
-        path = self.folder / f"{self.name}.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if fresh:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+    def _checkpoint(self) -> None:
+        self.before_checkpoint()
+        figures: Figures = {}
+        if self.context.leads and self.validate is not None:
+            figures = self.validate()
+            self.context.report(Validated(self.state.step, figures))
+        self.context.checkpoint(self.state.step, figures, self.state.save)
 
 
-def _brief(parts: Parts) -> str:
-    return " ".join(f"{name} {value:.3f}" for name, value in parts.items())
+class Rate:
+    """Samples per second since the last time it was asked."""
+
+    def __init__(self, batch: int, step: int):
+        self.batch = batch
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self.began, self.since = time.monotonic(), step
+
+    def __call__(self, step: int) -> float:
+        seconds = time.monotonic() - self.began
+        done = (step - self.since) * self.batch
+        self.restart(step)
+        return done / max(seconds, 1e-9)

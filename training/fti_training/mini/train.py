@@ -15,20 +15,27 @@ from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.explain import WORDS_FILE
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter, save_inverter
-from fti_training.loop.training_loop import Parts
 from fti_training.mini import evaluate
-from fti_training.mini.backbone import Phase, fresh_clip, save_open_clip, train_backbone, wrap
+from fti_training.mini.backbone import (
+    BackbonePhase,
+    fresh_clip,
+    save_open_clip,
+    train_backbone,
+    wrap,
+)
 from fti_training.mini.card import write_card
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import train_inverter
 from fti_training.mini.pictures import Pictures, TrainingSet, draw_artworks
 
-CHECKPOINTS = "checkpoints"
-"""Subfolder of the output with what resume needs; not part of the model."""
+TRAINING = "training"
+"""Subfolder of the output with checkpoints and logs; not part of the model."""
 
 GALLERY_ARTWORK = "twemoji"
 
-Figures = dict[str, dict[str, dict[str, float]]]
+Recalls = dict[str, float]
+
+Figures = dict[str, dict[str, Recalls]]
 """Question -> method -> measure -> value."""
 
 
@@ -51,27 +58,27 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     model = fresh_clip(config)
     drawn = draw_artworks(wrap(model).preprocess, config.pictures)
     data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
-    checkpoints = out / CHECKPOINTS
+    folder = out / TRAINING
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
 
-    def probe(backbone: Backbone) -> Parts:
+    def probe(backbone: Backbone) -> Recalls:
         return probe_text(backbone, shown)
 
-    train_backbone(config, Phase.backbone(config), model, data, checkpoints, probe)
+    train_backbone(config, BackbonePhase.backbone(config), model, data, folder, probe)
     with_mirrors = TrainingSet(drawn, mirrors=True)
-    train_backbone(config, Phase.finish(config), model, with_mirrors, checkpoints, probe)
+    train_backbone(config, BackbonePhase.finish(config), model, with_mirrors, folder, probe)
     save_open_clip(config, model, out)
     write_words(out, data)
     backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
 
     gallery = evaluate.embed(backbone, shown)
 
-    def probe_inverter(inverter: Inverter) -> Parts:
+    def probe_inverter(inverter: Inverter) -> Recalls:
         with torch.inference_mode():
             return probe_composed(Composer(backbone, inverter), gallery)
 
-    inverter = train_inverter(config, backbone, data, checkpoints, probe_inverter)
+    inverter = train_inverter(config, backbone, data, folder, probe_inverter)
     save_inverter(inverter.half(), out / "inverter")
     figures = measure(Mini.load(out).composer, shown)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -101,7 +108,7 @@ def measure(composer: Composer, shown: Pictures) -> Figures:
     }
 
 
-def probe_text(backbone: Backbone, shown: Pictures) -> Parts:
+def probe_text(backbone: Backbone, shown: Pictures) -> Recalls:
     """For the log of the backbone's training."""
     gallery = evaluate.embed(backbone, shown)
     named = evaluate.named_edits(backbone, gallery, evaluate.held_out_edits(gallery))
@@ -109,12 +116,12 @@ def probe_text(backbone: Backbone, shown: Pictures) -> Parts:
     return {**_prefixed("t2i", pictures), **_prefixed("named", named)}
 
 
-def probe_composed(composer: Composer, gallery: evaluate.Gallery) -> Parts:
+def probe_composed(composer: Composer, gallery: evaluate.Gallery) -> Recalls:
     """For the log of the inverter's training."""
     asked = evaluate.held_out_edits(gallery)
     figures = evaluate.composed(composer, gallery, asked, ("fti", "subject"))
     return {**_prefixed("fti", figures["fti"]), **_prefixed("subject", figures["subject"])}
 
 
-def _prefixed(name: str, figures: Parts) -> Parts:
+def _prefixed(name: str, figures: Recalls) -> Recalls:
     return {f"{name}_{measure}": value for measure, value in figures.items()}
