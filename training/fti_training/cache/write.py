@@ -144,7 +144,7 @@ class CacheWriter:
         missing = self.missing()
         if missing:
             rows = np.concatenate([self._rows_of(number) for number in missing])
-            with closing(engine.stream(self._pipeline(rows, engine))) as stream:  # type: ignore[type-var]
+            with closing(engine.stream(self._pipeline(rows, engine))) as stream:
                 self._write_shards(missing, rebatched(stream, SHARD_ROWS), advance)
         return self._finish()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +96,7 @@ def caption_images(
     due = began + save_every
     stages = _stages(choice, engine, batch, allow_urls)
     try:
-        with closing(_stream(images, table, batch, stages, choice, engine)) as stream:  # type: ignore[type-var]
+        with closing(_stream(images, table, batch, stages, choice, engine)) as stream:
             for done in stream:
                 for row in done.select(COLUMNS).to_pylist():
                     _take(row, table, splitter, choice is not None, outcome, reject)
@@ -168,7 +168,7 @@ def _stream(
     stages: tuple[Stage, ...],
     choice: CaptionerChoice | None,
     engine: Engine,
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     if not len(images):
         return
     images = with_stored_hashes(images, table)

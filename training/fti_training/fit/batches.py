@@ -98,7 +98,7 @@ class PictureBatches:
         """Raises BadImage where not one picture of a part can be read."""
         for start in range(0, len(steps), STEPS_AT_ONCE):
             planned = steps[start : start + STEPS_AT_ONCE]
-            with closing(self.engine.stream(self._pipeline(planned))) as tables:  # type: ignore[type-var]
+            with closing(self.engine.stream(self._pipeline(planned))) as tables:
                 decoded = rebatched(tables, self.order.batch // self.group.size)
                 for step, table in zip(planned, decoded, strict=True):
                     yield self._batch(step, table)
