@@ -67,7 +67,7 @@ def test_it_tells_data_settings_figures_and_draws_the_curve(run_folder: Path) ->
         assert curve.width > curve.height > 200
 
 
-def test_a_log_that_goes_on_from_a_checkpoint_forgets_what_came_after_it(run_folder: Path) -> None:
+def test_a_resumed_log_drops_the_rows_after_the_checkpoint(run_folder: Path) -> None:
     records = Records(run_folder)
     records.begin(100)
     records.stepped(101, PARTS)
@@ -112,11 +112,11 @@ def test_a_hub_that_does_not_answer_or_refuses(
     assert json.loads((run_folder / "data.json").read_text())["samples"] == 1234
 
 
-def test_a_run_does_not_go_on_with_other_data(run_folder: Path) -> None:
+def test_a_run_is_not_resumed_with_other_data(run_folder: Path) -> None:
     then = DataFacts.read(run_folder)
     then.check_same(then.model_copy(update={"unreadable": 9}))
     for change in ({"digest": "e" * 64}, {"backbone": "other"}):
-        with pytest.raises(CheckpointError, match="begun with other"):
+        with pytest.raises(CheckpointError, match="started with other"):
             then.model_copy(update=change).check_same(then)
 
 

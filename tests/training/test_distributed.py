@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from fti_training.distributed import Alone
+from fti_training.distributed import SingleProcess
 from fti_training.step import InverterStep, SplitCaption
+from tests.commands import start_command
 
 ROWS = 11
 CAPTIONS = [
@@ -20,13 +19,13 @@ CAPTIONS = [
 ]
 """Eleven rows: the parts are of different sizes, and hold different numbers of split captions."""
 
-WORKER = Path(__file__).with_name("one_of_a_group.py")
+WORKER = "tests.training.one_of_a_group"
 
 
 def one_process(backbone, inverter, features) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     loss = InverterStep(backbone, inverter)(features, CAPTIONS)
     loss.total.backward()
-    return loss.log(), {name: one.grad for name, one in inverter.named_parameters()}
+    return loss.figures(), {name: one.grad for name, one in inverter.named_parameters()}
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -38,8 +37,7 @@ def test_loss_and_gradients_do_not_depend_on_the_number_of_processes(
     pixels = torch.randint(0, 255, (ROWS, 3, 32, 32), generator=generator, dtype=torch.uint8)
     features = tiny_backbone.pixel_features(pixels)
     torch.save((tiny_backbone, inverter, features, CAPTIONS), tmp_path / "given.pt")
-    commands = [[sys.executable, WORKER, str(rank), str(size), tmp_path] for rank in range(size)]
-    workers = [subprocess.Popen(command) for command in commands]
+    workers = [start_command(WORKER, rank, size, tmp_path) for rank in range(size)]
     assert [worker.wait(120) for worker in workers] == [0] * size
     expected, gradients = one_process(tiny_backbone, inverter, features)
     for rank in range(size):
@@ -49,8 +47,8 @@ def test_loss_and_gradients_do_not_depend_on_the_number_of_processes(
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
 
 
-def test_alone_changes_nothing() -> None:
-    world, rows = Alone(), torch.randn(3, 2)
-    assert world.gather(rows) is rows
-    assert world.share(3) == 1
-    assert torch.equal(world.average(rows), rows)
+def test_a_single_process_changes_nothing() -> None:
+    group, rows = SingleProcess(), torch.randn(3, 2)
+    assert group.gather(rows) is rows
+    assert group.mean_weight(3) == 1
+    assert torch.equal(group.average(rows), rows)

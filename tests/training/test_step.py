@@ -85,7 +85,7 @@ def test_the_total_is_the_weighted_sum(tiny_backbone, inverter, pictures):
         )
         expected = loss.contrastive + loss.orthogonality + weight * loss.tri_wise
         torch.testing.assert_close(loss.total, expected)
-    log = loss.log()
+    log = loss.figures()
     assert set(log) == {*PARTS, "mean_count"}
     counts = inverter(features).counts
     assert log["mean_count"] == pytest.approx(float(counts.float().mean()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fti_training.captions.pipeline import Outcome, _blocks
+from fti_training.captions.pipeline import CaptionsOutcome, with_stored_hashes
 from fti_training.captions.split import rule_splitter
 from fti_training.captions.table import Caption, CaptionsTable
 
@@ -24,31 +24,30 @@ def table(tmp_path: Path) -> CaptionsTable:
     return table
 
 
-def known(table: CaptionsTable, *rows: tuple[str, str | None]) -> list[str | None]:
-    blocks = _blocks(pa.table(list(zip(*rows)), schema=TEXTS), table, 2)
-    assert [len(block) for block in blocks[:-1]] == [2] * (len(blocks) - 1)
-    return [value for block in blocks for value in block["known"].to_pylist()]
+def stored_hashes(table: CaptionsTable, *rows: tuple[str, str | None]) -> list[str | None]:
+    images = pa.table(list(zip(*rows)), schema=TEXTS)
+    return with_stored_hashes(images, table)["stored_sha256"].to_pylist()
 
 
-def test_a_model_is_told_of_all_that_the_table_holds(table: CaptionsTable) -> None:
+def test_a_model_skips_all_that_the_table_holds(table: CaptionsTable) -> None:
     rows = [("b.jpg", None), ("new.jpg", None), ("a.jpg", None)]
-    assert known(table, *rows) == ["hash b", None, "hash a"]
+    assert stored_hashes(table, *rows) == ["hash b", None, "hash a"]
 
 
-def test_a_caption_that_the_user_changed_is_taken_anew(table: CaptionsTable) -> None:
+def test_a_caption_that_the_user_changed_is_taken_again(table: CaptionsTable) -> None:
     rows = [("a.jpg", "a cat on a mat"), ("b.jpg", "a dog on a mat"), ("new.jpg", "a new one")]
-    assert known(table, *rows) == ["hash a", None, None]
+    assert stored_hashes(table, *rows) == ["hash a", None, None]
 
 
 def test_an_empty_table_knows_nothing(tmp_path: Path) -> None:
     table = CaptionsTable.open(tmp_path / "captions.parquet", rule_splitter())
-    assert known(table, ("a.jpg", None), ("b.jpg", "a cat")) == [None, None]
+    assert stored_hashes(table, ("a.jpg", None), ("b.jpg", "a cat")) == [None, None]
 
 
 def test_the_final_line_counts_each_image_once() -> None:
-    outcome = Outcome(captioned=1412, unsplit=31, unchanged=5, rejected=2, seconds=10)
+    outcome = CaptionsOutcome(captioned=1412, unsplit=31, unchanged=5, rejected=2, seconds=10)
     assert outcome.line() == (
-        "1,450 images in: 1,412 captioned, 31 without a split, 5 unchanged, 2 unreadable; "
+        "1,450 images: 1,412 captioned, 31 without a split, 5 unchanged, 2 unreadable; "
         "145.0 images/s"
     )
-    assert Outcome().line().endswith("; 0.0 images/s")
+    assert CaptionsOutcome().line().endswith("; 0.0 images/s")

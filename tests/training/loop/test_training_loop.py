@@ -1,24 +1,27 @@
-"""A run that was killed and resumed is an undisturbed one; damaged checkpoints are refused."""
+"""The training loop: a run that was stopped and resumed equals an undisturbed one."""
 
 from __future__ import annotations
 
 import copy
-import csv
+import math
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.loop import checkpoint_file as checkpoint
-from fti_training.loop.training_loop import Loop
-from fti_training.loop.update import Cosine
+from fti_training.loop.checkpoint_storage import CheckpointStorage
+from fti_training.loop.context import LocalContext
+from fti_training.loop.events import Began, Event, Stepped, Validated
+from fti_training.loop.state import TrainingState, moving_average
+from fti_training.loop.training_loop import StepResult, TrainingLoop
+from fti_training.loop.update import Cosine, Update
 from fti_training.step import InverterStep, SplitCaption
 
 STEPS, EVERY = 6, 2
+IDENTITY = {"seed": 7, "lr": 1e-2}
 
 
 class Killed(BaseException):
@@ -30,40 +33,58 @@ def small_network(width: int = 8) -> nn.Module:
     return nn.Sequential(nn.Linear(4, width), nn.Dropout(0.5), nn.Tanh(), nn.Linear(width, 1))
 
 
-def loop_of(module: nn.Module, folder: Path, **changes) -> Loop:
-    options = {
-        "name": "small",
-        "folder": folder,
-        "module": module,
-        "optimizer": torch.optim.AdamW(module.parameters(), lr=1e-2),
-        "schedule": Cosine(STEPS, 1e-2, warmup=2),
-        "every": EVERY,
-        "identity": {"seed": 7, "lr": 1e-2},
-    }
-    return Loop(**(options | changes))
+class Run:
+    """A loop over a small model, its checkpoints in a folder, its events in a list."""
 
+    def __init__(self, folder: Path, module: nn.Module | None = None, clip: float = 1.0, **changes):
+        self.module = small_network() if module is None else module
+        self.events: list[Event] = []
+        self.started: list[int] = []
+        optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-2)
+        self.state = TrainingState(
+            self.module,
+            optimizer,
+            moving_average(self.module, 0.5),
+            identity=changes.pop("identity", IDENTITY),
+        )
+        self.storage = CheckpointStorage.at(str(folder), "recall")
+        parameters = self.module.parameters()
+        options = {
+            "state": self.state,
+            "update": Update("small", parameters, optimizer, Cosine(STEPS, 1e-2, 2), clip),
+            "context": LocalContext(self.storage, self.events.append),
+            "steps": STEPS,
+            "batch": 16,
+            "log_every": 1,
+            "checkpoint_every": EVERY,
+        }
+        self.loop = TrainingLoop(**(options | changes))
 
-def step_of(module: nn.Module, killed_at: int | None = None, spoil=None):
-    """A step that depends on its number alone, dropout included."""
+    def train(self, killed_at: int | None = None, spoil=lambda number, loss: loss) -> Run:
+        """Steps that depend on their number alone, dropout included."""
 
-    def step(number: int):
-        if number == killed_at:
-            raise Killed
-        torch.manual_seed(number)
-        loss = module(torch.randn(16, 4)).square().mean()
-        if spoil:
-            loss = spoil(number, loss)
-        return loss, {"loss": float(loss.detach())}
+        def losses(steps: range):
+            for number in steps:
+                if number == killed_at:
+                    raise Killed
+                self.started.append(number)
+                torch.manual_seed(number)
+                loss = spoil(number, self.module(torch.randn(16, 4)).square().mean())
+                yield StepResult(loss, lambda loss=loss: {"loss": float(loss.detach())})
 
-    return step
+        self.loop.run(losses)
+        return self
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Weights, their average and the optimizer's state, copied."""
+        tensors = dict(self.state._modules().state_dict())
+        for index, values in self.state.optimizer.state_dict()["state"].items():
+            tensors |= {f"{index}.{name}": value for name, value in values.items()}
+        return {name: value.clone() for name, value in tensors.items()}
 
-def state(loop: Loop) -> dict[str, torch.Tensor]:
-    """Weights and optimizer state, copied."""
-    tensors = dict(loop.module.state_dict())
-    for index, values in loop.optimizer.state_dict()["state"].items():
-        tensors |= {f"{index}.{name}": value for name, value in values.items()}
-    return {name: value.clone() for name, value in tensors.items()}
+    def restored(self) -> Run:
+        self.storage.restore_newest(self.state.restore)
+        return self
 
 
 def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -73,56 +94,48 @@ def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
 
 
 @pytest.fixture
-def undisturbed(tmp_path) -> Loop:
-    module = small_network()
-    loop = loop_of(module, tmp_path / "undisturbed")
-    loop.run(step_of(module))
-    return loop
+def undisturbed(tmp_path: Path) -> Run:
+    return Run(tmp_path / "undisturbed").train()
 
 
 @pytest.mark.parametrize("killed_at", [1, 2, 4, 5])
-def test_a_killed_run_resumes_to_the_same_weights(undisturbed, tmp_path, killed_at):
+def test_a_killed_run_resumes_to_the_same_weights(
+    undisturbed: Run, tmp_path: Path, killed_at: int
+) -> None:
     folder = tmp_path / "killed"
-    module = small_network()
     with pytest.raises(Killed):
-        loop_of(module, folder).run(step_of(module, killed_at))
-    resumed = loop_of(small_network(), folder)
-    if resumed.checkpoint_path.exists():  # then the weights of the fresh process do not matter
+        Run(folder).train(killed_at)
+    resumed = Run(folder)
+    if resumed.storage.newest() is not None:  # then the weights of the new process do not matter
         nn.init.zeros_(resumed.module[0].weight)
-    inner, started = step_of(resumed.module), []
-
-    def step(number: int):
-        started.append(number)
-        return inner(number)
-
-    resumed.run(step)
-    assert started == list(range(killed_at - killed_at % EVERY, STEPS))
-    assert_same(state(resumed), state(undisturbed))
-    rows = list(csv.DictReader((folder / "small.csv").open()))
-    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    resumed.train()
+    assert resumed.started == list(range(killed_at - killed_at % EVERY, STEPS))
+    assert_same(resumed.tensors(), undisturbed.tensors())
+    assert resumed.events[0] == Began(killed_at - killed_at % EVERY)
 
 
 def test_a_killed_inverter_training_resumes_to_the_same_weights(
-    tiny_backbone, tiny_composer, pictures, tmp_path
-):
-    """The real step, with dropout, under the loop."""
+    tiny_backbone, tiny_composer, pictures, tmp_path: Path
+) -> None:
+    """The real step, with dropout, in the loop."""
     features = tiny_backbone.image_features(pictures[:3])
     captions = [SplitCaption("dog", f"{number} tails") for number in range(3)]
 
     def run(folder: Path, killed_at: int | None = None) -> dict[str, torch.Tensor]:
         inverter = copy.deepcopy(tiny_composer.inverter).requires_grad_(True).train()
-        losses = InverterStep(tiny_backbone, inverter)
+        step = InverterStep(tiny_backbone, inverter)
 
-        def step(number: int):
-            if number == killed_at:
-                raise Killed
-            torch.manual_seed(number)
-            loss = losses(features, captions)
-            return loss.total, loss.log()
+        def losses(steps: range):
+            for number in steps:
+                if number == killed_at:
+                    raise Killed
+                torch.manual_seed(number)
+                loss = step(features, captions)
+                yield StepResult(loss.total, loss.figures)
 
-        loop = loop_of(inverter, folder)
-        loop.run(step)
-        return state(loop)
+        made = Run(folder, inverter)
+        made.loop.run(losses)
+        return made.tensors()
 
     expected = run(tmp_path / "undisturbed")
     with pytest.raises(Killed):
@@ -130,56 +143,22 @@ def test_a_killed_inverter_training_resumes_to_the_same_weights(
     assert_same(run(tmp_path / "killed"), expected)
 
 
-def test_a_finished_run_does_nothing_more(undisturbed):
-    before = state(undisturbed)
-    undisturbed.run(step_of(undisturbed.module, killed_at=STEPS))
-    assert_same(state(undisturbed), before)
+def test_a_finished_run_does_nothing_more(undisturbed: Run) -> None:
+    again = Run(Path(undisturbed.storage.path)).train(killed_at=STEPS)
+    assert again.started == []
+    assert_same(again.tensors(), undisturbed.tensors())
 
 
-def test_a_checkpoint_of_other_settings_is_refused(undisturbed):
-    other = loop_of(small_network(), undisturbed.folder, identity={"seed": 8, "lr": 1e-2})
-    with pytest.raises(CheckpointError, match=r"seed was 7.*another folder"):
-        other.run(step_of(other.module))
+def test_a_checkpoint_of_other_settings_is_refused(undisturbed: Run) -> None:
+    other = Run(Path(undisturbed.storage.path), identity={"seed": 8, "lr": 1e-2})
+    with pytest.raises(CheckpointError, match=r"seed was 7.*another --out"):
+        other.train()
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(undisturbed):
-    other = loop_of(small_network(width=9), undisturbed.folder)
-    with pytest.raises(CheckpointError, match="delete it to start anew"):
-        other.resume()
-
-
-DAMAGES = {
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-50]),
-    "cut to its header": lambda path: path.write_bytes(path.read_bytes()[:20]),
-    "empty": lambda path: path.write_bytes(b""),
-    "not safetensors": lambda path: path.write_text("step 6"),
-    "without facts": lambda path: save_file({"a": torch.zeros(1)}, path),
-    "facts of something else": lambda path: save_file({}, path, metadata={"facts": "{"}),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_checkpoint_is_refused(undisturbed, damage):
-    damage(undisturbed.checkpoint_path)
-    fresh = loop_of(small_network(), undisturbed.folder)
-    before = state(fresh)
-    with pytest.raises(CheckpointError, match=r"small\.safetensors.*delete it to start anew"):
-        fresh.run(step_of(fresh.module))
-    assert_same(state(fresh), before)
-
-
-def test_an_interrupted_write_leaves_the_last_checkpoint(undisturbed, monkeypatch):
-    before = undisturbed.checkpoint_path.read_bytes()
-
-    def torn(tensors, path, metadata):
-        Path(path).write_bytes(before[:100])
-        raise Killed
-
-    monkeypatch.setattr(checkpoint, "save_file", torn)
-    with pytest.raises(Killed):
-        undisturbed._save(STEPS)
-    assert undisturbed.checkpoint_path.read_bytes() == before
-    assert loop_of(small_network(), undisturbed.folder).resume() == STEPS
+def test_a_checkpoint_of_another_architecture_is_refused(undisturbed: Run) -> None:
+    other = Run(Path(undisturbed.storage.path), small_network(width=9))
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        other.train()
 
 
 def infinite_gradient(number: int, loss: torch.Tensor) -> torch.Tensor:
@@ -188,7 +167,7 @@ def infinite_gradient(number: int, loss: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda number, loss: loss * float("nan") if number == 3 else loss, "loss is nan"),
         (lambda number, loss: loss / 0 if number == 3 else loss, "loss is inf"),
@@ -196,48 +175,55 @@ def infinite_gradient(number: int, loss: torch.Tensor) -> torch.Tensor:
     ],
     ids=["nan", "inf", "gradient"],
 )
-def test_a_spoilt_step_leaves_the_last_checkpoint(tmp_path, spoil, told):
+def test_a_spoilt_step_leaves_the_last_checkpoint(tmp_path: Path, spoil, message: str) -> None:
     """Step 3 is followed by a checkpoint, which must not be written."""
-    module = small_network()
-    loop = loop_of(module, tmp_path)
-    with pytest.raises(CheckpointError, match=f"{told} at step 3.*last checkpoint is untouched"):
-        loop.run(step_of(module, spoil=spoil))
-    assert all(value.isfinite().all() for value in module.parameters())
-    again = loop_of(small_network(), tmp_path)
-    assert again.resume() == 2
-    expected = loop_of(small_network(), tmp_path / "short")
+    spoilt = Run(tmp_path / "spoilt")
+    with pytest.raises(CheckpointError, match=f"{message} at step 3.*last checkpoint is kept"):
+        spoilt.train(spoil=spoil)
+    assert all(value.isfinite().all() for value in spoilt.module.parameters())
+    again = Run(tmp_path / "spoilt").restored()
+    assert again.state.step == 2
+    expected = Run(tmp_path / "short")
     with pytest.raises(Killed):
-        expected.run(step_of(expected.module, killed_at=2))
-    assert_same(state(again), state(expected))
+        expected.train(killed_at=2)
+    assert_same(again.tensors(), expected.tensors())
 
 
-def test_gradients_are_clipped(tmp_path):
-    module = small_network()
-    loop = loop_of(module, tmp_path, grad_clip=1e-3)
-    loop.run(step_of(module, spoil=lambda number, loss: 1000 * loss))
-    norm = torch.stack([parameter.grad.norm() for parameter in module.parameters()]).norm()
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    run = Run(tmp_path, clip=1e-3).train(spoil=lambda number, loss: 1000 * loss)
+    norm = torch.stack([parameter.grad.norm() for parameter in run.module.parameters()]).norm()
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_the_log_has_the_parts_and_the_probe(tmp_path):
-    module = small_network()
-    loop = loop_of(module, tmp_path, probe=lambda: {"recall": 0.25})
-    loop.run(step_of(module))
-    rows = list(csv.DictReader((tmp_path / "small.csv").open()))
-    assert list(rows[0]) == ["step", "s_per_step", "loss", "recall"]
-    assert [row["recall"] for row in rows] == ["0.25"] * 3
+def test_steps_are_logged_and_checkpoints_validated(tmp_path: Path) -> None:
+    """The newest two checkpoints stay, and the best one."""
+    recalls = iter([0.75, 0.25, 0.5])
+    cleared: list[int] = []
+    run = Run(
+        tmp_path,
+        log_every=4,
+        validate=lambda: {"recall": next(recalls)},
+        before_checkpoint=lambda: cleared.append(1),
+    ).train()
+    assert [one.step for one in run.events if isinstance(one, Stepped)] == [4, 6]
+    logged = [one.figures for one in run.events if isinstance(one, Stepped)]
+    assert all(figures.keys() == {"loss", "images_per_s", "lr"} for figures in logged)
+    validated = [(one.step, one.figures["recall"]) for one in run.events if type(one) is Validated]
+    assert validated == [(2, 0.75), (4, 0.25), (6, 0.5)]
+    assert len(cleared) == 3
+    assert [one.step for one in run.storage.stored()] == [2, 4, 6]
+    best = run.storage.best()
+    assert best is not None
+    assert best.step == 2
 
 
-def test_facts_come_back_and_the_file_is_safetensors(tmp_path):
-    module = small_network()
-    optimizer = torch.optim.AdamW(module.parameters())
-    path = tmp_path / "new" / "a.safetensors"
-    checkpoint.save(path, module, optimizer, {"step": 3, "identity": {"name": "一"}})
-    assert checkpoint.load(path, module, optimizer) == {"step": 3, "identity": {"name": "一"}}
-    assert [file.name for file in path.parent.iterdir()] == ["a.safetensors"]
+def test_the_average_is_what_is_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path).train()
+    assert run.state.kept is run.state.average.module
+    assert not torch.equal(run.state.kept[0].weight, run.module[0].weight)
 
 
-def test_the_schedule_warms_up_and_falls_to_zero():
+def test_the_schedule_warms_up_and_falls_to_zero() -> None:
     schedule = Cosine(steps=100, lr=2.0, warmup=10)
     rates = [schedule.at(step) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
@@ -245,3 +231,4 @@ def test_the_schedule_warms_up_and_falls_to_zero():
     assert rates[55] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.0)
     assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert math.isfinite(sum(rates))

@@ -6,7 +6,7 @@ A row that fails goes on with its status and error; nothing raises for one bad i
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,6 @@ from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
 from fti_training.captions.captioner import Captioner, Pixels
 
-NO_PIXELS = np.zeros(0, np.float32)
-
-
 @dataclass(frozen=True)
 class ReadImage:
     """What became of one image: its status, hash, error, and the model's pixels."""
@@ -27,7 +24,7 @@ class ReadImage:
     status: str
     sha256: str
     error: str = ""
-    pixels: np.ndarray = NO_PIXELS
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,9 @@ class ImageReader:
             if sha256 == stored_sha256:
                 return ReadImage(UNCHANGED, sha256)
             image = decode_image(data, uri=without_span(uri)).image
-            pixels = self.pixels(image) if self.pixels else NO_PIXELS
-            return ReadImage(STORE, sha256, pixels=pixels)
+            if self.pixels is None:
+                return ReadImage(STORE, sha256)
+            return ReadImage(STORE, sha256, pixels=self.pixels(image))
         except BadImage as error:
             return ReadImage(REJECTED, sha256, str(error))
         except Exception as error:  # one image must never stop the others

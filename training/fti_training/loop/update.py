@@ -105,5 +105,5 @@ class Update:
         if not torch.isfinite(value):
             raise CheckpointError(
                 f"{self.name}: the {what} is {float(value)} at step {number}; "
-                "the last checkpoint is untouched, try a lower learning rate"
+                "the last checkpoint is kept, try a lower learning rate"
             )
