@@ -34,7 +34,8 @@ from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
 from fti_training.loop.update import Decay, Update
 from fti_training.precision import Precision, autocast, of_frozen
-from fti_training.step import InverterStep, SplitCaption
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep
 
 SUBJECTS = ("a woman", "two dogs", "a red car", "an old man", "a plate", "a brown horse")
 ATTRIBUTES = (

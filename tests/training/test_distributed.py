@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fti_training.distributed import SingleProcess
-from fti_training.step import InverterStep, SplitCaption
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep
 from tests.commands import start_command
 
 ROWS = 11

@@ -10,7 +10,8 @@ import torch
 from bench import plain
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.precision import autocast
-from fti_training.step import InverterStep, SplitCaption, Weights
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep, Weights
 
 CAPTIONS = [
     ("dog", "a long tail"),

@@ -13,17 +13,10 @@ from fti_qdrant.model.inverter import Inverter, PseudoWords, Relevant
 from fti_qdrant.model.tokens import Tokens
 from fti_training.distributed import ProcessGroup, SingleProcess
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
+from fti_training.split_caption import SplitCaption
 
 MAX_CACHED = 200_000
 """Most sentences whose features are kept: 600 MB at d = 768."""
-
-
-@dataclass(frozen=True)
-class SplitCaption:
-    """A caption split after its first noun: "woman firefighter" + "dark skin tone"."""
-
-    subject: str
-    attributes: str
 
 
 @dataclass(frozen=True)

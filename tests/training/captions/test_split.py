@@ -17,7 +17,7 @@ from fti_training.captions.split import (
     cut_repeated_end,
     rule_splitter,
 )
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
 EXPECTED = """
 a woman | in a red dress standing on a beach

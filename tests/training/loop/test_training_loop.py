@@ -18,7 +18,8 @@ from fti_training.loop.events import Began, Event, Stepped, Validated
 from fti_training.loop.state import TrainingState, moving_average
 from fti_training.loop.training_loop import StepResult, TrainingLoop
 from fti_training.loop.update import Cosine, Update
-from fti_training.step import InverterStep, SplitCaption
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep
 
 STEPS, EVERY = 6, 2
 IDENTITY = {"seed": 7, "lr": 1e-2}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
+import os
 import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from fti_qdrant.composers.composer import Composer
+from fti_training.cli.main import main
+from fti_training.loop.records import read_rows
+from fti_training.mini.pictures import draw_artworks
+from tests.commands import start_command
 
 QUICK = {
     "backbone_steps": 6,
@@ -22,6 +27,7 @@ QUICK = {
     "pictures": 700,
     "batch": 48,
     "checkpoint_every": 2,
+    "log_every": 2,
     "width": 64,
     "visual_layers": 1,
     "text_layers": 1,
@@ -31,18 +37,25 @@ WEIGHTS = ("open_clip_model.safetensors", "inverter/model.safetensors")
 
 def command(out: Path, **changes: object) -> list[str]:
     settings = [f"--set={name}={value}" for name, value in {**QUICK, **changes}.items()]
-    return [sys.executable, "-m", "fti_training.cli", "mini", "--out", str(out), *settings]
+    return ["mini", "--out", str(out), *settings]
 
 
-def train(out: Path, **changes: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out, **changes), capture_output=True, text=True, timeout=300)
+def train(out: Path, **changes: object) -> Result:
+    return CliRunner().invoke(main, command(out, **changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drawn_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fti_training.mini.train.draw_artworks", cache(draw_artworks))
+        yield
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mini")
     done = train(out)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     for word in ("text to image", "known wordings", "unseen wordings", "true name", "slerp"):
         assert word in done.stdout
     return out
@@ -63,33 +76,34 @@ def test_the_card_tells_data_command_figures_and_limits(trained: Path) -> None:
         assert f"{row['R@1']:.3f}" in card
 
 
-def test_training_goes_on_after_a_checkpoint_was_measured(trained: Path) -> None:
-    with (trained / "checkpoints" / "backbone.csv").open() as log:
-        losses = [line.split(",")[2] for line in log.read().splitlines()[1:]]
-    assert len(losses) == 3
+def test_training_continues_after_a_checkpoint_was_validated(trained: Path) -> None:
+    phase = trained / "training" / "backbone"
+    assert [row["step"] for row in read_rows(phase / "log.csv")] == [2, 4, 6]
+    assert [row["step"] for row in read_rows(phase / "validation.csv")] == [2, 4, 6]
     weights = load_file(trained / WEIGHTS[0])
-    stopped = load_file(trained / "checkpoints" / "backbone.safetensors")
-    moments = [value for name, value in stopped.items() if name.endswith(".step")]
+    newest = phase / "checkpoints" / f"step-{QUICK['backbone_steps']:08}"
+    state = load_file(newest / "state.safetensors")
+    moments = [value for name, value in state.items() if name.endswith(".step")]
     assert all(int(step) == QUICK["backbone_steps"] for step in moments)
-    assert len(moments) == sum(name.startswith("module.model.") for name in stopped)
+    assert len(moments) == sum(name.startswith("module.model.") for name in state)
     assert len(weights) == len(moments)
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
     trained: Path, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    checkpoint = tmp_path / "checkpoints" / "backbone.safetensors"
+    """Killed after its first checkpoint."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = start_command("fti_training.cli", *command(tmp_path), environment=environment)
+    checkpoint = tmp_path / "training/backbone/checkpoints/step-00000002"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (tmp_path / "figures.json").exists()
     done = train(tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     for name in WEIGHTS:
         resumed, undisturbed = load_file(tmp_path / name), load_file(trained / name)
         for key, value in undisturbed.items():
@@ -98,7 +112,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
 
 def test_other_settings_do_not_continue_a_run(trained: Path) -> None:
     done = train(trained, batch=32)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert "batch was 48" in done.stderr
     assert "Traceback" not in done.stderr
@@ -114,17 +128,13 @@ def test_other_settings_do_not_continue_a_run(trained: Path) -> None:
     ],
 )
 def test_a_bad_setting_is_one_line(tmp_path: Path, change: str, told: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fti_training.cli", "mini", f"--out={tmp_path}", f"--set={change}"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
+    done = CliRunner().invoke(main, ["mini", f"--out={tmp_path}", f"--set={change}"])
+    assert done.exit_code == 2
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_print_config_lists_the_settings(tmp_path: Path) -> None:
-    done = subprocess.run([*command(tmp_path), "--print-config"], capture_output=True, text=True)
+    done = CliRunner().invoke(main, [*command(tmp_path), "--print-config"])
     assert json.loads(done.stdout)["batch"] == QUICK["batch"]
     assert not list(tmp_path.iterdir())

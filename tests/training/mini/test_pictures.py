@@ -20,8 +20,13 @@ PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.fixture(scope="module")
-def data() -> TrainingSet:
-    return TrainingSet(draw_artworks(PREPROCESS, most=700))
+def drawn() -> dict[str, Pictures]:
+    return draw_artworks(PREPROCESS, most=700)
+
+
+@pytest.fixture(scope="module")
+def data(drawn: dict[str, Pictures]) -> TrainingSet:
+    return TrainingSet(drawn)
 
 
 def test_drawn_pictures_are_upright_and_over_white() -> None:
@@ -62,9 +67,10 @@ def test_only_animals_with_a_left_and_a_right_are_mirrored() -> None:
     assert made.pixels[0, 0, 0].tolist() == [0, 0, 0, 200]
 
 
-def test_the_training_set_with_mirrors_still_holds_out_what_is_held_out() -> None:
-    drawn = draw_artworks(PREPROCESS, most=700)
-    plain, more = TrainingSet(drawn), TrainingSet(drawn, mirrors=True)
+def test_the_training_set_with_mirrors_still_holds_out_what_is_held_out(
+    drawn: dict[str, Pictures], data: TrainingSet
+) -> None:
+    plain, more = data, TrainingSet(drawn, mirrors=True)
     extra = {emoji.key for emoji in more.emoji} - {emoji.key for emoji in plain.emoji}
     assert extra
     assert all(key.endswith("-200d-27a1") for key in extra)

@@ -11,7 +11,8 @@ from fti_ingest.stages.micro_batches import MicroBatches
 from fti_ingest.stages.row_status import REJECTED, STORE
 from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import ARRAYS
-from fti_training.step import Sentences, SplitCaption
+from fti_training.split_caption import SplitCaption
+from fti_training.step import Sentences
 
 
 class FeatureStage:

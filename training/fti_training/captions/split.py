@@ -10,7 +10,7 @@ from typing import Any
 from fti_qdrant.errors import FtiError
 from fti_training.captions import rules
 from fti_training.captions.phrases import Token, subject_span
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
 MIN_WORDS = 4
 """Captions of fewer words are dropped, as in the paper."""

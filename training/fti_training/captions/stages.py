@@ -17,6 +17,7 @@ from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
 from fti_training.captions.captioner import Captioner, Pixels
 
+
 @dataclass(frozen=True)
 class ReadImage:
     """What became of one image: its status, hash, error, and the model's pixels."""

@@ -28,7 +28,7 @@ from fti_training.distributed import ProcessGroup
 from fti_training.fit.sampling_order import SamplingOrder
 from fti_training.picture_decoder import PictureDecoder
 from fti_training.samples import Samples
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
 STEPS_AT_ONCE = 1000
 """Steps of one pipeline: Ray plans every block of a pipeline before the first one runs."""

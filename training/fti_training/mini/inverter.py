@@ -17,7 +17,8 @@ from fti_training.mini.config import MiniConfig
 from fti_training.mini.phase import train_phase
 from fti_training.mini.pictures import TrainingSet
 from fti_training.precision import autocast
-from fti_training.step import InverterStep, SplitCaption
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep
 
 FEATURES_BATCH = 512
 
