@@ -48,7 +48,7 @@ def train(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 
-def test_it_tells_data_settings_figures_and_draws_the_curve(run_folder: Path) -> None:
+def test_it_states_data_settings_figures_and_draws_the_curve(run_folder: Path) -> None:
     result = train("card", run_folder, "--license", "apache-2.0")
     assert result.exit_code == 0, result.output
     card = (run_folder / "inverter" / "README.md").read_text()
@@ -81,12 +81,12 @@ def test_a_resumed_log_drops_the_rows_after_the_checkpoint(run_folder: Path) -> 
     ("missing", "told"),
     [
         ("inverter/config.json", "holds no inverter/"),
-        ("log.csv", "log.csv' is missing"),
+        ("log.csv", "log.csv' is missing or empty"),
         ("config.json", "config.json' cannot be read"),
         ("data.json", "data.json' cannot be read"),
     ],
 )
-def test_what_is_missing_is_told(run_folder: Path, missing: str, told: str) -> None:
+def test_what_is_missing_is_named(run_folder: Path, missing: str, told: str) -> None:
     (run_folder / missing).unlink()
     result = train("card", run_folder)
     assert result.exit_code == 2

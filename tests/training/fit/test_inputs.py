@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fti_qdrant.cli import extras
 from fti_qdrant.errors import BadManifest, FtiError
+from fti_training import emoji_packages
 from fti_training.cli.main import main
 from fti_training.fit import validate
 from fti_training.fit.config import FitConfig
@@ -190,7 +191,7 @@ def test_an_engine_that_cannot_run_here_is_refused_before_any_work(
 
 def test_packages_that_only_validation_needs(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     """Named where validation was asked for, else left out with a note."""
-    for module in (extras, validate):
+    for module in (extras, emoji_packages):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(FtiError, match=r"package emoji: pip install 'fti-qdrant\[demo\]'"):
         validate.with_validation(FitConfig(validate_on="emoji"))

@@ -1,4 +1,4 @@
-"""``fti-train card`` and ``fti-train push``: a trained inverter, told and shared."""
+"""``fti-train card`` and ``fti-train push``: document a trained inverter, and share it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.renamed_option import RenamedOption
 
 CARD_EPILOG = """\b
@@ -20,7 +21,7 @@ Examples:
   fti-train push runs/first me/fti-vit-l-14 --private
 
 \b
-Log in first: huggingface-cli login, or set HF_TOKEN. Others then use it with
+Log in first with huggingface-cli login, or set HF_TOKEN. Others can then use the inverter as
 inverter="me/fti-vit-l-14".
 """
 
@@ -33,26 +34,28 @@ inverter="me/fti-vit-l-14".
     once=["--licence"],
     default="other",
     show_default=True,
-    help="License of the weights, for the card.",
+    help="License of the weights, as the card states it.",
 )
 @one_line_errors
 def card(run: Path, license: str) -> None:
-    """Write the model card of RUN, the folder of a finished `fti-train fit`.
+    """Write the model card of RUN, the --out folder of a finished fti-train fit.
 
-    Data, figures, settings and the curve go into RUN/inverter, beside the weights.
+    The card is written to RUN/inverter, beside the weights: data, losses, validation figures,
+    settings, and a plot of the training. Needs fti-qdrant[train].
     """
-    from fti_training.card.write import Run, write_card
+    need("matplotlib", "train")
+    from fti_training.card.write import FinishedRun, write_card
 
-    click.echo(f"card: {write_card(Run.read(run), license)}")
+    click.echo(f"card: {write_card(FinishedRun.read(run), license)}")
 
 
 @click.command(epilog=PUSH_EPILOG)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("repo")
-@click.option("--private", is_flag=True, help="Only you may see it.")
+@click.option("--private", is_flag=True, help="Make the repository private.")
 @one_line_errors
 def push(run: Path, repo: str, private: bool) -> None:
-    """Upload RUN/inverter with its card to REPO on the model hub."""
+    """Upload RUN/inverter with its card to REPO on the Hugging Face hub."""
     from fti_training.card.upload import upload
 
     click.echo(f"pushed: {upload(run, repo, private)}")

