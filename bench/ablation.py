@@ -29,11 +29,11 @@ from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter, Relevant
+from fti_training.loop.update import Cosine, Update
 from fti_training.mini import evaluate
 from fti_training.mini.inverter import FEATURES_BATCH, split_caption
 from fti_training.mini.pictures import TrainingSet, draw_artworks
 from fti_training.step import InverterStep, Weights
-from fti_training.update import Cosine, Update
 
 MEASURES = ("R@1", "R@10", "MRR")
 OFFICIAL_LATENTS, OFFICIAL_TOPK = 24, 12

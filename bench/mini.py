@@ -13,7 +13,7 @@ import click
 from fti_qdrant.model.loading import MINI
 from fti_training.mini.card import table
 from fti_training.mini.pictures import draw_all
-from fti_training.mini.run import GALLERY_ARTWORK, Mini, measure
+from fti_training.mini.train import GALLERY_ARTWORK, Mini, measure
 
 
 @click.command()

@@ -32,9 +32,10 @@ from bench import plain
 from bench.verdict import verdict
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
+from fti_training.loop.update import Decay, Update
 from fti_training.precision import Precision, autocast, of_frozen
-from fti_training.step import InverterStep, SplitCaption
-from fti_training.update import Decay, Update
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep
 
 SUBJECTS = ("a woman", "two dogs", "a red car", "an old man", "a plate", "a brown horse")
 ATTRIBUTES = (
@@ -116,7 +117,7 @@ class Setup:
 
         def step() -> Tensor:
             given = features()
-            losses.sentences.forget()  # as in the first epoch, where every sentence is new
+            losses.sentences.clear()  # as in the first epoch, where every sentence is new
             with autocast(self.precision, self.pixels.device.type):
                 loss = losses(given, split, sentences)
             update(loss.total, 0)

@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["open_clip", "qdrant_client"])
 
@@ -104,6 +106,8 @@ def _become(
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
+    if "OMP_NUM_THREADS" in environment:  # which torch, imported before the fork, did not see
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     os.chdir(cwd)
     sys.argv = [module, *arguments]
     try:

@@ -11,14 +11,14 @@ import click
 import pytest
 import yaml
 
-import fti_ingest.cli
-import fti_training.cli
+import fti_ingest.cli.main
+import fti_training.cli.main
 
 ROOT = Path(__file__).parents[1]
 JOBS = ["ingest/rayjob.yaml", "training/rayjob-captions.yaml", "training/rayjob-fit.yaml"]
 PROGRAMS: dict[str, click.Group] = {
-    "fti-ingest": fti_ingest.cli.main,
-    "fti-train": fti_training.cli.main,
+    "fti-ingest": fti_ingest.cli.main.main,
+    "fti-train": fti_training.cli.main.main,
 }
 
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from fti_qdrant.model.backbone import ImageFeatures
-from fti_training.distributed import Together
+from fti_training.distributed import DistributedGroup
 from fti_training.step import InverterStep
 
 
@@ -19,14 +19,14 @@ def main(rank: int, size: int, folder: str) -> None:
     backbone, inverter, features, captions = given
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
-    world = Together()
+    group = DistributedGroup()
     rows = torch.arange(len(features)).chunk(size)[rank].tolist()
-    step = DistributedDataParallel(InverterStep(backbone, inverter, world=world))
+    step = DistributedDataParallel(InverterStep(backbone, inverter, group=group))
     part = ImageFeatures(features.pooled[rows], features.tokens[rows])
     loss = step(part, [captions[row] for row in rows])
     loss.total.backward()
     gradients = {name: one.grad for name, one in inverter.named_parameters()}
-    torch.save((loss.log(world), gradients), f"{folder}/{rank}.pt")
+    torch.save((loss.figures(group), gradients), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 

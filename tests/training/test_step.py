@@ -10,7 +10,8 @@ import torch
 from bench import plain
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.precision import autocast
-from fti_training.step import InverterStep, SplitCaption, Weights
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep, Weights
 
 CAPTIONS = [
     ("dog", "a long tail"),
@@ -85,7 +86,7 @@ def test_the_total_is_the_weighted_sum(tiny_backbone, inverter, pictures):
         )
         expected = loss.contrastive + loss.orthogonality + weight * loss.tri_wise
         torch.testing.assert_close(loss.total, expected)
-    log = loss.log()
+    log = loss.figures()
     assert set(log) == {*PARTS, "mean_count"}
     counts = inverter(features).counts
     assert log["mean_count"] == pytest.approx(float(counts.float().mean()))

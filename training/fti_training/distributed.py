@@ -1,41 +1,65 @@
-"""The processes that train together, as the losses see them: a batch that is spread over them.
+"""The processes that train together, as the losses need them: one batch, spread over them.
 
 A global batch gives the same loss and the same gradients over any number of processes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class Alone:
+class ProcessGroup(Protocol):
+    """The processes among which a batch is divided.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """``[n, ...]`` of each process -> ``[sum of n, ...]``, by rank, differentiable."""
+        ...
+
+    def mean_weight(self, rows: int) -> float:
+        """Weight of a mean over this process's rows.
+
+        With it the average over the processes is the mean over all rows.
+        """
+        ...
+
+    def average(self, values: Tensor) -> Tensor:
+        """Average over the processes, without gradients; for the log."""
+        ...
+
+
+class SingleProcess:
     """One process: its batch is the whole batch."""
 
     rank = 0
     size = 1
 
     def gather(self, rows: Tensor) -> Tensor:
-        """All rows of the global batch."""
         return rows
 
-    def share(self, rows: int) -> float:
-        """What a mean over the own rows weighs, so that the processes' average is the mean."""
+    def mean_weight(self, rows: int) -> float:
         return 1.0 if rows else 0.0
 
     def average(self, values: Tensor) -> Tensor:
-        """The processes' average, without gradients; for the log."""
         return values.detach()
 
 
-class Together:
+class DistributedGroup:
     """The processes of the default torch.distributed group, each with its part of the batch.
 
-    Gradients are those of the sum over the processes; DistributedDataParallel averages them, and
-    each process states the global loss, so what comes out is the global loss's own gradient.
+    Each process computes the global loss. ``gather`` sums its gradients over the processes, and
+    DistributedDataParallel averages them, so the result is the gradient of the global loss.
     """
 
     def __init__(self) -> None:
@@ -43,18 +67,15 @@ class Together:
         self.size = dist.get_world_size()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """``[n, ...]`` of each process -> ``[sum of n, ...]``, by rank, differentiable."""
         counts = self._counts(len(rows), rows.device)
         gathered: Tensor = _Gather.apply(rows, counts, self.rank)
         return gathered
 
-    def share(self, rows: int) -> float:
-        """What a mean over the own rows weighs, so that the processes' average is the mean."""
+    def mean_weight(self, rows: int) -> float:
         counts = self._counts(rows, _device())
         return rows * self.size / max(1, sum(counts))
 
     def average(self, values: Tensor) -> Tensor:
-        """The processes' average, without gradients; for the log."""
         total = values.detach().clone()
         dist.all_reduce(total)
         return total / self.size
@@ -66,11 +87,8 @@ class Together:
         return [int(count) for count in counts]
 
 
-World = Alone | Together
-
-
 class _Gather(torch.autograd.Function):
-    """all_gather of parts of any length; backwards, the gradients of all processes add up."""
+    """all_gather of parts of any length; its backward sums the gradients of all processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int], rank: int) -> Tensor:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from fti_qdrant.errors import BadManifest
 from fti_training.captions.table import CAPTIONERS_KEY, SPLITTER_KEY
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
 COLUMNS = ("uri", "subject", "attribute")
 

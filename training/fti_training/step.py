@@ -11,27 +11,20 @@ from torch import Tensor, nn
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter, PseudoWords, Relevant
 from fti_qdrant.model.tokens import Tokens
-from fti_training.distributed import Alone, World
+from fti_training.distributed import ProcessGroup, SingleProcess
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
+from fti_training.split_caption import SplitCaption
 
-MOST_REMEMBERED = 200_000
-"""Sentences whose features are kept: 600 MB at d = 768."""
-
-
-@dataclass(frozen=True)
-class SplitCaption:
-    """A caption split after its first noun: "woman firefighter" + "dark skin tone"."""
-
-    subject: str
-    attributes: str
+MAX_CACHED = 200_000
+"""Most sentences whose features are kept: 600 MB at d = 768."""
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The total that is minimized, and what it is made of (for the log).
+    """The total, which is minimized, and its parts for the log.
 
     Attributes:
-        mean_count: mean r, attribute tokens per picture.
+        mean_count: mean of r, the number of attribute tokens per picture.
     """
 
     total: Tensor
@@ -40,15 +33,15 @@ class StepLoss:
     tri_wise: Tensor
     mean_count: Tensor
 
-    def log(self, world: World = Alone()) -> dict[str, float]:  # noqa: B008
+    def figures(self, group: ProcessGroup = SingleProcess()) -> dict[str, float]:  # noqa: B008
         """Each part over the global batch."""
-        values = world.average(torch.stack([value.float() for value in self.__dict__.values()]))
+        values = group.average(torch.stack([value.float() for value in self.__dict__.values()]))
         return dict(zip(self.__dict__, values.tolist()))
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What each loss counts in the total, and the temperature; the defaults are FTI4CIR's."""
+    """Weights of the losses in the total, and the temperature; the defaults are FTI4CIR's."""
 
     orthogonality: float = 1.0
     tri_wise: float = TRI_WISE_WEIGHT
@@ -56,29 +49,30 @@ class Weights:
 
 
 class Sentences:
-    """Features of the all-real sentences: constants, so each is encoded once and remembered."""
+    """Features of the all-real sentences: constants, so each is encoded once and cached."""
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self.prompts = backbone.prompts
-        self._known: dict[SplitCaption, Tensor] = {}
+        self._cached: dict[SplitCaption, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[SplitCaption]) -> Tensor:
         """``[S, d]``, features of "a photo of {subject} with {attributes}"."""
-        new = list(dict.fromkeys(one for one in captions if one not in self._known))
+        new = list(dict.fromkeys(one for one in captions if one not in self._cached))
         fresh = dict(zip(new, self._encode(new))) if new else {}
-        if len(self._known) + len(fresh) <= MOST_REMEMBERED:
-            self._known |= fresh
-        rows = [fresh[one] if one in fresh else self._known[one] for one in captions]
+        if len(self._cached) + len(fresh) <= MAX_CACHED:
+            self._cached |= fresh
+        rows = [fresh[one] if one in fresh else self._cached[one] for one in captions]
         return torch.stack(rows)
 
-    def forget(self) -> None:
-        """What a sentence is encoded together with changes its last bits.
+    def clear(self) -> None:
+        """Empties the cache.
 
-        A run that forgets at each checkpoint goes on from there as a resumed one does.
+        The other sentences of a batch change the last bits of a sentence's features. A run that
+        clears the cache at each checkpoint continues exactly as a run that is resumed from it.
         """
-        self._known.clear()
+        self._cached.clear()
 
     def _encode(self, captions: Sequence[SplitCaption]) -> Tensor:
         tokens = self.prompts.in_words(
@@ -91,7 +85,7 @@ class InverterStep(nn.Module):
     """The losses of FTI4CIR on one batch; the backbone is frozen, the inverter learns.
 
     A plain PyTorch module whose parameters are the inverter's: it runs in one process, and under
-    DistributedDataParallel with ``Together`` as its world.
+    DistributedDataParallel with a ``DistributedGroup``.
     """
 
     def __init__(
@@ -99,18 +93,18 @@ class InverterStep(nn.Module):
         backbone: Backbone,
         inverter: Inverter,
         weights: Weights = Weights(),
-        world: World = Alone(),  # noqa: B008
+        group: ProcessGroup = SingleProcess(),  # noqa: B008
     ):
         super().__init__()
         self.inverter = inverter
         self.weights = weights
-        self.world = world
+        self.group = group
         self.prompts = backbone.prompts
         self.sentences = Sentences(backbone)
 
     @property
     def backbone(self) -> Backbone:
-        """Held beside the module's own parts: it is neither trained nor saved."""
+        """Not a submodule: it is neither trained nor saved."""
         return self.sentences.backbone
 
     def forward(
@@ -125,7 +119,7 @@ class InverterStep(nn.Module):
             features: g and p of B pictures.
             captions: B captions; None where a caption has no split. The tri-wise part is the
                 mean over those that have one.
-            sentences: ``[S, d]``, features of the S all-real sentences where they are known.
+            sentences: ``[S, d]``, features of the S all-real sentences, where they are stored.
         """
         relevant = self.inverter.relevant(features)
         words = self.inverter.words(features, relevant)
@@ -149,13 +143,13 @@ class InverterStep(nn.Module):
         split: int,
     ) -> StepLoss:
         """The parts as means over the global batch, and their weighted sum; in float32."""
-        world, weights = self.world, self.weights
-        own = world.share(len(features))
+        group, weights = self.group, self.weights
+        own = group.mean_weight(len(features))
         with torch.autocast(composed.device.type, enabled=False):
-            images, texts = world.gather(features.pooled.float()), world.gather(composed.float())
+            images, texts = group.gather(features.pooled.float()), group.gather(composed.float())
             contrast = contrastive(images, texts, weights.temperature)
             orthogonal = orthogonality(relevant.z.float()) * own
-        wise = wise * world.share(split)
+        wise = wise * group.mean_weight(split)
         total = contrast + weights.orthogonality * orthogonal + weights.tri_wise * wise
         return StepLoss(total, contrast, orthogonal, wise, relevant.counts.float().mean() * own)
 

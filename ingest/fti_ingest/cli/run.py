@@ -12,11 +12,11 @@ import click
 from fti_ingest.cli.index_option import index_option
 from fti_ingest.cli.output_options import output_options
 from fti_ingest.cli.server_options import ServerChoice, server_options
-from fti_ingest.cli.worker_options import worker_options
 from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
     from fti_ingest.run.ingest import IngestJob

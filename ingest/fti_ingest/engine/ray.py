@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from fti_ingest.engine.protocol import (
     CpuStage,
     EngineName,
     Pipeline,
+    Stage,
     Step,
     Tables,
     WorkerStage,
@@ -42,10 +43,8 @@ class RayEngine:
         DataContext.get_current().execution_options.preserve_order = pipeline.ordered
         first, *others = pipeline.stages
         assert isinstance(first, CpuStage)
-        models = [stage for stage in others if isinstance(stage, WorkerStage) and stage.rows]
-        if models and pipeline.row_bytes:
-            workers, rows = models[0].workers, models[0].rows or 0
-            bound_backlog(pipeline.row_bytes, workers, rows, first.rows or rows)
+        if pipeline.row_bytes:
+            _bound_backlog(pipeline.row_bytes, first, others)
         dataset = _read(pipeline.blocks, first)
         for stage in others:
             dataset = _through(dataset, stage)
@@ -98,6 +97,14 @@ class ReadBlocks:
         for number in batch["id"].to_pylist():
             for piece in cut(iter([self.read(number)]), self.rows):
                 yield self.step(piece)
+
+
+def _bound_backlog(row_bytes: int, first: CpuStage, others: Sequence[Stage]) -> None:
+    """By the batches of the first model, or, without one, by what this process takes itself."""
+    models = [stage for stage in others if isinstance(stage, WorkerStage) and stage.rows]
+    workers = models[0].workers if models else 1
+    rows = (models[0].rows if models else first.rows) or 1
+    bound_backlog(row_bytes, workers, rows, first.rows or rows)
 
 
 def _read(blocks: Blocks, stage: CpuStage) -> Dataset:

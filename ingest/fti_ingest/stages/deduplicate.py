@@ -217,7 +217,10 @@ class Deduplicator:
         names = ["id", "uri", "sha256", "perceptual_hash"]
         status = batch["status"].to_pylist()
         rows = [row for row, one in enumerate(status) if one == STORE]
-        images = [tuple(image.values()) for image in batch.select(names).take(pa.array(rows, pa.int64())).to_pylist()]
+        images = [
+            tuple(image.values())
+            for image in batch.select(names).take(pa.array(rows, pa.int64())).to_pylist()
+        ]
         found: list[Duplicate | None] = [None] * len(status)
         for row, one in zip(rows, self.decide_all(images)):
             found[row] = one

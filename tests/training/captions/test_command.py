@@ -1,4 +1,4 @@
-"""The whole command in processes of its own: what is captioned, skipped, listed, and kept."""
+"""The whole command: what is captioned, skipped, listed, and kept, here and on a cluster."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from pyarrow import parquet
 
-from fti_training.captions.command import captions
-from fti_training.captions.split import MIN_WORDS, choose_splitter, cut_tail
+from fti_training.captions.split import MIN_WORDS, choose_splitter, cut_repeated_end
 from fti_training.captions.table import CaptionsTable
+from fti_training.cli.captions import captions
 from tests.ingest.sources_and_runs import picture, read_rejects, write_pictures
 from tests.training.captions.tiny_blip import WORDS, Run, run_captions, start_captions
 
@@ -46,18 +46,14 @@ class Album:
 
 
 @pytest.fixture(scope="module")
-def album(
-    tmp_path_factory: pytest.TempPathFactory, tiny_blip: Path, ray_cluster: dict[str, str]
-) -> Album:
+def album(tmp_path_factory: pytest.TempPathFactory, tiny_blip: Path) -> Album:
     root = tmp_path_factory.mktemp("album")
     write_pictures(root / "photos", GOOD)
     picture(99, (200, 200)).save(root / "whole.jpg")
     whole = (root / "whole.jpg").read_bytes()
     (root / "photos" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     out = root / "captions.parquet"
-    first = run_captions(
-        root / "photos", "--out", out, "--model", tiny_blip, "--batch", 4, **ray_cluster
-    )
+    first = run_captions(root / "photos", "--out", out, "--model", tiny_blip, "--batch", 4)
     return Album(root, first)
 
 
@@ -71,7 +67,7 @@ def test_every_image_has_a_row_and_the_bad_one_is_listed(album: Album) -> None:
     assert sorted(rows) == [f"picture-{number:03d}.jpg" for number in range(GOOD)]
     unsplit = without_split(rows)
     assert album.first.line == (
-        f"{GOOD + 1} images in: {GOOD - unsplit} captioned, {unsplit} without a split, "
+        f"{GOOD + 1} images: {GOOD - unsplit} captioned, {unsplit} without a split, "
         "0 unchanged, 1 unreadable"
     )
     assert "Traceback" not in album.first.err
@@ -89,7 +85,7 @@ def test_rows_hold_captions_parts_and_hashes(album: Album) -> None:
         assert row["uri"] == str(file)
         assert row["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
         assert set(row["caption"].split()) <= set(WORDS)
-        assert cut_tail(row["caption"]) == row["caption"]
+        assert cut_repeated_end(row["caption"]) == row["caption"]
         split = splitter(row["caption"])
         expected = (split.subject, split.attributes) if split else (None, None)
         assert (row["subject"], row["attribute"]) == expected
@@ -101,20 +97,18 @@ def test_metadata_names_the_model_and_the_splitter(album: Album, tiny_blip: Path
     assert json.loads(facts[b"fti_captioners"]) == [str(tiny_blip)]
 
 
-def test_a_second_run_captions_what_is_new_or_changed(
-    album: Album, tiny_blip: Path, ray_cluster: dict[str, str]
-) -> None:
+def test_a_second_run_captions_what_is_new_or_changed(album: Album, tiny_blip: Path) -> None:
     before = album.rows()
     picture(50).save(album.root / "photos" / "added.jpg")
     picture(51).save(album.root / "photos" / "picture-003.jpg")
     arguments = ("--out", album.out, "--model", tiny_blip)
-    again = run_captions(album.root / "photos", *arguments, **ray_cluster)
+    again = run_captions(album.root / "photos", *arguments)
     assert again.code == 0, again.err
     rows = album.rows()
     new = {name: rows[name] for name in ("added.jpg", "picture-003.jpg")}
     unsplit = without_split(new)
     assert again.line == (
-        f"{GOOD + 2} images in: {2 - unsplit} captioned, {unsplit} without a split, "
+        f"{GOOD + 2} images: {2 - unsplit} captioned, {unsplit} without a split, "
         f"{GOOD - 1} unchanged, 1 unreadable"
     )
     assert rows["picture-003.jpg"]["sha256"] != before["picture-003.jpg"]["sha256"]
@@ -123,43 +117,69 @@ def test_a_second_run_captions_what_is_new_or_changed(
     }
 
 
-def test_killed_and_run_again(tmp_path: Path, tiny_blip: Path, ray_cluster: dict[str, str]) -> None:
+def test_nothing_new_loads_no_model(
+    album: Album, tiny_blip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (album.root / "photos", "--out", album.out, "--model", tiny_blip)
+    assert run_captions(*arguments).code == 0
+    monkeypatch.delattr("fti_training.captions.stages.Captioner")
+    again = run_captions(*arguments)
+    assert again.code == 0, again.err
+    assert "0 captioned, 0 without a split" in again.line
+
+
+def test_killed_and_run_again(tmp_path: Path, tiny_blip: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "captions.parquet"
     photos.mkdir()
     picture(0, (1200, 900)).save(photos / "0.jpg")
     for number in range(1, SLOW):
         os.link(photos / "0.jpg", photos / f"{number}.jpg")
     arguments = (photos, "--out", out, "--model", tiny_blip, "--batch", 4, "--save-every", 0)
-    process = start_captions(*arguments, **ray_cluster)
+    process = start_captions(*arguments)
     deadline = time.monotonic() + 280
     while not out.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.005)
     process.kill()
-    process.communicate()
+    process.wait()
     kept = len(CaptionsTable.read(out))
     assert 0 < kept < SLOW
 
-    again = run_captions(*arguments[:-2], **ray_cluster)
+    again = run_captions(*arguments[:-2])
     assert again.code == 0, again.err
     assert f"{kept} unchanged, 0 unreadable" in again.line
     uris = CaptionsTable.read(out).rows["uri"].to_pylist()
     assert sorted(uris) == sorted(str(photos / f"{number}.jpg") for number in range(SLOW))
 
 
-def test_captions_of_the_user_enter_at_the_split(
-    tmp_path: Path, ray_cluster: dict[str, str]
+def test_workers_of_a_cluster_write_the_same_captions(
+    tmp_path: Path, tiny_blip: Path, ray_cluster: dict[str, str]
 ) -> None:
+    write_pictures(tmp_path / "photos", 5)
+    (tmp_path / "photos" / "bad.jpg").write_text("no picture")
+    ours, theirs = tmp_path / "here.parquet", tmp_path / "there.parquet"
+    arguments = ("--model", tiny_blip, "--batch", 2)
+    assert run_captions(tmp_path / "photos", "--out", ours, *arguments).code == 0
+    line = (tmp_path / "photos", "--out", theirs, *arguments, "--workers", 2)
+    process = start_captions(*line, **ray_cluster)
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert "0 unchanged, 1 unreadable" in output
+    here, there = (CaptionsTable.read(one).rows.sort_by("uri") for one in (ours, theirs))
+    assert here.equals(there)
+
+
+def test_captions_of_the_user_enter_at_the_split(tmp_path: Path) -> None:
     write_pictures(tmp_path / "photos", 3)
     (tmp_path / "mine.csv").write_text(
         "uri,caption\nphotos/picture-000.jpg,a woman in a red dress dress\n"
         "photos/picture-001.jpg,a red dress\nphotos/picture-002.jpg,\nmissing.jpg,a dog in a park\n"
     )
     out = tmp_path / "new" / "captions.parquet"
-    run = run_captions("--from-captions", tmp_path / "mine.csv", "--out", out, **ray_cluster)
+    run = run_captions("--from-captions", tmp_path / "mine.csv", "--out", out)
     assert run.code == 0, run.err
-    assert run.line == "4 images in: 1 captioned, 1 without a split, 0 unchanged, 2 unreadable"
+    assert run.line == "4 images: 1 captioned, 1 without a split, 0 unchanged, 2 unreadable"
     assert list(read_rejects(out.with_suffix(".rejects.jsonl")).values()) == [
         "no caption",
         f"'{tmp_path / 'missing.jpg'}': no such file",
@@ -174,16 +194,14 @@ def test_captions_of_the_user_enter_at_the_split(
     assert CaptionsTable.read(out).captioners == ["mine.csv"]
 
 
-def test_weights_that_a_worker_cannot_load(
-    tmp_path: Path, tiny_blip: Path, ray_cluster: dict[str, str]
-) -> None:
+def test_weights_that_a_worker_cannot_load(tmp_path: Path, tiny_blip: Path) -> None:
     write_pictures(tmp_path / "photos", 1)
     model, out = tmp_path / "model", tmp_path / "captions.parquet"
     model.mkdir()
     for file in tiny_blip.glob("*.json"):
         (model / file.name).write_bytes(file.read_bytes())
     arguments = (tmp_path / "photos", "--out", out, "--model", model)
-    run = run_captions(*arguments, **ray_cluster)
+    run = run_captions(*arguments)
     assert run.code == 2
     assert f"model '{model}' cannot be loaded" in run.error
     assert not out.exists()
@@ -198,10 +216,15 @@ def test_weights_that_a_worker_cannot_load(
         (["nowhere", "--out", "c.parquet"], "no such file or folder", 2),
         (["empty", "--out", "c.parquet"], "holds no images", 2),
         (["photos", "--out", "c.parquet", "--model", "no/such/model"], "'no/such/model' cannot", 2),
-        (["photos", "--out", "mine.csv"], "is not a file of captions that fti-train made", 2),
+        (["photos", "--out", "mine.csv"], "is not a captions file of fti-train", 2),
         (["photos", "--out", "mine.csv/c.parquet"], "cannot be written", 1),
         (["--from-captions", "bad.csv", "--out", "c.parquet"], "has no column 'uri'", 2),
         (["photos", "--out", "c.parquet", "--batch", "0"], "--batch", 2),
+        (
+            ["photos", "--out", "c.parquet", "--engine", "local", "--workers", "2"],
+            "--engine local runs one worker",
+            2,
+        ),
     ],
 )
 def test_bad_input_is_one_line(

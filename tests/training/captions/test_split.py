@@ -14,10 +14,10 @@ from fti_training.captions.split import (
     RULES_NAME,
     Splitter,
     choose_splitter,
-    cut_tail,
+    cut_repeated_end,
     rule_splitter,
 )
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
 EXPECTED = """
 a woman | in a red dress standing on a beach
@@ -175,12 +175,12 @@ class TestCutTail:
         ],
     )
     def test_a_run_at_the_end_stays_once(self, caption: str, cut: str) -> None:
-        assert cut_tail(caption) == cut
+        assert cut_repeated_end(caption) == cut
 
     @given(st.text() | st.lists(st.sampled_from("abAB,")).map(" ".join))
     def test_once_is_enough_and_nothing_grows(self, caption: str) -> None:
-        cut = cut_tail(caption)
-        assert cut_tail(cut) == cut
+        cut = cut_repeated_end(caption)
+        assert cut_repeated_end(cut) == cut
         assert len(cut) <= len(caption)
         assert caption.split()[: len(cut.split())] == cut.split()
 
@@ -192,4 +192,4 @@ class TestCutTail:
     def test_a_run_of_words_that_differ_is_found(
         self, before: list[str], run: list[str], times: int
     ) -> None:
-        assert cut_tail(" ".join(before + run * times)) == " ".join(before + run)
+        assert cut_repeated_end(" ".join(before + run * times)) == " ".join(before + run)

@@ -95,7 +95,7 @@ def test_a_later_run_adds_and_replaces(tmp_path: Path) -> None:
     assert table.rows["uri"].to_pylist() == ["a", "b", "c"]
     assert [sha[0] for sha in table.rows["sha256"].to_pylist()] == ["0", "1", "0"]
     assert CaptionsTable.read(path).captioners == ["blip", "mine.csv"]
-    known = table.known(pa.chunked_array([["c", "nowhere", "b"]]), "sha256")
+    known = table.stored(pa.chunked_array([["c", "nowhere", "b"]]), "sha256")
     assert known.to_pylist() == ["0" * 64, None, "1" * 64]
 
 
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_the_file_as_it_was_and_loses_nothing(tmp_path: Path)
     table = saved(path, caption("first"))
     for number in range(5000):
         table.add(caption(f"{number}", sha256=f"{hash(number)}{number:060d}"))
-    with full_disk(4000), pytest.raises(OutputUnavailable, match=r"cannot be written.*stays"):
+    with full_disk(4000), pytest.raises(OutputUnavailable, match=r"cannot be written.*is kept"):
         table.save("blip")
     assert len(CaptionsTable.read(path)) == 1
     assert list(tmp_path.iterdir()) == [path]
@@ -179,7 +179,7 @@ class TestLock:
             process = subprocess.run(
                 [sys.executable, "-c", other], capture_output=True, text=True, check=False
             )
-            assert "is being written by another run" in process.stderr
+            assert "is in use by another run" in process.stderr
         with locked(path):
             pass
 

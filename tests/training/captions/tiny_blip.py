@@ -1,14 +1,13 @@
-"""A BLIP of random weights, small and saved as real ones are, and the command as a user runs it."""
+"""A small BLIP of random weights, saved as real ones are, and ``fti-train captions``."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from click.testing import CliRunner
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -16,6 +15,10 @@ from transformers import (
     BlipImageProcessor,
     BlipProcessor,
 )
+
+from fti_training.cli.captions import captions
+from tests.commands import StartedCommand, start_command
+from tests.training.fit.runs import without_ray_address
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
@@ -88,23 +91,15 @@ class Run:
         return lines[0]
 
 
-def start_captions(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Starts the command as a user does, in a process of its own."""
+def run_captions(*arguments: object) -> Run:
+    """Runs the command in this process."""
+    with without_ray_address():
+        result = CliRunner().invoke(captions, [*map(str, arguments)])
+    return Run(result.exit_code, result.stdout, result.stderr)
+
+
+def start_captions(*arguments: object, **environment: str) -> StartedCommand:
+    """Starts the command in a process of its own."""
     clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "fti_training.cli", "captions", *map(str, arguments)],
-        env={**clean, "HF_HUB_OFFLINE": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run_captions(*arguments: object, **environment: str) -> Run:
-    process = start_captions(*arguments, **environment)
-    try:
-        out, err = process.communicate(timeout=300)
-    except BaseException:
-        process.kill()
-        raise
-    return Run(process.returncode, out, err)
+    env = {**clean, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
+    return start_command("fti_training.cli", "captions", *arguments, environment=env)

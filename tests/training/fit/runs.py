@@ -1,26 +1,28 @@
-"""Captioned drawings, ``fti-train fit`` as a user runs it, and its workers as processes."""
+"""Captioned drawings, ``fti-train fit`` in this process and in others, and its workers."""
 
 from __future__ import annotations
 
 import csv
 import os
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from click.testing import CliRunner, Result
 
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
-from tests.commands import StartedCommand, run_command, start_command
+from fti_training.cli.main import main
+from tests.commands import StartedCommand, start_command
 
 QUICK = {
     "batch": 16,
-    "steps": 20,
+    "steps": 16,
     "validate_on": "none",
     "log_every": 1,
-    "checkpoint_every": 5,
+    "checkpoint_every": 4,
     "dropout": 0.1,
     "lr": 1e-3,
     "warmup_steps": 4,
@@ -47,22 +49,39 @@ def caption_of(subject: str, attribute: str) -> dict[str, str]:
     return {"caption": f"{subject} {attribute}", "subject": subject, "attribute": attribute}
 
 
-def command(*arguments: str | Path, **settings: object) -> list[str]:
+def fit_line(*arguments: object, **settings: object) -> list[str]:
     """Arguments of ``fti-train`` with quick settings."""
-    chosen = {**QUICK, **settings}
-    flags = [f"--set={name}={value}" for name, value in chosen.items()]
+    flags = [f"--set={name}={value}" for name, value in {**QUICK, **settings}.items()]
     return ["fit", *map(str, arguments), *flags]
 
 
-def start(line: list[str], environment: Mapping[str, str]) -> StartedCommand:
-    return start_command("fti_training.cli", *line, environment={**os.environ, **environment})
+def train(*arguments: object) -> Result:
+    """``fti-train`` in this process."""
+    with without_ray_address():
+        return CliRunner().invoke(main, [*map(str, arguments)])
 
 
-def run(
-    line: list[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    full = {**os.environ, **(environment or {})}
-    return run_command("fti_training.cli", *line, environment=full, cwd=cwd)
+@contextmanager
+def without_ray_address() -> Iterator[None]:
+    address = os.environ.pop("RAY_ADDRESS", None)
+    try:
+        yield
+    finally:
+        if address is not None:
+            os.environ["RAY_ADDRESS"] = address
+
+
+def fitted(*arguments: object, **settings: object) -> Result:
+    """``fti-train fit`` in this process, to its end."""
+    result = train(*fit_line(*arguments, **settings))
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def start(line: list[str], environment: Mapping[str, str] | None = None) -> StartedCommand:
+    """``fti-train`` in a process of its own, with one thread as this one has."""
+    full = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    return start_command("fti_training.cli", *line, environment=full)
 
 
 def rows_of(log: Path) -> list[dict[str, float]]:

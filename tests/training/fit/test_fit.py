@@ -1,10 +1,12 @@
-"""``fti-train fit`` as a command: workers, kills, resume, caches, on drawings, with ``mini``."""
+"""``fti-train fit`` as a command, on drawings: what it leaves, kills, resume, workers."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,26 +14,34 @@ import torch
 from safetensors.torch import load_file
 
 from fti_qdrant.composers.composer import Composer
-from tests.training.fit.runs import command, rows_of, run, start, training_workers, write_samples
+from fti_training.loop.records import Records
+from fti_training.mini.pictures import draw_all
+from tests.training.fit.runs import (
+    fit_line,
+    fitted,
+    rows_of,
+    start,
+    train,
+    training_workers,
+    write_samples,
+)
 
-Cluster = dict[str, str]
-BAD = 3
+STEPS = list(range(1, 17))
+LOGGED = ("total", "contrastive", "orthogonality", "tri_wise", "mean_count")
+UNREADABLE = 3
 
 
 @pytest.fixture(scope="module")
 def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_samples(tmp_path_factory.mktemp("drawings"), 100)
+    return write_samples(tmp_path_factory.mktemp("drawings"), 40)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    captions: Path, ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The folder of a run of 20 steps with one worker."""
+def undisturbed(captions: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 16 steps in this process."""
     out = tmp_path_factory.mktemp("fit") / "undisturbed"
-    done = run(command("--captions", captions, "--out", out), ray_cluster)
-    assert done.returncode == 0, done.stderr
-    assert "Composer.load('mini'" in done.stdout
+    done = fitted("--captions", captions, "--model", tiny_model, "--out", out)
+    assert f"Composer.load('{tiny_model}'" in done.output
     return out
 
 
@@ -50,84 +60,112 @@ def wait_for_step(out: Path, step: int) -> None:
         rows = rows_of(out / "log.csv")
         if rows and rows[-1]["step"] >= step:
             return
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise AssertionError(f"step {step} was not reached: {rows_of(out / 'log.csv')[-1:]}")
 
 
-def test_it_learns_and_leaves_an_inverter_that_loads(undisturbed: Path) -> None:
+def test_it_learns_and_leaves_an_inverter_that_loads(undisturbed: Path, tiny_model: str) -> None:
     rows = rows_of(undisturbed / "log.csv")
-    assert [row["step"] for row in rows] == list(range(1, 21))
+    assert [row["step"] for row in rows] == STEPS
     assert rows[-1]["total"] < 0.8 * rows[0]["total"]
     for row in rows:
         whole = row["contrastive"] + row["orthogonality"] + 1.4 * row["tri_wise"]
         assert row["total"] == pytest.approx(whole, rel=1e-5)
         assert 1 <= row["mean_count"] <= 12
     assert [row["lr"] for row in rows[:4]] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3])
-    assert Composer.load("mini", str(undisturbed / "inverter")).inverter is not None
+    assert Composer.load(tiny_model, str(undisturbed / "inverter")).inverter is not None
     assert list((undisturbed / "tensorboard").glob("events*"))
+    kept = sorted(one.name for one in (undisturbed / "checkpoints").iterdir())
+    assert kept == ["step-00000012", "step-00000016"]
 
 
-def test_two_workers_have_the_loss_curve_of_one(
-    captions: Path, ray_cluster: Cluster, tmp_path: Path
-) -> None:
-    """Without dropout, whose masks each worker draws for itself.
-
-    Sums in another order differ in their last digits, and a high learning rate makes more of that
-    with each step; gradients are compared in ``test_world.py``.
-    """
-    curves = []
-    for workers in (1, 2):
-        out = tmp_path / str(workers)
-        line = command("--captions", captions, "--out", out, dropout=0, lr=2e-4, workers=workers)
-        done = run(line, ray_cluster)
-        assert done.returncode == 0, done.stderr
-        curves.append(rows_of(out / "log.csv"))
-    assert len(curves[0]) == len(curves[1]) == 20
-    for one, two in zip(*curves):
-        for name in ("total", "contrastive", "orthogonality", "tri_wise", "mean_count"):
-            assert two[name] == pytest.approx(one[name], abs=1e-4), (name, one["step"])
-
-
-def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(
-    captions: Path, undisturbed: Path, ray_cluster: Cluster, tmp_path: Path
-) -> None:
-    out = tmp_path / "killed"
-    running = start(command("--captions", captions, "--out", out), ray_cluster)
-    wait_for_step(out, 7)
-    workers = training_workers(ray_cluster["RAY_AUTH_TOKEN"])
-    assert workers
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    _, errors = running.communicate(timeout=400)
-    assert running.returncode == 0, errors
-    assert same(out, undisturbed)
-    assert [row["step"] for row in rows_of(out / "log.csv")] == list(range(1, 21))
+def test_a_finished_run_is_complete(undisturbed: Path, captions: Path, tiny_model: str) -> None:
+    line = fit_line("--captions", captions, "--model", tiny_model, "--out", undisturbed)
+    assert "the run was already complete" in train(*line, "--resume").output
 
 
 def test_a_killed_run_is_resumed_to_the_weights_of_an_undisturbed_one(
-    captions: Path, undisturbed: Path, ray_cluster: Cluster, tmp_path: Path
+    captions: Path, undisturbed: Path, tiny_model: str, tmp_path: Path
 ) -> None:
+    """By SIGKILL; and what Ctrl-C leaves is resumed likewise."""
     out = tmp_path / "resumed"
-    line = command("--captions", captions, "--out", out, "--storage", f"file://{tmp_path}/store")
-    running = start(line, ray_cluster)
-    wait_for_step(out, 7)
+    line = fit_line("--captions", captions, "--model", tiny_model, "--out", out)
+    line += ["--storage", f"file://{tmp_path}/store"]
+    running = start(line)
+    wait_for_step(out, 5)
     running.kill()
     running.wait()
-    refused = run(line, ray_cluster)
-    assert refused.returncode == 2
-    assert "pass --resume" in refused.stderr
-    other = run([*line, "--resume", "--set=lr=1"], ray_cluster)
-    assert other.returncode == 2
-    assert "lr was 0.001" in other.stderr
-    done = run([*line, "--resume"], ray_cluster)
-    assert done.returncode == 0, done.stderr
+    refused = train(*line)
+    assert refused.exit_code == 2
+    assert "pass --resume" in refused.output
+    other = train(*line, "--resume", "--set=lr=1")
+    assert other.exit_code == 2
+    assert "lr was 0.001" in other.output
+    interrupted = start([*line, "--resume"])
+    wait_for_step(out, 9)
+    interrupted.send_signal(signal.SIGINT)
+    _, errors = interrupted.communicate(timeout=60)
+    assert interrupted.returncode != 0
+    assert sorted(one.name for one in (tmp_path / "store/checkpoints").iterdir()), errors
+    done = train(*line, "--resume")
+    assert done.exit_code == 0, done.output
     assert same(out, undisturbed)
-    assert [row["step"] for row in rows_of(out / "log.csv")] == list(range(1, 21))
+    assert [row["step"] for row in rows_of(out / "log.csv")] == STEPS
+
+
+def test_workers_have_the_loss_curve_of_one_process_and_survive_a_kill(
+    captions: Path, tiny_model: str, ray_cluster: dict[str, str], tmp_path: Path
+) -> None:
+    """Begun in a process, continued by two workers, of which one is killed, ended in a process.
+
+    Without dropout, whose masks each worker draws for itself. Sums in another order differ in
+    their last digits, and a high learning rate makes more of that with each step; gradients are
+    compared in ``test_distributed.py``.
+    """
+    settings = {"dropout": 0, "lr": 2e-4, "checkpoint_every": 2}
+    whole, out = tmp_path / "whole", tmp_path / "workers"
+    arguments = ("--captions", captions, "--model", tiny_model)
+    fitted(*arguments, "--out", whole, **settings)
+    fitted(*arguments, "--out", out, **settings)
+    keep_until(out, 2)
+    running = start(
+        [*fit_line(*arguments, "--out", out, workers=2, **settings), "--resume"], ray_cluster
+    )
+    wait_for_step(out, 5)
+    workers = training_workers(ray_cluster["RAY_AUTH_TOKEN"])
+    assert workers
+    os.kill(workers[0], signal.SIGKILL)
+    output, errors = running.communicate(timeout=400)
+    assert running.returncode == 0, errors
+    assert "16 steps" in output
+    assert not (out / "ray").exists()
+    assert_same_curve(out, whole)
+    keep_until(out, 14)
+    resumed = fitted(*arguments, "--out", out, "--resume", **settings)
+    assert "16 steps" in resumed.output
+    assert_same_curve(out, whole)
+
+
+def keep_until(out: Path, step: int) -> None:
+    """As if the run had been killed after the checkpoint of a step."""
+    for folder in (out / "checkpoints").iterdir():
+        if int(folder.name.removeprefix("step-")) > step:
+            shutil.rmtree(folder)
+    Records(out, board=False).begin(step)
+
+
+def assert_same_curve(one: Path, other: Path) -> None:
+    ours, theirs = rows_of(one / "log.csv"), rows_of(other / "log.csv")
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+    for mine, expected in zip(ours, theirs):
+        for name in LOGGED:
+            assert mine[name] == pytest.approx(expected[name], abs=1e-4), (name, mine["step"])
 
 
 def test_a_validated_run_skips_counts_and_lists_pictures_that_cannot_be_read(
-    ray_cluster: Cluster, tmp_path: Path
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("fti_training.fit.validate.draw_all", partial(draw_all, most=700))
     captions = write_samples(tmp_path / "drawings", 40)
     pictures = sorted((tmp_path / "drawings").glob("*.png"))
     pictures[3].unlink()
@@ -135,14 +173,13 @@ def test_a_validated_run_skips_counts_and_lists_pictures_that_cannot_be_read(
     pictures[11].write_text("no picture")
     out = tmp_path / "out"
     settings = {"epochs": 2, "batch": 20, "validate_on": "emoji", "average": 0.9}
-    done = run(command("--captions", captions, "--out", out, **settings), ray_cluster)
-    assert done.returncode == 0, done.stderr
+    done = fitted("--captions", captions, "--model", tiny_model, "--out", out, **settings)
     validated = rows_of(out / "validation.csv")
     assert [row["step"] for row in validated] == [4]
     assert 0 <= validated[0]["emoji_R@1"] <= validated[0]["emoji_R@10"] <= 1
     assert (out / "best" / "model.safetensors").read_bytes()
-    assert f"{BAD} pictures could not be read" in done.stdout
+    assert f"{UNREADABLE} pictures could not be read" in done.output
     listed = (out / "rejects.jsonl").read_text().splitlines()
-    assert len(listed) == BAD
+    assert len(listed) == UNREADABLE
     assert all(pictures[n].name in "".join(listed) for n in (3, 7, 11))
     assert len(rows_of(out / "log.csv")) == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,18 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fti_qdrant.cli import extras
 from fti_qdrant.errors import BadManifest, FtiError
-from fti_training.cli import main
+from fti_training import emoji_packages
+from fti_training.cli.main import main
+from fti_training.fit import validate
 from fti_training.fit.config import FitConfig
-from fti_training.fit.sampling_order import Order
-from fti_training.fit.storage import Storage
+from fti_training.fit.ray_training import ray_storage
+from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.loop.checkpoint_storage import CheckpointStorage
+from fti_training.loop.update import Cosine, Decay
 from fti_training.samples import read_samples
 from fti_training.settings import parse_settings, read_yaml
-from fti_training.update import Cosine, Decay
 
 
 def table(path: Path, rows: list[dict[str, str | None]]) -> Path:
@@ -40,9 +46,9 @@ def test_the_parts_of_an_epoch_hold_each_sample_at_most_once(
     batch = own * workers
     if samples < batch:
         with pytest.raises(FtiError, match="do not fill a batch"):
-            Order(samples, batch, seed)
+            SamplingOrder(samples, batch, seed)
         return
-    order = Order(samples, batch, seed)
+    order = SamplingOrder(samples, batch, seed)
     for epoch in range(2):
         steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
         seen = [
@@ -52,7 +58,7 @@ def test_the_parts_of_an_epoch_hold_each_sample_at_most_once(
         for step in steps:
             parts = [order.part(step, rank, workers) for rank in range(workers)]
             assert np.concatenate(parts).tolist() == order.rows(step).tolist()
-    assert Order(samples, batch, seed).rows(3).tolist() == order.rows(3).tolist()
+    assert SamplingOrder(samples, batch, seed).rows(3).tolist() == order.rows(3).tolist()
 
 
 def test_the_official_schedule_and_the_cosine() -> None:
@@ -156,10 +162,52 @@ def test_a_damaged_table(tmp_path: Path) -> None:
 
 
 def test_storage_is_a_folder_or_any_fsspec_place(tmp_path: Path) -> None:
-    local = Storage.at(str(tmp_path / "run"))
-    assert local.run_config() == {"name": "checkpoints", "storage_path": str(tmp_path / "run")}
-    memory = Storage.at("memory://somewhere/run")
-    assert not memory.holds_a_run()
-    memory.system.makedirs("/somewhere/run/checkpoints")
-    assert memory.holds_a_run()
-    assert "storage_filesystem" in memory.run_config()
+    local = CheckpointStorage.at(str(tmp_path / "run"))
+    assert ray_storage(local) == {"name": "ray", "storage_path": str(tmp_path / "run")}
+    memory = CheckpointStorage.at("memory://somewhere/run")
+    assert "storage_filesystem" in ray_storage(memory)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "local", "--workers", "2"], "--engine local runs one worker"),
+        (["--workers", "2"], "this needs the package ray: pip install 'fti-qdrant[ray]'"),
+        (["--engine", "ray"], "this needs the package ray: pip install 'fti-qdrant[ray]'"),
+    ],
+)
+def test_an_engine_that_cannot_run_here_is_refused_before_any_work(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "ray" else find(name))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    out = tmp_path / "out"
+    code, output = fit("--captions", "no.parquet", "--out", out, *arguments)
+    assert code == 2
+    assert message in output
+    assert not out.exists()
+
+
+def test_packages_that_only_validation_needs(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    """Named where validation was asked for, else left out with a note."""
+    for module in (extras, emoji_packages):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(FtiError, match=r"package emoji: pip install 'fti-qdrant\[demo\]'"):
+        validate.with_validation(FitConfig(validate_on="emoji"))
+    assert validate.with_validation(FitConfig()).validate_on == "none"
+    assert "no validation: the package emoji is not installed" in caplog.text
+    assert validate.with_validation(FitConfig(validate_on="none")).validate_on == "none"
+
+
+def test_one_worker_here_needs_no_ray() -> None:
+    """Nothing of the extras is imported before it is used."""
+    code = """
+import sys
+import fti_training.fit.run, fti_training.captions.pipeline, fti_training.cache.write
+import fti_training.cli.main
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(*loaded & {"ray", "pandas", "tensorboard", "matplotlib", "spacy"})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("\n", 0), done.stderr

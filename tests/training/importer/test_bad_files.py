@@ -19,7 +19,7 @@ from torch import Tensor
 from fti_qdrant.errors import CheckpointError
 from fti_training.importer.contents import contents_of
 from fti_training.importer.files import MAGIC, blaming, read_checkpoint
-from fti_training.importer.run import convert_checkpoint
+from fti_training.importer.import_inverter import convert_checkpoint
 from tests.training.importer.conftest import MINI_SIZES
 from tests.training.importer.standins import network, save
 

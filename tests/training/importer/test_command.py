@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import CheckpointError
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter
+from fti_training.cli.main import main
+from fti_training.importer.import_inverter import import_inverter
 from fti_training.importer.output import OUR_FILES
-from fti_training.importer.run import import_inverter
 from tests.training.importer.standins import save
 from tests.training.importer.test_conversion import assert_answers_alike
 from tests.training.importer.test_hostile import PAYLOADS, SYSTEM
 
 
-def fti_train(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fti_training.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "200", "FTI_DEBUG": ""},
-    )
+def fti_train(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)], terminal_width=200)
 
 
 def names(folder: Path) -> list[str]:
@@ -39,7 +31,7 @@ def names(folder: Path) -> list[str]:
 def test_import(for_mini, checkpoint, tmp_path):
     out = tmp_path / "inverters" / "fti4cir"
     done = fti_train("import", checkpoint, "--backbone", "mini", "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert done.stderr == ""
     assert "24 latent attributes, 3 layers, topk 12, epsilon 0.05" in done.stdout
     assert done.stdout.endswith(f"load it with Composer.load('mini', '{out}')\n")
@@ -54,7 +46,7 @@ def test_hostile_file(tmp_path):
     held = PAYLOADS["os.system"][0](tmp_path / "marker")
     save({"templates": held}, path)
     done = fti_train("import", path, "--backbone", "mini", "--out", tmp_path / "out")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"Error: checkpoint '{path}' is refused: it names '{SYSTEM}'")
     assert names(tmp_path) == ["model.pth"]
@@ -69,7 +61,7 @@ def test_hostile_file(tmp_path):
 )
 def test_another_backbone(checkpoint, tmp_path, backbone, told):
     done = fti_train("import", checkpoint, "--backbone", backbone, "--out", tmp_path / "out")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1
     assert told in done.stderr

@@ -17,7 +17,7 @@ from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter
 from fti_training.importer.backbone_sizes import sizes_of
 from fti_training.importer.convert import their_name
-from fti_training.importer.run import convert_checkpoint, import_inverter
+from fti_training.importer.import_inverter import convert_checkpoint, import_inverter
 from tests.training.importer.conftest import MINI_SIZES
 from tests.training.importer.standins import IMG2TEXT, network, save
 

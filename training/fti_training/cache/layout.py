@@ -1,8 +1,8 @@
-"""Features on disk: what a cache folder holds, and how a batch is read from it.
+"""Features on disk: the files of a cache folder, and how a batch is read from them.
 
-DIR/plan.json       model, captions, sizes: written first, so that a resumed run checks them
+DIR/plan.json       model, captions, sizes: written first, and checked by a resumed run
 DIR/shards/00000/   pooled.npy, tokens.npy, sentences.npy, rows.npy, rejects.json
-DIR/captions.parquet, DIR/cache.json    written last: the cache is whole
+DIR/captions.parquet, DIR/cache.json    written last: the cache is complete
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from fti_qdrant.errors import CheckpointError, FtiError, ModelMismatch
+from fti_qdrant.errors import CheckpointError, FtiError, ModelMismatch, first_line
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_qdrant.model.fingerprint import Fingerprint
 from fti_training.samples import Samples, samples_of
@@ -33,13 +33,13 @@ Array = npt.NDArray[np.float16]
 
 
 class Plan(BaseModel):
-    """What a cache is made of.
+    """What a cache is made from.
 
     Attributes:
-        captions: hash of the uris, subjects and attributes, in order.
+        captions: hash of the URIs, subjects and attributes, in order.
         samples: how many there are, unreadable pictures included.
         shard_rows: samples of one shard.
-        precision: that was asked for; None chose by device.
+        precision: as requested; None chose by device.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,13 +51,13 @@ class Plan(BaseModel):
     shard_rows: int
     precision: str | None
 
-    @staticmethod
-    def read(path: Path) -> Plan:
+    @classmethod
+    def read(cls, path: Path) -> Plan:
         """Raises CheckpointError where the file is damaged, or of a newer format."""
         try:
-            return Plan.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CheckpointError(
                 f"cache {str(path.parent)!r}: {path.name} cannot be read ({reason}); "
                 "delete the folder and run fti-train cache again"
@@ -65,7 +65,7 @@ class Plan(BaseModel):
 
 
 class CacheIndex(BaseModel):
-    """A whole cache: the samples that could be read, shard by shard."""
+    """Written when a cache is complete: the numbers of samples that could be read, by shard."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,14 +91,12 @@ class Cache:
     arrays: list[tuple[Array, Array, Array]]
     starts: list[int]
 
-    @staticmethod
-    def open(path: Path) -> Cache:
-        """Raises CheckpointError where there is no whole cache."""
+    @classmethod
+    def open(cls, path: Path) -> Cache:
+        """Raises CheckpointError where there is no complete cache."""
         if not (path / INDEX).is_file():
-            state = "is half-written" if (path / PLAN).is_file() else "holds no cache"
-            raise CheckpointError(
-                f"{str(path)!r} {state}; run fti-train cache --out {path} to the end"
-            )
+            state = "holds an incomplete cache" if (path / PLAN).is_file() else "holds no cache"
+            raise CheckpointError(f"{str(path)!r} {state}; let fti-train cache --out {path} finish")
         try:
             index = CacheIndex.model_validate_json((path / INDEX).read_bytes())
             samples = samples_of(pq.read_table(path / CAPTIONS), str(path))
@@ -106,7 +104,7 @@ class Cache:
         except FtiError:
             raise
         except (OSError, EOFError, ValueError) as error:  # of numpy, pydantic and pyarrow
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CheckpointError(
                 f"cache {str(path)!r} is damaged ({reason}); run fti-train cache again"
             ) from error
@@ -118,7 +116,7 @@ class Cache:
             )
         samples = replace(samples, without_split=index.without_split)
         starts = [0, *accumulate(lengths)]
-        return Cache(path, index.plan, samples, index.unreadable, arrays, starts)
+        return cls(path, index.plan, samples, index.unreadable, arrays, starts)
 
     def check_model(self, fingerprint: Fingerprint) -> None:
         """Raises ModelMismatch where another model made the features."""
@@ -130,14 +128,14 @@ class Cache:
 
     def read(self, rows: Iterable[int]) -> tuple[ImageFeatures, Tensor]:
         """Features of these samples and of their sentences, in float16."""
-        places = [self._place(int(row)) for row in rows]
+        positions = [self._position(int(row)) for row in rows]
         stacked = [
-            torch.from_numpy(np.stack([self.arrays[shard][kind][at] for shard, at in places]))
+            torch.from_numpy(np.stack([self.arrays[shard][kind][at] for shard, at in positions]))
             for kind in range(len(ARRAYS))
         ]
         return ImageFeatures(stacked[0], stacked[1]), stacked[2]
 
-    def _place(self, row: int) -> tuple[int, int]:
+    def _position(self, row: int) -> tuple[int, int]:
         shard = bisect_right(self.starts, row) - 1
         return shard, row - self.starts[shard]
 
@@ -152,8 +150,8 @@ def mapped(folder: Path) -> tuple[Array, Array, Array]:
     return pooled, tokens, sentences
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a shard is there and its arrays are of one length."""
+def is_complete(folder: Path) -> bool:
+    """Whether a shard has all of its files, with arrays of one length."""
     try:
         lengths = {len(array) for array in (*mapped(folder), np.load(folder / ROWS))}
         return len(lengths) == 1 and (folder / REJECTS).is_file()

@@ -1,50 +1,58 @@
-"""The stage that Ray's workers run for a cache: decoded pictures and captions -> features."""
+"""The stage of a cache that holds the model: decoded pictures and captions -> features."""
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fti_ingest.stages.decode import stacked_pixels
 from fti_ingest.stages.micro_batches import MicroBatches
-from fti_training.step import SplitCaption
+from fti_ingest.stages.row_status import REJECTED, STORE
+from fti_qdrant.model.backbone import Backbone
+from fti_training.cache.layout import ARRAYS
+from fti_training.split_caption import SplitCaption
+from fti_training.step import Sentences
 
 
 class FeatureStage:
-    """An actor that holds the backbone; adds the columns pooled, tokens and sentences, float16.
+    """Adds the columns pooled, tokens and sentences, in float16; null for unreadable pictures."""
 
-    The caption travels in the row's payload.
-    """
-
-    def __init__(self, model: str, precision: str | None, threads: int):
-        from fti_qdrant.model.backbone import Backbone
-        from fti_training.step import Sentences
-
-        self.backbone = Backbone.load(model, precision=precision)
-        self.lanes = MicroBatches(self.backbone, threads)
-        self.sentences = Sentences(self.backbone)
+    def __init__(self, backbone: Backbone | str, precision: str | None, threads: int):
+        """
+        Args:
+            backbone: one that is loaded already, or the name of one to load.
+            threads: CPU threads that this process may use.
+        """
+        if isinstance(backbone, str):
+            backbone = Backbone.load(backbone, precision=precision)
+        self.backbone = backbone
+        self.batches = MicroBatches(backbone, threads)
+        self.sentences = Sentences(backbone)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        good = np.flatnonzero(reasons == "")
-        columns: list[list[bytes | None]] = [[None] * len(reasons) for _ in range(3)]
-        if len(good):
-            for column, values in zip(columns, self._features(batch.take(good))):
+        statuses = batch["status"].to_pylist()
+        errors = batch["error"].to_pylist()
+        columns: list[list[bytes | None]] = [[None] * len(batch) for _ in ARRAYS]
+        good = [row for row, status in enumerate(statuses) if status == STORE]
+        if good:
+            chosen = batch.filter(pc.equal(batch["status"], STORE))
+            for column, values in zip(columns, self._features(chosen)):
                 for row, value in zip(good, values):
                     column[row] = value.tobytes()
                     if not np.isfinite(value).all():
-                        reasons[row] = "its features do not fit float16"
-        plain = batch.select(["id", "uri"]).append_column("reason", pa.array(reasons, pa.string()))
-        for name, column in zip(("pooled", "tokens", "sentences"), columns):
-            plain = plain.append_column(name, pa.array(column, pa.large_binary()))
-        return plain
+                        statuses[row], errors[row] = REJECTED, "its features do not fit float16"
+        result = batch.select(["row", "uri"])
+        result = result.append_column("status", pa.array(statuses, pa.string()))
+        result = result.append_column("error", pa.array(errors, pa.string()))
+        for name, column in zip(ARRAYS, columns):
+            result = result.append_column(name, pa.array(column, pa.large_binary()))
+        return result
 
     def _features(self, batch: pa.Table) -> list[np.ndarray]:
         side = self.backbone.preprocess.size
-        features = self.lanes.features(stacked_pixels(batch["pixels"], side))
-        payloads = map(json.loads, batch["payload"].to_pylist())
-        captions = [SplitCaption(one["subject"], one["attributes"]) for one in payloads]
-        parts = (features.pooled, features.tokens, self.sentences(captions))
+        features = self.batches.features(stacked_pixels(batch["pixels"], side))
+        texts = zip(batch["subject"].to_pylist(), batch["attribute"].to_pylist())
+        sentences = self.sentences([SplitCaption(*pair) for pair in texts])
+        parts = (features.pooled, features.tokens, sentences)
         return [part.half().cpu().numpy() for part in parts]

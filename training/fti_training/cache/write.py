@@ -1,22 +1,25 @@
-"""Pictures and captions -> a cache of features: decoded and embedded by Ray, written here."""
+"""Pictures and captions -> a cache of features: an engine decodes and embeds, this writes."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fti_ingest.engine.resources import bound_backlog, model_pool, threads_per_worker
-from fti_ingest.run.pipeline import worker_error
+from fti_ingest.engine.batching import rebatched
+from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, TableBlocks, WorkerStage
 from fti_ingest.sources.listing import Reject
-from fti_ingest.stages.decode import Decoder, to_decode
-from fti_qdrant.errors import CheckpointError, FtiError
+from fti_ingest.stages.row_status import REJECTED, STORE
+from fti_qdrant.atomic_files import replacing, write_text
+from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable, first_line
 from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import (
     ARRAYS,
@@ -27,48 +30,46 @@ from fti_training.cache.layout import (
     ROWS,
     CacheIndex,
     Plan,
-    is_whole,
+    is_complete,
     shard_folder,
 )
 from fti_training.cache.stage import FeatureStage
-from fti_training.samples import Samples
+from fti_training.picture_decoder import PictureDecoder
+from fti_training.samples import COLUMNS, Samples
 
 SHARD_ROWS = 512
 EMBED_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What one sample takes in float16.
-
-    Attributes:
-        pooled, tokens, sentences: shapes of one sample's arrays.
-    """
+class FeatureShapes:
+    """Shapes of one sample's arrays, which are stored in float16."""
 
     pooled: tuple[int, ...]
     tokens: tuple[int, ...]
     sentences: tuple[int, ...]
 
-    @staticmethod
-    def of(backbone: Backbone) -> Sizes:
-        """Measured with one white picture: the number of tokens is the architecture's affair."""
+    @classmethod
+    def of(cls, backbone: Backbone) -> FeatureShapes:
+        """Measured with one white picture, as the number of tokens depends on the architecture."""
         from PIL import Image
 
         one = backbone.image_features([Image.new("RGB", (8, 8), "white")])
         dim = (backbone.dim,)
-        return Sizes(dim, tuple(one.tokens.shape[1:]), dim)
+        return cls(dim, tuple(one.tokens.shape[1:]), dim)
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
+    def all(self) -> tuple[tuple[int, ...], ...]:
+        """In the order of ``ARRAYS``."""
         return self.pooled, self.tokens, self.sentences
 
     def bytes_for(self, samples: int) -> int:
-        return 2 * samples * sum(int(np.prod(shape)) for shape in self.shapes)
+        return 2 * samples * sum(int(np.prod(shape)) for shape in self.all)
 
 
 @dataclass(frozen=True)
 class CacheWriter:
-    """Writes a cache shard by shard; a killed run goes on with the first missing shard.
+    """Writes a cache shard by shard; a killed run continues with the first missing shard.
 
     Attributes:
         precision: of the workers' backbone; None chooses by device.
@@ -77,7 +78,7 @@ class CacheWriter:
     path: Path
     backbone: Backbone
     samples: Samples
-    sizes: Sizes
+    shapes: FeatureShapes
     precision: str | None = None
     workers: int = 1
     gpus_per_worker: float = 0
@@ -93,12 +94,12 @@ class CacheWriter:
         )
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are not there, or damaged."""
+        """Numbers of the shards that are missing or damaged."""
         numbers = range(-(-len(self.samples) // SHARD_ROWS))
-        return [number for number in numbers if not is_whole(shard_folder(self.path, number))]
+        return [number for number in numbers if not is_complete(shard_folder(self.path, number))]
 
     def prepare(self) -> int:
-        """Checks the folder and the disk before any work; the samples that are still to be written.
+        """Checks the folder and the disk before any work; the number of samples still to write.
 
         Raises:
             CheckpointError: the folder holds a cache of another model or of other captions.
@@ -109,16 +110,16 @@ class CacheWriter:
         if (self.path / PLAN).exists():
             self._check_plan(Plan.read(self.path / PLAN), plan)
         else:
-            _write(self.path / PLAN, plan.model_dump_json(indent=2))
-        waiting = sum(len(self._rows_of(number)) for number in self.missing())
-        needed = self.sizes.bytes_for(waiting)
+            write_text(self.path / PLAN, plan.model_dump_json(indent=2))
+        remaining = sum(len(self._rows_of(number)) for number in self.missing())
+        needed = self.shapes.bytes_for(remaining)
         free = shutil.disk_usage(self.path).free
         if needed > free:
             raise FtiError(
                 f"the cache needs {gigabytes(needed)} and {str(self.path)!r} has "
                 f"{gigabytes(free)} free; choose another --out, or fit without a cache"
             )
-        return waiting
+        return remaining
 
     def _check_plan(self, then: Plan, now: Plan) -> None:
         if not then.fingerprint.matches(now.fingerprint):
@@ -132,92 +133,74 @@ class CacheWriter:
                 "choose another --out"
             )
 
-    def run(self, advance: Callable[[int], None] = lambda count: None) -> list[Reject]:
-        """Writes what is missing and returns the pictures that could not be read.
+    def run(
+        self, engine: Engine, advance: Callable[[int], None] = lambda count: None
+    ) -> list[Reject]:
+        """Writes the missing shards and returns the pictures that could not be read.
 
         Args:
-            advance: told how many more samples are done.
+            advance: called with the number of samples done since the last call.
         """
         missing = self.missing()
         if missing:
             rows = np.concatenate([self._rows_of(number) for number in missing])
-            self._write_shards(missing, self._embedded(rows), advance)
+            with closing(engine.stream(self._pipeline(rows, engine))) as stream:
+                self._write_shards(missing, rebatched(stream, SHARD_ROWS), advance)
         return self._finish()
 
     def _rows_of(self, shard: int) -> np.ndarray:
         start = shard * SHARD_ROWS
         return np.arange(start, min(start + SHARD_ROWS, len(self.samples)))
 
-    def _embedded(self, rows: np.ndarray) -> Iterator[pa.Table]:
-        """The rows in order, with their features or the reason why they have none."""
-        import ray
-        from ray.data import DataContext
-        from ray.exceptions import RayError
-
-        picture = 3 * self.backbone.preprocess.size**2
-        bound_backlog(picture, self.workers, EMBED_BATCH)
-        DataContext.get_current().execution_options.preserve_order = True
-        blocks = [
-            self._listed(rows[start : start + EMBED_BATCH])
-            for start in range(0, len(rows), EMBED_BATCH)
-        ]
-        pool = {"batch_size": EMBED_BATCH, **model_pool(self.workers, self.gpus_per_worker)}
-        arguments = (self.backbone.name, self.precision, threads_per_worker(self.workers))
-        decoded = ray.data.from_arrow(blocks).map_batches(
-            Decoder(self.backbone.preprocess),
-            batch_size=EMBED_BATCH,
-            batch_format="pyarrow",
-            num_cpus=1,
+    def _pipeline(self, rows: np.ndarray, engine: Engine) -> Pipeline:
+        """The samples in order, with their features, or the reason why they have none."""
+        chosen = self.samples.table.select(COLUMNS).take(pa.array(rows))
+        chosen = chosen.append_column("row", pa.array(rows)).combine_chunks()
+        blocks = [chosen.slice(start, EMBED_BATCH) for start in range(0, len(rows), EMBED_BATCH)]
+        # workers elsewhere load the model themselves
+        backbone = self.backbone.name if engine.distributes else self.backbone
+        features = WorkerStage(
+            FeatureStage,
+            (backbone, self.precision, engine.threads(self.workers)),
+            rows=EMBED_BATCH,
+            workers=self.workers,
+            gpus=self.gpus_per_worker,
         )
-        embedded = decoded.map_batches(
-            FeatureStage, fn_constructor_args=arguments, batch_format="pyarrow", **pool
-        )
-        try:
-            yield from embedded.iter_batches(batch_size=SHARD_ROWS, batch_format="pyarrow")
-        except RayError as error:
-            raise worker_error(error) from error
-
-    def _listed(self, rows: np.ndarray) -> pa.Table:
-        captions = self.samples.captions(rows)
-        payloads = [json.dumps(caption.__dict__) for caption in captions]
-        return to_decode(rows.tolist(), self.samples.uris(rows), payloads)
+        decoder = CpuStage(PictureDecoder(self.backbone.preprocess))
+        row_bytes = 3 * self.backbone.preprocess.size**2
+        return Pipeline(TableBlocks(blocks), (decoder, features), ordered=True, row_bytes=row_bytes)
 
     def _write_shards(
         self, missing: list[int], embedded: Iterator[pa.Table], advance: Callable[[int], None]
     ) -> None:
-        """A batch of the stream is a shard: all shards but the last one are full."""
+        """Each batch of the stream is a shard: all shards but the last one are full."""
         for number, batch in zip(missing, embedded):
-            if int(batch["id"][0].as_py()) != number * SHARD_ROWS:
-                raise FtiError(f"shard {number} begins with sample {batch['id'][0]}")
+            if batch["row"][0].as_py() != number * SHARD_ROWS:
+                raise FtiError(f"shard {number} starts with sample {batch['row'][0]}")
             self._write_shard(number, batch)
             advance(len(batch))
 
     def _write_shard(self, number: int, batch: pa.Table) -> None:
-        folder = shard_folder(self.path, number)
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        reasons = np.array(batch["reason"].to_pylist(), dtype=object)
-        good = np.flatnonzero(reasons == "")
+        good = batch.filter(pc.equal(batch["status"], STORE))
+        bad = batch.filter(pc.equal(batch["status"], REJECTED)).select(["uri", "error"])
         try:
-            for name, shape in zip(ARRAYS, self.sizes.shapes):
-                values = b"".join(batch[name].take(good).to_pylist())
-                array = np.frombuffer(values, np.float16).reshape(len(good), *shape)
-                np.save(part / f"{name}.npy", array)
-            np.save(part / ROWS, np.array(batch["id"].to_pylist(), dtype=np.int64)[good])
-            uris = batch["uri"].to_pylist()
-            rejects = [(uris[row], reasons[row]) for row in np.flatnonzero(reasons != "")]
-            _write(part / REJECTS, json.dumps(rejects))
-            shutil.rmtree(folder, ignore_errors=True)
-            part.replace(folder)
+            with replacing(shard_folder(self.path, number)) as part:
+                part.mkdir()
+                for name, shape in zip(ARRAYS, self.shapes.all):
+                    values = b"".join(good[name].to_pylist())
+                    array = np.frombuffer(values, np.float16).reshape(len(good), *shape)
+                    np.save(part / f"{name}.npy", array)
+                np.save(part / ROWS, good["row"].to_numpy())
+                rejects = [(row["uri"], row["error"]) for row in bad.to_pylist()]
+                write_text(part / REJECTS, json.dumps(rejects))
         except OSError as error:
-            raise FtiError(
-                f"shard {number} cannot be written: {error}; {number} shards before it are whole, "
-                "make room and run the command again"
+            raise OutputUnavailable(
+                f"shard {number} cannot be written: {first_line(error)}; the shards before it are "
+                "complete: make room and run the command again"
             ) from error
 
     def _finish(self) -> list[Reject]:
-        """The captions of what could be read, the index, and all rejects."""
+        """Writes the captions of the readable pictures, and the index; returns all rejects."""
         numbers = range(-(-len(self.samples) // SHARD_ROWS))
         folders = [shard_folder(self.path, number) for number in numbers]
         kept = [np.load(folder / ROWS) for folder in folders]
@@ -234,16 +217,9 @@ class CacheWriter:
             unreadable=len(rejects),
             without_split=self.samples.without_split,
         )
-        _write(self.path / INDEX, index.model_dump_json(indent=2))
+        write_text(self.path / INDEX, index.model_dump_json(indent=2))
         return rejects
 
 
 def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    fresh = path.with_name(path.name + ".part")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -10,7 +10,7 @@ from typing import Any
 from fti_qdrant.errors import FtiError
 from fti_training.captions import rules
 from fti_training.captions.phrases import Token, subject_span
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
 MIN_WORDS = 4
 """Captions of fewer words are dropped, as in the paper."""
@@ -91,7 +91,7 @@ def spacy_splitter(model: Any) -> Splitter:
     return Splitter(f"spacy {model.meta['lang']}_{model.meta['name']} {model.meta['version']}", tag)
 
 
-def cut_tail(caption: str) -> str:
+def cut_repeated_end(caption: str) -> str:
     """Cuts what a captioner repeats at the end: "with red hair hair hair" -> "with red hair".
 
     Runs of up to 12 words count, case and commas aside; white space becomes single spaces.

@@ -1,94 +1,113 @@
-"""The stages that Ray's workers run: read, hash and decode on CPUs, caption on the model's device.
+"""The stages of captioning: read, hash and decode on CPUs, caption on the model's device.
 
-A row that fails keeps going with a ``reason``; nothing raises for one bad image.
+A row that fails goes on with its status and error; nothing raises for one bad image.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from fti_ingest.sources.fetch import Read, read_batch, without_span
-from fti_ingest.stages.row_status import UNCHANGED
+from fti_ingest.stages.row_status import REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image
 from fti_training.captions.captioner import Captioner, Pixels
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Stage 1: uri -> the content hash, and the model's pixels.
+class ReadImage:
+    """What became of one image: its status, hash, error, and the model's pixels."""
 
-    Takes columns uri, caption (the user's, else null) and known: the hash that the table has.
+    status: str
+    sha256: str
+    error: str = ""
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Stage 1: adds the columns of ``ReadImage``.
+
+    Takes the columns uri, caption (the user's, else null), and stored_sha256: the hash in the
+    table of captions, if the image may be skipped.
 
     Attributes:
-        pixels: None where captions are the user's: pictures are only tried.
+        pixels: None where the captions are the user's; then images are only checked.
     """
 
     pixels: Pixels | None
     allow_urls: bool = False
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = batch.select(["uri", "known"]).to_pydict()
+        rows = batch.select(["uri", "stored_sha256"]).to_pydict()
         data = read_batch(rows["uri"], self.allow_urls)
-        done = [self._decode(*row) for row in zip(data, *rows.values())]
-        hashes, arrays, reasons = zip(*done) if done else ((), (), ())
+        read = [self._read(*row) for row in zip(data, *rows.values())]
+        arrays = [one.pixels for one in read]
         return pa.table(
             {
                 "uri": batch["uri"],
                 "caption": batch["caption"],
-                "sha256": pa.array(hashes, pa.string()),
-                "reason": pa.array(reasons, pa.string()),
+                "status": pa.array([one.status for one in read], pa.string()),
+                "error": pa.array([one.error for one in read], pa.string()),
+                "sha256": pa.array([one.sha256 for one in read], pa.string()),
                 "pixels": pa.array([array.tobytes() for array in arrays], pa.large_binary()),
                 "shape": pa.array([array.shape for array in arrays], pa.list_(pa.int64())),
             }
         )
 
-    def _decode(self, data: Read, uri: str, known: str | None) -> tuple[str, np.ndarray, str]:
-        """Hash, pixels (none for a row that is done with), reason."""
-        sha256, nothing = "", np.zeros(0, np.float32)
+    def _read(self, data: Read, uri: str, stored_sha256: str | None) -> ReadImage:
+        sha256 = ""
         try:
             if isinstance(data, BadImage):
                 raise data
             sha256 = hashlib.sha256(data).hexdigest()
-            if sha256 == known:
-                return sha256, nothing, UNCHANGED
+            if sha256 == stored_sha256:
+                return ReadImage(UNCHANGED, sha256)
             image = decode_image(data, uri=without_span(uri)).image
-            return sha256, self.pixels(image) if self.pixels else nothing, ""
+            if self.pixels is None:
+                return ReadImage(STORE, sha256)
+            return ReadImage(STORE, sha256, pixels=self.pixels(image))
         except BadImage as error:
-            return sha256, nothing, str(error)
+            return ReadImage(REJECTED, sha256, str(error))
         except Exception as error:  # one image must never stop the others
-            return sha256, nothing, f"{uri!r}: {type(error).__name__}: {error}"
+            return ReadImage(REJECTED, sha256, f"{uri!r}: {type(error).__name__}: {error}")
 
 
-class Writer:
-    """Stage 2, an actor that holds the model: pixels -> captions."""
+class CaptionWriter:
+    """Stage 2, holds the model: pixels -> captions. Drops the pixels."""
 
-    def __init__(self, model: str, precision: str | None, threads: int):
-        import torch
+    def __init__(self, model: str, precision: str | None, threads: int | None):
+        """Loads nothing yet: where no image is new, none of this is needed.
 
-        torch.set_num_threads(threads)
-        self.captioner = Captioner(model, precision)
+        Args:
+            threads: CPU threads of this process; None leaves them as they are.
+        """
+        self.model, self.precision, self.threads = model, precision, threads
+        self.captioner: Captioner | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         captions = batch["caption"].to_pylist()
-        rows = batch.select(["reason", "pixels", "shape"]).to_pylist()
-        good = [place for place, row in enumerate(rows) if not row["reason"]]
-        if good:
+        rows = batch.select(["status", "pixels", "shape"]).to_pylist()
+        new = [number for number, row in enumerate(rows) if row["status"] == STORE]
+        if new:
             arrays = [
-                np.frombuffer(rows[place]["pixels"], np.float32).reshape(rows[place]["shape"])
-                for place in good
+                np.frombuffer(rows[number]["pixels"], np.float32).reshape(rows[number]["shape"])
+                for number in new
             ]
-            for place, caption in zip(good, self.captioner(arrays)):
-                captions[place] = caption
-        return pa.table(
-            {
-                "uri": batch["uri"],
-                "caption": pa.array(captions, pa.string()),
-                "sha256": batch["sha256"],
-                "reason": batch["reason"],
-            }
-        )
+            for number, caption in zip(new, self._captioner()(arrays)):
+                captions[number] = caption
+        written = batch.drop_columns(["pixels", "shape", "caption"])
+        return written.append_column("caption", pa.array(captions, pa.string()))
+
+    def _captioner(self) -> Captioner:
+        if self.captioner is None:
+            if self.threads is not None:
+                import torch
+
+                torch.set_num_threads(self.threads)
+            self.captioner = Captioner(self.model, self.precision)
+        return self.captioner

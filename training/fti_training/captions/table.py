@@ -1,9 +1,8 @@
-"""``captions.parquet``: a row for each captioned image, replaced as a whole and never in part."""
+"""``captions.parquet``: a row for each captioned image; the file is always replaced as a whole."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -14,7 +13,8 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 from pyarrow import parquet
 
-from fti_qdrant.errors import CheckpointError, OutputUnavailable
+from fti_qdrant.atomic_files import replacing
+from fti_qdrant.errors import CheckpointError, OutputUnavailable, first_line
 from fti_training.captions.split import Splitter
 
 SCHEMA = pa.schema(
@@ -27,7 +27,6 @@ SCHEMA = pa.schema(
     ]
 )
 SPLITTER_KEY, CAPTIONERS_KEY = "fti_splitter", "fti_captioners"
-PART = ".part"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Caption:
 
     Attributes:
         uri: absolute path, or URL.
-        subject, attribute: None where the caption was dropped: under 4 words, or without a split.
+        subject, attribute: None where the caption has under 4 words, or cannot be split.
         sha256: of the encoded image.
     """
 
@@ -51,9 +50,9 @@ class CaptionsTable:
     """The captions of one file; ``add`` collects rows, ``save`` replaces the file.
 
     Attributes:
-        rows: what the file holds, of ``SCHEMA``.
-        splitter: name of the tagger that split all of its captions.
-        captioners: the models, and files of users, that the captions came from.
+        rows: the rows of the file, of ``SCHEMA``.
+        splitter: name of the tagger that split all captions.
+        captioners: the models, and the users' files, that the captions came from.
     """
 
     def __init__(self, path: Path, rows: pa.Table, splitter: str, captioners: Sequence[str]):
@@ -61,31 +60,30 @@ class CaptionsTable:
         self.rows = rows
         self.splitter = splitter
         self.captioners = list(captioners)
-        self._waiting: dict[str, Caption] = {}
+        self._added: dict[str, Caption] = {}
         self._stale = False
 
-    @staticmethod
-    def read(path: Path) -> CaptionsTable:
+    @classmethod
+    def read(cls, path: Path) -> CaptionsTable:
         """Reads a file. Raises CheckpointError: missing, truncated, or not a captions file."""
         try:
             found = parquet.read_table(path)
             facts = {k.decode(): v.decode() for k, v in (found.schema.metadata or {}).items()}
             rows = found.select(SCHEMA.names).cast(SCHEMA)
             captioners = json.loads(facts[CAPTIONERS_KEY])
-            return CaptionsTable(path, rows, facts[SPLITTER_KEY], captioners)
+            return cls(path, rows, facts[SPLITTER_KEY], captioners)
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
-                f"{str(path)!r} is not a file of captions that fti-train made ({reason}); "
+                f"{str(path)!r} is not a captions file of fti-train ({first_line(error)}); "
                 "choose another --out"
             ) from error
 
-    @staticmethod
-    def open(path: Path, splitter: Splitter) -> CaptionsTable:
-        """Reads a file, or begins one; captions that another tagger split are split again."""
+    @classmethod
+    def open(cls, path: Path, splitter: Splitter) -> CaptionsTable:
+        """Reads a file, or starts one; captions that another tagger split are split again."""
         if not path.exists():
-            return CaptionsTable(path, SCHEMA.empty_table(), splitter.name, [])
-        table = CaptionsTable.read(path)
+            return cls(path, SCHEMA.empty_table(), splitter.name, [])
+        table = cls.read(path)
         if table.splitter != splitter.name:
             table.split_again(splitter)
         return table
@@ -94,7 +92,7 @@ class CaptionsTable:
         return int(self.rows.num_rows)
 
     def split_again(self, splitter: Splitter) -> None:
-        """Splits every caption anew; a file has one splitter."""
+        """Splits every caption again; a file has one splitter."""
         splits = [splitter(caption) for caption in self.rows["caption"].to_pylist()]
         self.rows = pa.table(
             {
@@ -109,14 +107,14 @@ class CaptionsTable:
         self.splitter = splitter.name
         self._stale = True
 
-    def known(self, uris: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-        """The saved values of a column for these uris; null where the table has no such row."""
-        places = pc.index_in(uris, value_set=self.rows["uri"].combine_chunks())
-        return self.rows[column].take(places)
+    def stored(self, uris: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+        """The saved values of a column for these URIs; null where the table has no such row."""
+        positions = pc.index_in(uris, value_set=self.rows["uri"].combine_chunks())
+        return self.rows[column].take(positions)
 
     def add(self, caption: Caption) -> None:
-        """Takes a row, in place of the one with its uri if there is one; not yet on disk."""
-        self._waiting[caption.uri] = caption
+        """Adds a row, or replaces the one with its URI; ``save`` writes it to disk."""
+        self._added[caption.uri] = caption
 
     def save(self, captioner: str | None = None) -> None:
         """Replaces the file atomically, if anything is new.
@@ -124,31 +122,31 @@ class CaptionsTable:
         Args:
             captioner: where the captions that were added came from.
 
-        Raises OutputUnavailable where it cannot be written: the file stays as it was, and so do
-        the rows that wait.
+        Raises OutputUnavailable where it cannot be written: the file stays as it was, and the new
+        rows can still be saved later.
         """
-        if not self._waiting and not self._stale:
+        if not self._added and not self._stale:
             return
-        fresh = list(self._waiting.values())
-        columns = zip(*map(astuple, fresh)) if fresh else [[]] * len(SCHEMA)
+        new = list(self._added.values())
+        columns = zip(*map(astuple, new)) if new else [[]] * len(SCHEMA)
         added = pa.table(list(map(list, columns)), schema=SCHEMA)
         replaced = pc.is_in(self.rows["uri"], value_set=added["uri"].combine_chunks())
         rows = pa.concat_tables([self.rows.filter(pc.invert(replaced)), added])
         captioners = self.captioners
-        if fresh and captioner is not None and captioner not in captioners:
+        if new and captioner is not None and captioner not in captioners:
             captioners = [*captioners, captioner]
         facts = {SPLITTER_KEY: self.splitter, CAPTIONERS_KEY: json.dumps(captioners)}
         _replace(self.path, rows.replace_schema_metadata(facts))
         self.rows, self.captioners = rows.combine_chunks(), captioners
-        self._waiting.clear()
+        self._added.clear()
         self._stale = False
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Makes the file's folder and keeps other runs from the file.
+    """Makes the file's folder and locks the file against other runs.
 
-    Raises OutputUnavailable: another run writes it now, or nothing can be written there.
+    Raises OutputUnavailable: another run holds the lock, or nothing can be written there.
     """
     lock = FileLock(f"{path}.lock", timeout=0)
     try:
@@ -156,7 +154,7 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise OutputUnavailable(
-            f"{str(path)!r} is being written by another run; wait for it, or choose another --out"
+            f"{str(path)!r} is in use by another run; wait for it to end, or choose another --out"
         ) from error
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -167,17 +165,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, rows: pa.Table) -> None:
-    part = path.with_name(path.name + PART)
     try:
-        parquet.write_table(rows, part, compression="zstd")
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with replacing(path) as part:
+            parquet.write_table(rows, part, compression="zstd")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> OutputUnavailable:
-    kept = "what was saved stays; run again to go on" if path.exists() else "nothing was saved"
+    kept = (
+        "what was saved is kept; make room and run again" if path.exists() else "nothing was saved"
+    )
     return OutputUnavailable(f"{str(path)!r} cannot be written: {error}; {kept}")

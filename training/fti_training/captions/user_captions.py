@@ -18,7 +18,7 @@ TEXTS = pa.schema([(name, pa.string()) for name in COLUMNS])
 
 
 @dataclass(frozen=True)
-class OwnCaptions:
+class UserCaptions:
     """What a file says.
 
     Attributes:
@@ -30,7 +30,7 @@ class OwnCaptions:
     rejects: list[Reject]
 
 
-def read_own(path: Path) -> OwnCaptions:
+def read_user_captions(path: Path) -> UserCaptions:
     """Reads a file; its relative uris are relative to its folder.
 
     Raises BadManifest: not there, of another kind, not readable, a column is missing, no rows.
@@ -56,7 +56,7 @@ def read_own(path: Path) -> OwnCaptions:
     return _listed(path, rows)
 
 
-def _listed(path: Path, rows: list[dict[str, str | None]]) -> OwnCaptions:
+def _listed(path: Path, rows: list[dict[str, str | None]]) -> UserCaptions:
     root = path.parent.resolve()
     captions: dict[str, str] = {}
     rejects = []
@@ -72,7 +72,7 @@ def _listed(path: Path, rows: list[dict[str, str | None]]) -> OwnCaptions:
             continue
         captions[place] = " ".join(caption.split())
     columns = [list(captions), list(captions.values())]
-    return OwnCaptions(pa.table(columns, schema=TEXTS), rejects)
+    return UserCaptions(pa.table(columns, schema=TEXTS), rejects)
 
 
 def _csv(path: Path) -> pa.Table:

@@ -1,4 +1,4 @@
-"""An inverter and its card to the model hub, by huggingface_hub."""
+"""Uploads an inverter and its card to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fti_training.fit.state import INVERTER
 
 
 def upload(run: Path, repo: str, private: bool = False) -> str:
-    """Creates the repository if need be and uploads the folder; its address.
+    """Creates the repository if it does not exist, and uploads the folder; its address.
 
     Raises:
-        CheckpointError: no inverter there, or no card beside it.
-        OutputUnavailable: the hub does not answer, or refuses.
+        CheckpointError: the run has no inverter, or no card.
+        OutputUnavailable: the hub does not answer, or refuses the upload.
     """
     folder = run / INVERTER
     load_inverter(str(folder))
@@ -29,7 +29,7 @@ def upload(run: Path, repo: str, private: bool = False) -> str:
         commit = hub.upload_folder(
             repo_id=name, folder_path=folder, commit_message="Upload an FTI4CIR inverter"
         )
-    except Exception as error:  # requests, httpx or httpx2: the hub's client by its version
+    except Exception as error:  # its HTTP client, and so its errors, differ between versions
         reason = " ".join(str(error).split())[:300]
-        raise OutputUnavailable(f"{repo!r}: the hub does not take it: {reason}") from error
+        raise OutputUnavailable(f"{repo!r} cannot be uploaded to the hub: {reason}") from error
     return str(commit.repo_url)

@@ -1,4 +1,4 @@
-"""The model card of a run: what the inverter was trained on, how, and what came of it."""
+"""The model card of a run: what the inverter was trained on, how, and with which results."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import pyplot
 
+from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import CheckpointError
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data_facts import DataFacts
-from fti_training.fit.log import STEPS, VALIDATION, Row, read_rows
 from fti_training.fit.run import read_config
 from fti_training.fit.state import INVERTER
+from fti_training.loop.records import STEPS, VALIDATION, Row, read_rows
 
 CURVE, CARD = "curve.png", "README.md"
 LOSSES = ("total", "contrastive", "orthogonality", "tri_wise")
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """What a finished run left in its folder."""
 
     folder: Path
@@ -30,8 +31,8 @@ class Run:
     steps: list[Row]
     validation: list[Row]
 
-    @staticmethod
-    def read(folder: Path) -> Run:
+    @classmethod
+    def read(cls, folder: Path) -> FinishedRun:
         """Raises CheckpointError where the folder holds no trained inverter with its log."""
         if not (folder / INVERTER / "config.json").is_file():
             raise CheckpointError(
@@ -39,12 +40,12 @@ class Run:
             )
         steps = read_rows(folder / STEPS)
         if not steps:
-            raise CheckpointError(f"{str(folder / STEPS)!r} is missing; the card is made of it")
+            raise CheckpointError(f"{str(folder / STEPS)!r} is missing or empty; the card needs it")
         data = DataFacts.read(folder)
-        return Run(folder, read_config(folder), data, steps, read_rows(folder / VALIDATION))
+        return cls(folder, read_config(folder), data, steps, read_rows(folder / VALIDATION))
 
 
-def write_card(run: Run, license: str) -> Path:
+def write_card(run: FinishedRun, license: str) -> Path:
     """Writes README.md and the curve beside the inverter's weights; the card's path."""
     target = run.folder / INVERTER
     draw_curve(run, target / CURVE)
@@ -57,12 +58,12 @@ def write_card(run: Run, license: str) -> Path:
     )
     card = target / CARD
     text = environment.get_template("card.md.j2").render(license=license, **facts(run))
-    card.write_text(text, encoding="utf-8")
+    write_text(card, text)
     return card
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """What the template tells."""
+def facts(run: FinishedRun) -> dict[str, Any]:
+    """The variables of the template."""
     return {
         "config": run.config.model_dump(mode="json"),
         "data": run.data,
@@ -73,8 +74,8 @@ def facts(run: Run) -> dict[str, Any]:
     }
 
 
-def draw_curve(run: Run, path: Path) -> None:
-    """Losses over steps, and the zero-shot validation where there was one."""
+def draw_curve(run: FinishedRun, path: Path) -> None:
+    """Plots the losses over the steps, and the zero-shot validation if there was one."""
     columns = 2 if run.validation else 1
     figure, axes = pyplot.subplots(
         1, columns, figsize=(5.5 * columns, 3.6), layout="constrained", squeeze=False

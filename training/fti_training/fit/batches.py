@@ -1,10 +1,12 @@
-"""Where a step's features come from: pictures that Ray Data decodes, or a cache on disk."""
+"""The features of each step: of pictures that an engine decodes ahead, or of a cache on disk."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,31 +15,38 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from fti_ingest.engine.batching import rebatched
+from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline
 from fti_ingest.sources.listing import Reject
-from fti_ingest.stages.decode import Decoder, stacked_pixels, to_decode
+from fti_ingest.stages.decode import stacked_pixels
+from fti_ingest.stages.row_status import STORE
 from fti_qdrant.errors import BadImage
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_training.augment import jittered
 from fti_training.cache.layout import Cache
-from fti_training.distributed import World
-from fti_training.fit.sampling_order import Order
+from fti_training.distributed import ProcessGroup
+from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.picture_decoder import PictureDecoder
 from fti_training.samples import Samples
-from fti_training.step import SplitCaption
+from fti_training.split_caption import SplitCaption
 
-CHUNK = 1000
-"""Steps whose pictures are listed to Ray at a time."""
+STEPS_AT_ONCE = 1000
+"""Steps of one pipeline: Ray plans every block of a pipeline before the first one runs."""
 
-AHEAD = 2
-"""Batches that are decoded while a step runs."""
+MIN_DECODED = 8
+"""Fewest pictures that a CPU decodes at once."""
+
+READ_AHEAD = 2
+"""Batches of a cache that are read while a step runs."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's part of a step.
+    """One process's part of a step.
 
     Attributes:
-        sentences: ``[n, d]``, features of the all-real sentences where they are stored.
-        rejects: pictures that had to be left out.
+        sentences: ``[n, d]``, features of the all-real sentences, where they are stored.
+        rejects: pictures that could not be read.
     """
 
     features: ImageFeatures
@@ -47,99 +56,107 @@ class Batch:
 
 
 class Batches(Protocol):
-    """A worker's parts of the steps ``start`` to ``stop``, in order."""
+    """One process's parts of the given steps, in order."""
 
-    def parts(self, start: int, stop: int) -> Iterator[Batch]: ...
+    def parts(self, steps: range) -> Generator[Batch, None, None]: ...
+
+
+@dataclass(frozen=True)
+class StepBlocks:
+    """A block for each step: the rows and URIs of one process's part."""
+
+    uris: pa.ChunkedArray
+    order: SamplingOrder
+    steps: range
+    rank: int
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def block(self, number: int) -> pa.Table:
+        rows = pa.array(self.order.part(self.steps[number], self.rank, self.size))
+        return pa.table({"row": rows, "uri": self.uris.take(rows)})
 
 
 @dataclass(frozen=True)
 class PictureBatches:
-    """Reads and decodes on the cluster's CPUs, ahead of the steps; embeds here.
+    """Pictures decoded by an engine, ahead of the steps, and embedded here.
 
-    A picture that cannot be read is left out of its batch and listed.
+    A picture that cannot be read is left out of its batch, and listed.
     """
 
     backbone: Backbone
     samples: Samples
-    order: Order
-    world: World
+    order: SamplingOrder
+    group: ProcessGroup
+    engine: Engine
     augment: bool
     seed: int
 
-    def parts(self, start: int, stop: int) -> Iterator[Batch]:
+    def parts(self, steps: range) -> Generator[Batch, None, None]:
         """Raises BadImage where not one picture of a part can be read."""
-        for first in range(start, stop, CHUNK):
-            steps = range(first, min(first + CHUNK, stop))
-            for step, decoded in zip(steps, self._decoded(steps), strict=True):
-                yield self._batch(step, decoded)
+        for start in range(0, len(steps), STEPS_AT_ONCE):
+            planned = steps[start : start + STEPS_AT_ONCE]
+            with closing(self.engine.stream(self._pipeline(planned))) as tables:
+                decoded = rebatched(tables, self.order.batch // self.group.size)
+                for step, table in zip(planned, decoded, strict=True):
+                    yield self._batch(step, table)
 
-    def _decoded(self, steps: range) -> Iterator[pa.Table]:
-        import ray
-        from ray.data import DataContext
-
-        options = DataContext.get_current().execution_options
-        options.preserve_order = True
-        size = self.order.batch // self.world.size
-        picture = 3 * self.backbone.preprocess.size**2
-        options.resource_limits = options.resource_limits.copy(
-            object_store_memory=(AHEAD + 4) * size * picture
-        )
-        tables = [self._listed(step) for step in steps]
-        decoder = Decoder(self.backbone.preprocess)
-        decoded = ray.data.from_arrow(tables).map_batches(
-            decoder, batch_size=None, batch_format="pyarrow", num_cpus=1
-        )
-        yield from decoded.iter_batches(
-            batch_size=size, batch_format="pyarrow", prefetch_batches=AHEAD
-        )
-
-    def _listed(self, step: int) -> pa.Table:
-        """The rows that the decoder takes."""
-        rows = self.order.part(step, self.world.rank, self.world.size)
-        return to_decode(rows.tolist(), self.samples.uris(rows), ["{}"] * len(rows))
+    def _pipeline(self, steps: range) -> Pipeline:
+        uris = self.samples.table["uri"]
+        blocks = StepBlocks(uris, self.order, steps, self.group.rank, self.group.size)
+        part = self.order.batch // self.group.size
+        rows = max(MIN_DECODED, math.ceil(part / self.engine.capacity(1, 1).cpus))
+        stage = CpuStage(PictureDecoder(self.backbone.preprocess), rows)
+        row_bytes = 3 * self.backbone.preprocess.size**2
+        return Pipeline(blocks, (stage,), ordered=True, row_bytes=row_bytes)
 
     def _batch(self, step: int, decoded: pa.Table) -> Batch:
-        reasons = np.array(decoded["reason"].to_pylist(), dtype=object)
-        uris = decoded["uri"].to_pylist()
-        good, bad = np.flatnonzero(reasons == ""), np.flatnonzero(reasons != "")
-        rejects = tuple(Reject(uris[row], reasons[row]) for row in bad)
-        if not len(good):
-            first = rejects[0]
-            raise BadImage(f"no picture of step {step} can be read; the first: {first.reason}")
-        pixels = stacked_pixels(decoded["pixels"].take(good), self.backbone.preprocess.size)
+        good = np.array([status == STORE for status in decoded["status"].to_pylist()])
+        bad = decoded.filter(pa.array(~good)).select(["uri", "error"]).to_pylist()
+        rejects = tuple(Reject(row["uri"], row["error"]) for row in bad)
+        if not good.any():
+            raise BadImage(f"no picture of step {step} can be read; the first: {rejects[0].reason}")
+        kept = decoded.filter(pa.array(good))
+        pixels = stacked_pixels(kept["pixels"], self.backbone.preprocess.size)
         if self.augment:
             pixels = jittered(pixels, self._generator(step))
-        rows = np.array(decoded["id"].to_pylist(), dtype=np.int64)[good]
         features = self.backbone.pixel_features(pixels)
-        return Batch(features, self.samples.captions(rows), None, rejects)
+        return Batch(features, self.samples.captions(kept["row"].to_pylist()), None, rejects)
 
     def _generator(self, step: int) -> torch.Generator:
-        seed: Any = np.random.SeedSequence([self.seed, step, self.world.rank])
-        return torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        return torch.Generator().manual_seed(step_seed(self.seed, step, self.group.rank))
 
 
 @dataclass(frozen=True)
 class CachedBatches:
-    """Reads stored features, the next part while a step runs."""
+    """Stored features; the next parts are read while a step runs."""
 
     cache: Cache
     device: torch.device
-    order: Order
-    world: World
+    order: SamplingOrder
+    group: ProcessGroup
 
-    def parts(self, start: int, stop: int) -> Iterator[Batch]:
+    def parts(self, steps: range) -> Generator[Batch, None, None]:
         with ThreadPoolExecutor(1) as reader:
-            coming = deque(reader.submit(self._part, step) for step in range(start, stop)[:AHEAD])
-            for step in range(start, stop):
-                if step + AHEAD < stop:
-                    coming.append(reader.submit(self._part, step + AHEAD))
+            coming = deque(reader.submit(self._part, step) for step in steps[:READ_AHEAD])
+            for number in range(len(steps)):
+                if number + READ_AHEAD < len(steps):
+                    coming.append(reader.submit(self._part, steps[number + READ_AHEAD]))
                 yield coming.popleft().result()
 
     def _part(self, step: int) -> Batch:
-        rows = self.order.part(step, self.world.rank, self.world.size)
+        rows = self.order.part(step, self.group.rank, self.group.size)
         features, sentences = self.cache.read(rows)
         on_device = ImageFeatures(self._float(features.pooled), self._float(features.tokens))
         return Batch(on_device, self.cache.samples.captions(rows), self._float(sentences))
 
     def _float(self, stored: Tensor) -> Tensor:
         return stored.to(self.device, non_blocking=True).float()
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for each step and process."""
+    sequence: Any = np.random.SeedSequence([seed, step, rank])
+    return int(sequence.generate_state(1)[0])

@@ -15,16 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+from fti_training.loop.update import Cosine, Decay, Schedule
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT
 from fti_training.precision import Precision
-from fti_training.update import Cosine, Decay, Schedule
 
 
 class FitConfig(BaseModel):
     """One run; the defaults are FTI4CIR's official constants.
 
-    The first group decides what the weights become; the last one only where and how fast, so a
-    run may be resumed with other values of these.
+    The weights depend on all settings but ``RUNNING``, which a resumed run may change.
     """
 
     model_config = ConfigDict(
@@ -47,7 +46,7 @@ class FitConfig(BaseModel):
     decay_factor: PositiveFloat = 0.1
     gradient_clip: PositiveFloat = 1.0
     average: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the weights (EMA), which is then what is kept and validated."""
+    """Decay of a moving average of the weights (EMA); the average is then validated and kept."""
 
     temperature: PositiveFloat = TEMPERATURE
     orthogonality_weight: NonNegativeFloat = 1.0
@@ -62,16 +61,16 @@ class FitConfig(BaseModel):
 
     precision: Precision = "auto"
     augment: Literal["none", "jitter"] = "none"
-    """jitter turns, scales and shifts each picture a little, anew at each step."""
+    """jitter turns, scales and shifts each picture a little, differently at each step."""
 
-    validate_on: Literal["emoji", "none"] = "emoji"
-    """Zero-shot validation at each checkpoint."""
+    validate_on: Literal["auto", "emoji", "none"] = "auto"
+    """Zero-shot validation at each checkpoint; auto is emoji where its packages are installed."""
     checkpoint_every: PositiveInt = 500
     log_every: PositiveInt = 10
     workers: PositiveInt = 1
     gpus_per_worker: NonNegativeFloat = 0
     max_failures: NonNegativeInt = 3
-    """Lost workers or nodes that the run survives."""
+    """How many lost workers or nodes a run on Ray survives."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> FitConfig:
@@ -98,5 +97,5 @@ RUNNING = (
     *("validate_on", "checkpoint_every", "log_every"),
     *("workers", "gpus_per_worker", "max_failures"),
 )
-"""Settings that a resumed run may change. The loss is the same over any number of workers; the
-masks of dropout and the jitter are each worker's own."""
+"""Settings that a resumed run may change. The loss is the same over any number of workers; each
+worker draws its own dropout masks and jitter."""

@@ -1,4 +1,4 @@
-"""What a run was trained on, as its card tells it."""
+"""What a run was trained on, as its model card states it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fti_qdrant.errors import CheckpointError
+from fti_qdrant.atomic_files import write_text
+from fti_qdrant.errors import CheckpointError, first_line
 from fti_training.samples import Samples
 
 FILE = "data.json"
@@ -17,8 +18,8 @@ class DataFacts(BaseModel):
 
     Attributes:
         digest: of uris, subjects and attributes, in order.
-        without_split, unreadable: pictures that were left out, and why.
-        captioner, splitter: what made the captions, as their table says; None where it does not.
+        without_split, unreadable: numbers of pictures that were left out.
+        captioner, splitter: what made the captions, if their table says so.
         backbone: hash of the frozen model's weights.
     """
 
@@ -33,9 +34,9 @@ class DataFacts(BaseModel):
     backbone: str
     cached: bool = False
 
-    @staticmethod
-    def of(samples: Samples, backbone: str, cached: bool, unreadable: int) -> DataFacts:
-        return DataFacts(
+    @classmethod
+    def of(cls, samples: Samples, backbone: str, cached: bool, unreadable: int) -> DataFacts:
+        return cls(
             samples=len(samples),
             digest=samples.digest,
             without_split=samples.without_split,
@@ -46,23 +47,23 @@ class DataFacts(BaseModel):
             cached=cached,
         )
 
-    @staticmethod
-    def read(folder: Path) -> DataFacts:
+    @classmethod
+    def read(cls, folder: Path) -> DataFacts:
         """Raises CheckpointError where the file is missing or damaged."""
         try:
-            return DataFacts.model_validate_json((folder / FILE).read_bytes())
+            return cls.model_validate_json((folder / FILE).read_bytes())
         except (OSError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CheckpointError(f"{str(folder / FILE)!r} cannot be read: {reason}") from error
 
     def check_same(self, then: DataFacts) -> None:
-        """Raises CheckpointError where a run would go on with other data, or another model."""
+        """Raises CheckpointError where a run would resume with other data, or another model."""
         if (then.digest, then.backbone) != (self.digest, self.backbone):
             what = "captions" if then.digest != self.digest else "backbone weights"
             raise CheckpointError(
-                f"the run was begun with other {what}; resume it with the same, or train into "
+                f"the run was started with other {what}; resume it with the same, or train into "
                 "another --out"
             )
 
     def write(self, folder: Path) -> None:
-        (folder / FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")

@@ -13,11 +13,10 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass
-class Order:
-    """Each epoch in its own random order, in whole batches; a rest is left for the next epoch.
+class SamplingOrder:
+    """Shuffles each epoch by itself and cuts it into whole batches; the remainder is dropped.
 
-    So a resumed run, or one with another number of workers, sees the batches of an undisturbed
-    one.
+    A resumed run, or one with another number of workers, gets the batches of an undisturbed one.
 
     Attributes:
         samples: how many there are.
@@ -44,13 +43,13 @@ class Order:
 
     def rows(self, step: int) -> Rows:
         """``[batch]``, the samples of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, number = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             generator = np.random.default_rng([self.seed, epoch])
             self._epoch, self._shuffled = epoch, generator.permutation(self.samples)
-        return self._shuffled[place * self.batch : (place + 1) * self.batch]
+        return self._shuffled[number * self.batch : (number + 1) * self.batch]
 
     def part(self, step: int, rank: int, size: int) -> Rows:
-        """``[batch / size]``, what one of ``size`` workers takes of a step."""
+        """``[batch / size]``, the part of a step that one of ``size`` workers takes."""
         own = self.batch // size
         return self.rows(step)[rank * own : (rank + 1) * own]

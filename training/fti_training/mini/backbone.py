@@ -11,20 +11,21 @@ from pathlib import Path
 import open_clip
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
 from fti_qdrant.model.backbone import Backbone
 from fti_training.augment import jittered
-from fti_training.loop import Loop, Parts
+from fti_training.loop.state import TrainingState, moving_average
+from fti_training.loop.training_loop import Figures, Losses, StepResult
+from fti_training.loop.update import Cosine
 from fti_training.losses import clip
 from fti_training.mini.captions import Captioner
 from fti_training.mini.config import MiniConfig
+from fti_training.mini.phase import train_phase
 from fti_training.mini.pictures import TrainingSet
 from fti_training.precision import autocast
-from fti_training.update import Cosine
 
-MOST_LOGIT_SCALE = 4.6052
+MAX_LOGIT_SCALE = 4.6052
 """log(100), CLIP's cap."""
 
 
@@ -43,56 +44,60 @@ def wrap(model: nn.Module, name: str = "mini") -> Backbone:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One stretch of the backbone's training.
+class BackbonePhase:
+    """One phase of the backbone's training.
 
     Attributes:
-        name: of its checkpoint and log.
-        before: steps of the phases before it; each step seeds itself with its number of all.
-        average: decay of the moving average of the weights, which is what is kept.
-        depends_on: the settings that its weights depend on.
+        name: of its folder.
+        first_step: steps of the phases before it; the seed of a step is its number in all phases.
+        average: decay of the moving average of the weights, which is kept.
+        fields: the settings that its weights depend on.
     """
 
     name: str
-    before: int
+    first_step: int
     schedule: Cosine
     average: float
-    depends_on: frozenset[str]
+    fields: frozenset[str]
 
-    @staticmethod
-    def backbone(config: MiniConfig) -> Phase:
+    @classmethod
+    def backbone(cls, config: MiniConfig) -> BackbonePhase:
         schedule = Cosine(config.backbone_steps, config.backbone_lr, config.backbone_warmup)
-        return Phase("backbone", 0, schedule, config.backbone_average, frozenset(BACKBONE_FIELDS))
+        return cls("backbone", 0, schedule, config.backbone_average, frozenset(BACKBONE_FIELDS))
 
-    @staticmethod
-    def finish(config: MiniConfig) -> Phase:
+    @classmethod
+    def finish(cls, config: MiniConfig) -> BackbonePhase:
         schedule = Cosine(config.finish_steps, config.finish_lr, config.finish_warmup)
         fields = frozenset(BACKBONE_FIELDS | FINISH_FIELDS)
-        return Phase("finish", config.backbone_steps, schedule, config.finish_average, fields)
+        return cls("finish", config.backbone_steps, schedule, config.finish_average, fields)
 
 
 def train_backbone(
     config: MiniConfig,
-    phase: Phase,
+    phase: BackbonePhase,
     model: nn.Module,
     data: TrainingSet,
     folder: Path,
-    probe: Callable[[Backbone], Parts],
+    validate: Callable[[Backbone], Figures],
 ) -> None:
     """Trains ``model`` in place for one phase, resuming from ``folder``.
 
     Args:
-        probe: figures for the log, of the backbone as it stands at a checkpoint.
+        validate: figures of the averaged backbone, called at each checkpoint.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = wrap(model.to(device)).train()
     model.requires_grad_(True)  # a Backbone freezes what it wraps
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(phase.average))
+    average = moving_average(model, phase.average)
     captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
-    batches = data.numbered_batches(config.batch, config.seed + phase.before)
+    batches = data.numbered_batches(config.batch, config.seed + phase.first_step)
 
-    def step(number: int) -> tuple[Tensor, Parts]:
-        seed = phase.before + number
+    def losses(steps: range) -> Losses:
+        for number in steps:
+            yield step(number)
+
+    def step(number: int) -> StepResult:
+        seed = phase.first_step + number
         captioner.rng.seed(f"{config.seed}/captions/{seed}")
         chosen = batches(number)
         lines = [captioner.tokens(data.emoji[index]) for index in chosen]
@@ -101,35 +106,26 @@ def train_backbone(
         with autocast(config.precision, device):
             images = backbone.visual_pass(backbone.preprocess.normalize(pixels)).pooled
             texts = backbone.text_features(tokens)
-        scale = model.get_parameter("logit_scale").clamp(max=MOST_LOGIT_SCALE).exp()
+        scale = model.get_parameter("logit_scale").clamp(max=MAX_LOGIT_SCALE).exp()
         loss = clip(images.float(), texts.float(), scale)
-        return loss, {"loss": float(loss.detach()), "scale": float(scale.detach())}
+        figures = {"loss": loss.detach(), "scale": scale.detach()}
+        return StepResult(loss, lambda: {name: float(one) for name, one in figures.items()})
 
-    def probed() -> Parts:
+    def validated() -> Figures:
         with torch.inference_mode():
-            return probe(wrap(average.module.eval()))
+            return validate(wrap(average.module.eval()))
 
-    loop = Loop(
-        name=phase.name,
-        folder=folder,
-        module=nn.ModuleDict({"model": model, "average": average}),
-        optimizer=_optimizer(model, config, phase.schedule.lr),
-        schedule=phase.schedule,
-        every=config.checkpoint_every,
-        identity=config.model_dump(include=set(phase.depends_on), exclude_none=True),
-        probe=probed,
-        after=lambda: average.update_parameters(model),
-    )
-    loop.run(step)
+    optimizer = _optimizer(model, config, phase.schedule.lr)
+    identity = config.identity(set(phase.fields))
+    state = TrainingState(model, optimizer, average, identity=identity)
+    train_phase(phase.name, folder, config, state, phase.schedule, losses, validated)
     model.load_state_dict(average.module.state_dict())
     model.requires_grad_(False).eval()
 
 
 FINISH_FIELDS = {name for name in MiniConfig.model_fields if name.startswith("finish")}
 BACKBONE_FIELDS = {
-    name
-    for name in MiniConfig.model_fields
-    if not name.startswith(("inverter", "finish")) and name != "checkpoint_every"
+    name for name in MiniConfig.model_fields if not name.startswith(("inverter", "finish"))
 }
 """The settings that the backbone's weights depend on."""
 

@@ -10,7 +10,7 @@ from fti_training.precision import Precision
 
 
 class MiniConfig(BaseModel):
-    """Sizes and schedule of the embedded model; the defaults made the weights in the package."""
+    """Sizes and schedule of the embedded model; its weights were trained with the defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,13 +27,13 @@ class MiniConfig(BaseModel):
     backbone_warmup: PositiveInt = 100
     backbone_weight_decay: float = 0.1
     backbone_average: float = 0.998
-    """Decay of the moving average of the weights, which is what is kept."""
+    """Decay of a moving average of the weights (EMA); the average is kept."""
 
     finish_steps: PositiveInt = 1200
     finish_lr: PositiveFloat = 3e-4
     finish_warmup: PositiveInt = 50
     finish_average: float = 0.995
-    """The backbone once more, from its averaged weights, on mirrored animals too."""
+    """A second phase of the backbone, from its averaged weights, with mirrored animals."""
 
     inverter_steps: PositiveInt = 400
     inverter_lr: PositiveFloat = 5e-4
@@ -41,11 +41,17 @@ class MiniConfig(BaseModel):
     inverter_weight_decay: float = 0.01
 
     pictures: PositiveInt | None = None
-    """Most emoji of each artwork, for a quick trial; None takes all."""
+    """At most so many emoji of each artwork, for a quick trial; None takes all."""
 
     precision: Precision = "auto"
 
     checkpoint_every: PositiveInt = 200
+    log_every: PositiveInt = 10
+
+    def identity(self, fields: set[str] | None = None) -> dict[str, object]:
+        """The settings that the weights depend on: all, or those of ``fields``."""
+        unrelated = {"checkpoint_every", "log_every"}
+        return self.model_dump(include=fields, exclude=unrelated, exclude_none=True)
 
     def open_clip(self) -> dict[str, Any]:
         """The model as open_clip's ``open_clip_config.json`` describes it."""

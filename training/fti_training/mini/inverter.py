@@ -6,17 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fti_qdrant.benchmarks.emoji.facts import Emoji
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
-from fti_training.loop import Loop, Parts
+from fti_training.loop.state import TrainingState
+from fti_training.loop.training_loop import Figures, Losses, StepResult
+from fti_training.loop.update import Cosine
 from fti_training.mini.config import MiniConfig
+from fti_training.mini.phase import train_phase
 from fti_training.mini.pictures import TrainingSet
 from fti_training.precision import autocast
-from fti_training.step import InverterStep, SplitCaption
-from fti_training.update import Cosine
+from fti_training.split_caption import SplitCaption
+from fti_training.step import InverterStep
 
 FEATURES_BATCH = 512
 
@@ -26,7 +28,7 @@ def train_inverter(
     backbone: Backbone,
     data: TrainingSet,
     folder: Path,
-    probe: Callable[[Inverter], Parts],
+    validate: Callable[[Inverter], Figures],
 ) -> Inverter:
     """Trains an inverter with the losses of FTI4CIR, resuming from ``folder``."""
     torch.manual_seed(config.seed)
@@ -35,37 +37,31 @@ def train_inverter(
         [backbone.pixel_features(chunk) for chunk in data.pixels.split(FEATURES_BATCH)]
     )
     captions = [split_caption(emoji) for emoji in data.emoji]
-    losses = InverterStep(backbone, inverter)
+    step = InverterStep(backbone, inverter)
     batches = data.numbered_batches(config.batch, config.seed)
 
-    def step(number: int) -> tuple[Tensor, Parts]:
-        inverter.train()
-        torch.manual_seed(number)
-        chosen = batches(number)
-        batch = ImageFeatures(features.pooled[chosen], features.tokens[chosen])
-        with autocast(config.precision, backbone.device.type):
-            loss = losses(batch, [captions[index] for index in chosen])
-        return loss.total, loss.log()
+    def losses(steps: range) -> Losses:
+        for number in steps:
+            inverter.train()
+            torch.manual_seed(number)
+            chosen = batches(number)
+            batch = ImageFeatures(features.pooled[chosen], features.tokens[chosen])
+            with autocast(config.precision, backbone.device.type):
+                loss = step(batch, [captions[index] for index in chosen])
+            yield StepResult(loss.total, loss.figures)
 
-    loop = Loop(
-        name="inverter",
-        folder=folder,
-        module=inverter,
-        optimizer=torch.optim.AdamW(
-            inverter.parameters(),
-            lr=config.inverter_lr,
-            weight_decay=config.inverter_weight_decay,
-            fused=True,
-        ),
-        schedule=Cosine(config.inverter_steps, config.inverter_lr, config.inverter_warmup),
-        every=config.checkpoint_every,
-        identity={
-            **config.model_dump(exclude_none=True, exclude={"checkpoint_every"}),
-            "backbone": backbone.fingerprint.weights,
-        },
-        probe=lambda: probe(inverter.eval()),
+    optimizer = torch.optim.AdamW(
+        inverter.parameters(),
+        lr=config.inverter_lr,
+        weight_decay=config.inverter_weight_decay,
+        fused=True,
     )
-    loop.run(step)
+    identity = {**config.identity(), "backbone": backbone.fingerprint.weights}
+    state = TrainingState(inverter, optimizer, identity=identity)
+    schedule = Cosine(config.inverter_steps, config.inverter_lr, config.inverter_warmup)
+    train_phase(
+        "inverter", folder, config, state, schedule, losses, lambda: validate(inverter.eval())
+    )
     return inverter.eval()
 
 

@@ -1,0 +1,1 @@
+"""The commands of ``fti-train``, one module each."""

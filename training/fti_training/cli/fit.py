@@ -1,0 +1,114 @@
+"""``fti-train fit``: trains an inverter on captioned pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fti_ingest.engine.choose import EngineChoice
+from fti_ingest.engine.protocol import EngineName
+from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.worker_options import engine_option, ray_address_option
+
+EPILOG = """\b
+Examples:
+  fti-train fit --captions captions.parquet --model ViT-L-14-quickgelu/openai --out runs/first
+  fti-train fit --cache features --model ViT-L-14-quickgelu/openai --out runs/first
+  fti-train fit settings.yaml --captions captions.parquet --out runs/first --resume
+  fti-train fit --captions captions.parquet --out s --workers 8 --gpus-per-worker 1 \\
+      --ray-address auto --storage s3://bucket/first
+  fti-train fit --print-config > settings.yaml
+
+\b
+OUT/inverter is the trained inverter, OUT/best the one with the best validation figure. Beside
+them are log.csv, validation.csv and, if the package tensorboard is installed, tensorboard/.
+A run that was stopped or killed continues with --resume. One worker trains in this process, on a
+GPU if there is one; several need fti-qdrant[ray].
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("settings", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--captions", type=click.Path(path_type=Path), help="Parquet file of fti-train captions."
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of fti-train cache.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option(
+    "--storage", help="Where checkpoints are kept: a folder or an fsspec URL.  [default: OUT]"
+)
+@click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
+@click.option("--model", help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:")
+@click.option("--epochs", help="Passes over the samples.")
+@click.option("--steps", help="End the run before its epochs do.")
+@click.option("--batch", help="Samples of one step, of all workers together.")
+@click.option("--lr", help="Learning rate.")
+@engine_option
+@click.option("--workers", help="Training processes.")
+@click.option("--gpus-per-worker", help="GPUs for each worker on a Ray cluster.")
+@ray_address_option
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change any setting; --print-config lists them.",
+)
+@click.option("--print-config", is_flag=True, help="Print the settings as YAML and exit.")
+@one_line_errors
+def fit(
+    settings: Path | None,
+    captions: Path | None,
+    cache: Path | None,
+    out: Path | None,
+    storage: str | None,
+    resume: bool,
+    engine: EngineName,
+    ray_address: str | None,
+    overrides: tuple[str, ...],
+    print_config: bool,
+    **flags: str | None,
+) -> None:
+    """Train an inverter with the losses of FTI4CIR.
+
+    SETTINGS is a YAML file; flags and --set take precedence over it. The progress bar shows the
+    loss with its parts (contrastive, orthogonality, tri-wise), the mean number of attribute
+    tokens r, and images per second.
+    """
+    import yaml
+
+    from fti_training.fit.config import FitConfig
+    from fti_training.settings import parse_overrides, parse_settings, read_yaml
+
+    given: dict[str, Any] = read_yaml(settings) if settings else {}
+    given |= {name: value for name, value in flags.items() if value is not None}
+    config = parse_settings(FitConfig, given | parse_overrides(overrides))
+    if print_config:
+        click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), nl=False)
+        return
+    if out is None:
+        raise click.UsageError("pass --out DIR")
+    if (captions is None) == (cache is None):
+        raise click.UsageError("pass either --captions FILE or --cache DIR")
+    address = ray_address if engine != "local" else None
+    choice = EngineChoice(engine, config.workers, config.gpus_per_worker, address)
+    choice.check()
+    from fti_training.fit.run import FitRun
+    from fti_training.fit.validate import SCORE
+    from fti_training.loop.checkpoint_storage import CheckpointStorage
+    from fti_training.loop.recorder import REJECTS
+    from fti_training.loop.records import STEPS
+    from fti_training.samples import read_samples
+
+    data = read_samples(captions) if captions else cache
+    assert data is not None
+    run = FitRun(
+        config, data, out, CheckpointStorage.at(storage or str(out), SCORE), choice, resume
+    )
+    inverter = run.run()
+    click.echo(f"{run.summary()}; the log is {out / STEPS}")
+    if run.skipped:
+        click.echo(f"{len(run.skipped)} pictures could not be read; listed in {out / REJECTS}")
+    click.echo(f"inverter: {inverter}, load it with Composer.load({config.model!r}, '{inverter}')")

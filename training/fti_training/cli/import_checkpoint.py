@@ -1,0 +1,63 @@
+"""``fti-train import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fti_qdrant.cli.errors import one_line_errors
+
+EPILOG = """\b
+Examples:
+  fti-train import FTI4CIR_model.pth --backbone ViT-L-14-quickgelu/openai --out inverters/fti4cir
+  fti-train import state.pth --backbone ViT-L-14-quickgelu/openai --topk 8 --out inverters/top8
+
+The file is never unpickled freely: it may name the authors' six classes, torch.nn layers and
+tensors. Anything else is refused by its name, before it could run.
+"""
+
+
+@click.command("import", epilog=EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--backbone", required=True, help="Name of the backbone that it was trained with.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the inverter; must not hold anything.",
+)
+@click.option(
+    "--topk",
+    type=click.IntRange(min=1),
+    help="Most attribute tokens, where the checkpoint does not say it; state dicts: 12.",
+)
+@click.option(
+    "--epsilon",
+    type=click.FloatRange(0, 1),
+    help="Least relevance of an attribute, in the same case; state dicts: 0.05.",
+)
+@click.option("--force", is_flag=True, help="Replace an inverter that stands in OUT.")
+@one_line_errors
+def import_checkpoint(
+    checkpoint: Path,
+    backbone: str,
+    out: Path,
+    topk: int | None,
+    epsilon: float | None,
+    force: bool,
+) -> None:
+    """Convert the published checkpoint of FTI4CIR, a pickle, to safetensors and JSON.
+
+    CHECKPOINT is the whole pickled network or a state dict of the same names. The backbone's
+    weights need not be there.
+    """
+    from fti_training.importer.import_inverter import import_inverter
+
+    inverter = import_inverter(checkpoint, backbone, out, topk=topk, epsilon=epsilon, force=force)
+    click.echo(
+        f"{inverter.queries.shape[1]} latent attributes, {len(inverter.blocks)} layers, "
+        f"topk {inverter.topk}, epsilon {inverter.epsilon}, for a backbone of "
+        f"(w, d, t) = {inverter.sizes}"
+    )
+    click.echo(f"inverter: {out}, load it with Composer.load({backbone!r}, {str(out)!r})")

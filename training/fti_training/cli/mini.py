@@ -1,0 +1,58 @@
+"""``fti-train mini``: makes the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fti_qdrant.cli.errors import one_line_errors
+
+EPILOG = """\b
+Examples:
+  fti-train mini --out runs/mini            about an hour on 2 cores
+  fti-train mini --out runs/quick --set backbone_steps=50 --set inverter_steps=20
+  fti-train mini --out runs/mini --print-config
+
+\b
+Checkpoints and logs are kept in OUT/training. Run a stopped or killed command again to continue.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the model, its checkpoints and logs.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a setting; --print-config lists them.",
+)
+@click.option("--print-config", is_flag=True, help="Print the settings as JSON and exit.")
+@one_line_errors
+def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
+    """Train the embedded model on emoji drawings and print its figures on held-out emoji.
+
+    Needs fti-qdrant[demo], and Python 3.11 for the OpenMoji artwork.
+    """
+    from fti_training.mini.config import MiniConfig
+    from fti_training.settings import parse_overrides, parse_settings
+
+    config = parse_settings(MiniConfig, parse_overrides(overrides))
+    if print_config:
+        click.echo(config.model_dump_json(indent=2))
+        return
+    from fti_training.emoji_packages import need_emoji
+    from fti_training.mini.card import table
+    from fti_training.mini.train import train_mini
+
+    need_emoji("twemoji", "openmoji")
+    figures = train_mini(config, out)
+    for question, rows in figures.items():
+        click.echo(f"\n{question}\n{table(rows)}")
+    click.echo(f"\nmodel: {out}, load it with Composer.load('local-dir:{out}', '{out}/inverter')")

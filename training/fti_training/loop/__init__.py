@@ -1,0 +1,1 @@
+"""The training loop that every command shares: updates, checkpoints, logs."""

@@ -1,0 +1,127 @@
+"""``fti-train mini`` from end to end: pictures -> backbone -> inverter -> figures -> card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS, edits
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.errors import FtiError
+from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.explain import WORDS_FILE
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import load_inverter, save_inverter
+from fti_training.mini import evaluate
+from fti_training.mini.backbone import (
+    BackbonePhase,
+    fresh_clip,
+    save_open_clip,
+    train_backbone,
+    wrap,
+)
+from fti_training.mini.card import write_card
+from fti_training.mini.config import MiniConfig
+from fti_training.mini.inverter import train_inverter
+from fti_training.mini.pictures import Pictures, TrainingSet, draw_artworks
+
+TRAINING = "training"
+"""Subfolder of the output with checkpoints and logs; not part of the model."""
+
+GALLERY_ARTWORK = "twemoji"
+
+Recalls = dict[str, float]
+
+Figures = dict[str, dict[str, Recalls]]
+"""Question -> method -> measure -> value."""
+
+
+@dataclass(frozen=True)
+class Mini:
+    """A trained mini model in a folder, ready for ``Composer.load("local-dir:...")``."""
+
+    folder: Path
+    composer: Composer
+
+    @staticmethod
+    def load(folder: Path) -> Mini:
+        """Raises UnsupportedModel or CheckpointError where the folder is not complete."""
+        backbone = Backbone.load(f"local-dir:{folder}")
+        return Mini(folder, Composer(backbone, load_inverter(str(folder / "inverter"))))
+
+
+def train_mini(config: MiniConfig, out: Path) -> Figures:
+    """Trains whatever is not trained yet, writes the model and its card, returns the figures."""
+    model = fresh_clip(config)
+    drawn = draw_artworks(wrap(model).preprocess, config.pictures)
+    data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
+    folder = out / TRAINING
+    if not any(edit.target.held_out for edit in edits(shown.emoji)):
+        raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
+
+    def probe(backbone: Backbone) -> Recalls:
+        return probe_text(backbone, shown)
+
+    train_backbone(config, BackbonePhase.backbone(config), model, data, folder, probe)
+    with_mirrors = TrainingSet(drawn, mirrors=True)
+    train_backbone(config, BackbonePhase.finish(config), model, with_mirrors, folder, probe)
+    save_open_clip(config, model, out)
+    write_words(out, data)
+    backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
+
+    gallery = evaluate.embed(backbone, shown)
+
+    def probe_inverter(inverter: Inverter) -> Recalls:
+        with torch.inference_mode():
+            return probe_composed(Composer(backbone, inverter), gallery)
+
+    inverter = train_inverter(config, backbone, data, folder, probe_inverter)
+    save_inverter(inverter.half(), out / "inverter")
+    figures = measure(Mini.load(out).composer, shown)
+    (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_card(out, config, figures)
+    return figures
+
+
+def write_words(folder: Path, data: TrainingSet) -> None:
+    """The words that the model has read, for explanations."""
+    words = {word for emoji in data.distinct for word in emoji.name.lower().split()}
+    known = sorted(word for word in words if word.isalpha() and len(word) > 2)
+    (folder / WORDS_FILE).write_text("\n".join(known) + "\n", encoding="utf-8")
+
+
+def measure(composer: Composer, shown: Pictures) -> Figures:
+    """Every figure of the model card, all on combinations that were held out of training."""
+    gallery = evaluate.embed(composer.backbone, shown)
+    asked = evaluate.held_out_edits(gallery)
+    backbone = composer.backbone
+    return {
+        "text to image": {"text": evaluate.text_to_image(backbone, gallery)},
+        "known wordings": {
+            **evaluate.composed(composer, gallery, asked),
+            "true name": evaluate.named_edits(backbone, gallery, asked),
+        },
+        "unseen wordings": evaluate.composed(composer, gallery, asked, wordings=UNSEEN_WORDINGS),
+    }
+
+
+def probe_text(backbone: Backbone, shown: Pictures) -> Recalls:
+    """For the log of the backbone's training."""
+    gallery = evaluate.embed(backbone, shown)
+    named = evaluate.named_edits(backbone, gallery, evaluate.held_out_edits(gallery))
+    pictures = evaluate.text_to_image(backbone, gallery)
+    return {**_prefixed("t2i", pictures), **_prefixed("named", named)}
+
+
+def probe_composed(composer: Composer, gallery: evaluate.Gallery) -> Recalls:
+    """For the log of the inverter's training."""
+    asked = evaluate.held_out_edits(gallery)
+    figures = evaluate.composed(composer, gallery, asked, ("fti", "subject"))
+    return {**_prefixed("fti", figures["fti"]), **_prefixed("subject", figures["subject"])}
+
+
+def _prefixed(name: str, figures: Recalls) -> Recalls:
+    return {f"{name}_{measure}": value for measure, value in figures.items()}
