@@ -1,4 +1,4 @@
-"""The options of a run that only a server's collection has."""
+"""Options that only apply to a collection on a server."""
 
 from __future__ import annotations
 
@@ -31,31 +31,36 @@ OPTIONS = (
         type=click.Choice(["none", "scalar", "binary"]),
         default="none",
         show_default=True,
-        help="Of a new collection: small vectors in memory, rescored by whole ones.",
+        help="Compress the vectors that searches compare; results are rescored with the full ones "
+        "(new collection).",
     ),
-    click.option("--on-disk", is_flag=True, help="Of a new collection: vectors stay on disk."),
-    click.option("--shards", type=click.IntRange(1), help="Of a new collection."),
-    click.option("--replicas", type=click.IntRange(1), help="Of a new collection."),
+    click.option(
+        "--on-disk", is_flag=True, help="Keep full vectors and payloads on disk (new collection)."
+    ),
+    click.option("--shards", type=click.IntRange(1), help="Number of shards (new collection)."),
+    click.option(
+        "--replicas", type=click.IntRange(1), help="Copies of each shard (new collection)."
+    ),
     click.option(
         "--patience",
         type=click.FloatRange(min=0),
         default=PATIENCE,
         show_default=True,
-        help="Seconds to wait for a server that is away, before the run stops.",
+        help="Seconds to wait for a server that does not answer, before the run fails.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class ServerChoice:
-    """How a server's collection is made and loaded."""
+    """How a collection is created and loaded."""
 
     storage: CollectionConfig
     bulk: bool
     patience: float
 
     def apply_to(self, location: GalleryLocation) -> GalleryLocation:
-        """Raises UsageError where an embedded gallery is asked for what it does not have."""
+        """The location with its patience. Raises UsageError for an embedded gallery."""
         from fti_qdrant.gallery.collection_config import CollectionConfig
         from fti_qdrant.gallery.location import ServerLocation
 

@@ -1,4 +1,4 @@
-"""``fti-ingest status``: what a gallery holds, and what the store is doing with it."""
+"""``fti-ingest status``: what a gallery holds, and what its store is doing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @one_line_errors
 def status(location: GalleryLocation, as_json: bool) -> None:
-    """Show points, indexed vectors, segments, optimizer, and the model of a gallery."""
+    """Show the size, index, optimizer state, and model of a gallery."""
     with closing(location.open()) as gallery:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
@@ -41,7 +41,11 @@ def status(location: GalleryLocation, as_json: bool) -> None:
         ("indexed vectors", f"{state.indexed:,}"),
         ("segments", f"{state.segments:,}"),
         ("optimizer", state.optimizer),
-        *([("bulk load", "begun; a run that ends makes the index")] if state.bulk else []),
+        *(
+            [("bulk load", "unfinished; the next complete run builds the index")]
+            if state.bulk
+            else []
+        ),
         ("model", str(spec.fingerprint)),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
         ("payload indexes", indexes or "none"),

@@ -1,4 +1,4 @@
-"""Ray, started without dashboard and chatter and stopped after, or a cluster that is joined."""
+"""A Ray session: Ray is started quietly and stopped again, or a running cluster is joined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fti_qdrant.cli.errors import DEBUG
 from fti_qdrant.errors import FtiError, GalleryUnavailable
 
 QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # --gpus-per-worker 0 does not hide a GPU
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # --gpus-per-worker 0 must not hide a GPU
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -68,7 +68,7 @@ def _session(address: str | None, metrics_port: int | None) -> Iterator[None]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors reach the user by us
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # we report errors ourselves
     warnings.filterwarnings("ignore", module=r"ray\..*")
     try:
         yield
@@ -78,14 +78,14 @@ def _session(address: str | None, metrics_port: int | None) -> Iterator[None]:
 
 
 def is_joined() -> bool:
-    """Whether Ray is a cluster that was there before, to which nodes may come."""
+    """Whether Ray is a cluster that was running before, so that nodes may join it."""
     from ray.data import DataContext
 
     return bool(DataContext.get_current().get_config(JOINED, True))
 
 
 def _probe(address: str | None) -> None:
-    """Ray would wait for minutes for a cluster that is not there."""
+    """Checks that something listens: Ray would wait for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not port.isdigit():  # auto, local
         return
@@ -97,10 +97,10 @@ def _probe(address: str | None) -> None:
 
 @contextmanager
 def _quiet_core() -> Iterator[None]:
-    """Only our messages are for the user.
+    """Shows the user our messages only.
 
-    Ray's C++ core writes to descriptor 2 by itself, its driver prints the tracebacks of workers to
-    ``sys.stdout``. With FTI_DEBUG set, all of it comes out.
+    Ray's C++ core writes to descriptor 2, and its driver prints tracebacks of workers to
+    ``sys.stdout``. With FTI_DEBUG set, all of it is shown.
     """
     if os.environ.get(DEBUG) or not _is_descriptor_2(sys.stderr):
         yield

@@ -1,4 +1,4 @@
-"""Lists of bad files and of duplicates, written as they are found: a run that dies leaves them."""
+"""Lists of bad files and of duplicates, written at once, so that a killed run leaves them too."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ L = TypeVar("L", bound="LinesFile")
 
 
 class LinesFile:
-    """A dataclass as a line of JSON each, of this run only; without any there is no file."""
+    """A file with a JSON line for each object of one run; removed if there is none."""
 
     what = "lines"
 
     def __init__(self, path: Path):
-        """Raises OutputUnavailable where the file cannot be written: at the start, not at the end.
+        """Raises OutputUnavailable where the file cannot be written, before any work is done.
 
-        The remedy that the message names is the option ``--<what>``.
+        The message names the option ``--<what>``.
         """
         self.path = path
         self.first: Any = None
@@ -53,7 +53,7 @@ class LinesFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(OSError):  # what could not be written has been told
+        with suppress(OSError):  # a failed write was reported by add
             self._file.close()
         if self.first is None:
             self.path.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ class DuplicatesFile(LinesFile):
 
 
 def read_rejects(path: Path) -> list[Reject]:
-    """What an earlier run listed; none where there is no file. A half-written line is left out."""
+    """The rejects of an earlier run; empty without a file. A half-written line is left out."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

@@ -1,4 +1,4 @@
-"""Images inside WebDataset tar shards and zip archives, listed without unpacking anything."""
+"""Images inside WebDataset tar shards and zip archives, listed without unpacking them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from fti_ingest.sources.filesystems import CHAIN, filesystem
 from fti_ingest.sources.listing import Item, Listing, is_image_name
+from fti_qdrant.errors import first_line
 
 TAR, ZIP = ".tar", ".zip"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -27,7 +28,7 @@ LARGEST_NOTE = 1_000_000
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError)
-"""Of one file in a zip: damaged, encrypted, or compressed in a way that Python does not know."""
+"""Raised for one file in a zip: damaged, encrypted, or compressed by an unknown method."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Member:
 
     Attributes:
         name: its path there.
-        uri: fsspec's chained URI; of a tar with the bytes where it lies.
-        read: the whole of it, for the small ones.
+        uri: fsspec's chained URI; for a tar it ends with the byte range.
+        read: returns all its bytes; for small files.
     """
 
     name: str
@@ -57,13 +58,15 @@ def is_archive(name: str) -> bool:
 
 
 def add_archive(listing: Listing, place: str, key: str) -> None:
-    """Adds the images of an archive; ``key`` is the archive's own, theirs begin with it.
+    """Adds the images of an archive; their keys begin with ``key``, the archive's own.
 
-    Of a WebDataset sample the ``.json`` beside an image is its payload, ``.txt`` and ``.cls``
-    are fields of that name. What of a damaged archive can be listed, is.
+    In a WebDataset sample, the ``.json`` beside an image is its payload, and ``.txt`` and ``.cls``
+    are fields of these names. A damaged archive is listed as far as it can be read.
     """
     if place.lower().endswith(COMPRESSED):
-        listing.reject(place, "a compressed tar cannot be read from the middle; make it a .tar")
+        listing.reject(
+            place, "a compressed tar cannot be read from the middle; unpack it to a .tar"
+        )
         return
     members = _tar_members if place.lower().endswith(TAR) else _zip_members
     fs, path = filesystem(place)
@@ -77,12 +80,11 @@ def add_archive(listing: Listing, place: str, key: str) -> None:
         if scattered.count():
             listing.reject(
                 place,
-                f"the files of {scattered.count():,} samples do not stand together, so that their "
-                "payload is not found; write the archive anew: tar --sort=name",
+                f"the files of {scattered.count():,} samples are not next to each other, so their "
+                "payload cannot be found; write the archive again with tar --sort=name",
             )
     except (*DAMAGED, NotImplementedError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        listing.reject(place, f"the archive cannot be read to its end: {reason}")
+        listing.reject(place, f"the archive cannot be read to its end: {first_line(error)}")
 
 
 def _add_sample(listing: Listing, members: list[Member], key: str) -> None:
@@ -100,7 +102,7 @@ def _add_sample(listing: Listing, members: list[Member], key: str) -> None:
 
 
 def _payload(members: Iterable[Member]) -> dict[str, Any]:
-    """What a sample says of its image. Raises ValueError."""
+    """The payload of a sample's images. Raises ValueError."""
     payload: dict[str, Any] = {}
     for member in members:
         kind = member.name.rpartition(".")[2].lower()
@@ -145,8 +147,8 @@ def _tar_members(file: IO[bytes], place: str) -> Iterator[Member]:
 
 
 def _zip_members(file: IO[bytes], place: str) -> Iterable[Member]:
-    """Sample by sample, wherever their files lie: zip -r takes them as the folder has them."""
-    archive = zipfile.ZipFile(file)  # open as long as the file: the last sample is read yet
+    """Members sorted by sample: zip -r stores files in the order of the folder."""
+    archive = zipfile.ZipFile(file)  # stays open while its members are read
     members = [
         Member(
             info.filename,
@@ -161,7 +163,7 @@ def _zip_members(file: IO[bytes], place: str) -> Iterable[Member]:
 
 
 class Scattered:
-    """Counts the samples whose image stands apart from what is said of it; 8 bytes each."""
+    """Counts the samples whose image and notes are not next to each other; 8 bytes each."""
 
     def __init__(self) -> None:
         self._images, self._notes = array("Q"), array("Q")

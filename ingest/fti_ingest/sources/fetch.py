@@ -1,4 +1,4 @@
-"""The encoded bytes of listed images, wherever they are; a batch's remote ones side by side."""
+"""Reads the encoded bytes of listed images, those of a batch that are remote concurrently."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fti_ingest.sources.filesystems import CHAIN, filesystem, is_remote
-from fti_qdrant.errors import BadImage, BadManifest
+from fti_qdrant.errors import BadImage, BadManifest, first_line
 from fti_qdrant.images import DEFAULT_LIMITS
 from fti_qdrant.images.read import is_url, read_bytes
 
 SPAN = re.compile(r"#bytes=(\d+)-(\d+)$")
 DOWNLOADS = 16
-"""URLs that one decoder fetches at a time; it waits for most of that time."""
+"""URLs that one decoder fetches at a time: it mostly waits for them."""
 
 OPEN_ARCHIVES = 8
 MOST = DEFAULT_LIMITS.max_bytes + 1
-"""Bytes that are read of an image; the decoder refuses one that has so many."""
+"""Bytes that are read of an image at most; the decoder refuses one of this size."""
 
 Read = bytes | BadImage
-"""An image's bytes, or why they cannot be had."""
+"""An image's bytes, or why they cannot be read."""
 
 
 def without_span(uri: str) -> str:
@@ -34,11 +34,11 @@ def without_span(uri: str) -> str:
 
 
 def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Read]:
-    """The bytes of listed images, in the order asked for; nothing is raised for one of them.
+    """The bytes of listed images, in their order. A bad one does not raise.
 
     Args:
         allow_urls: whether images may be fetched from any web server that a manifest names.
-        own: what the URLs begin with that are the source itself, and need no leave.
+        own: URLs that begin with this are the source itself, and always allowed.
     """
     kinds: dict[str, list[int]] = defaultdict(list)
     for row, uri in enumerate(uris):
@@ -75,7 +75,7 @@ def _caught(function: Callable[[str], bytes], uri: str) -> Read:
 def _read_file(uri: str) -> bytes:
     path = Path(uri)
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading it may not end
+        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading might not end
     return read_bytes(uri, allow_urls=False, limits=DEFAULT_LIMITS)[0]
 
 
@@ -109,13 +109,13 @@ def _read_zip(uri: str) -> bytes:
 
 @lru_cache(maxsize=OPEN_ARCHIVES)
 def _open_zip(place: str) -> zipfile.ZipFile:
-    """Stays open for the next images; a worker lives for one run."""
+    """Kept open for the next images."""
     fs, path = filesystem(place)
     return zipfile.ZipFile(fs.open(path, "rb"))
 
 
 def _read_spans(uris: Sequence[str]) -> list[Read]:
-    """Whole objects and tar members, those of one filesystem in one concurrent call."""
+    """Whole objects and members of tars; one concurrent call for each filesystem."""
     spans: dict[int, tuple[str, int, int]] = {}
     groups: dict[int, list[int]] = defaultdict(list)
     systems = {}
@@ -143,12 +143,12 @@ def _read_spans(uris: Sequence[str]) -> list[Read]:
 
 
 def _span(uri: str) -> tuple[str, int, int]:
-    """Where it lies: a place, and the bytes there. Raises BadImage."""
+    """Path or URI of a file, and the byte range in it. Raises BadImage."""
     if not uri.startswith("tar://"):
         return uri, 0, MOST
     where = SPAN.search(uri)
     if where is None:
-        raise BadImage(f"{uri!r} does not say where in its archive it lies; list it again")
+        raise BadImage(f"{uri!r} has no byte range in its archive; list the archive again")
     begin, end = map(int, where.groups())
     return without_span(uri).rpartition(CHAIN)[2], begin, end
 
@@ -156,5 +156,5 @@ def _span(uri: str) -> tuple[str, int, int]:
 def _unreadable(uri: str, error: BaseException) -> BadImage:
     if isinstance(error, FileNotFoundError):
         return BadImage(f"{without_span(uri)!r}: no such file")
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return BadImage(f"{without_span(uri)!r}: cannot be read ({type(error).__name__}: {reason})")

@@ -1,4 +1,4 @@
-"""Places outside this machine's folders: any filesystem that fsspec knows, by its URI."""
+"""Files at a URI, on any filesystem that fsspec knows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from fti_qdrant.errors import BadManifest
+from fti_qdrant.errors import BadManifest, first_line
 from fti_qdrant.images.read import is_url
 
 if TYPE_CHECKING:
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from upath import UPath
 
 CHAIN = "::"
-"""fsspec's sign for one place inside another."""
+"""fsspec's separator in chained URIs: a file inside an archive."""
 
 
 def is_remote(place: str) -> bool:
-    """Whether it names a filesystem of fsspec's (``s3://``, ``gs://``, ...), and is not a path."""
+    """Whether it is a URI (``s3://``, ``gs://``, ...) and not a path."""
     return "://" in place
 
 
 def location(place: str) -> UPath:
-    """A path on this machine or elsewhere, with pathlib's methods.
+    """A path or URI with pathlib's methods.
 
     Raises BadManifest where no filesystem knows the scheme, or its package is missing.
     """
@@ -38,26 +38,26 @@ def location(place: str) -> UPath:
 
 
 def filesystem(place: str) -> tuple[AbstractFileSystem, str]:
-    """The filesystem of a place, and the place's name there.
+    """The filesystem of a path or URI, and the path there.
 
     Raises BadManifest where no filesystem knows the scheme, or its package is missing.
     """
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
-    if not is_remote(place):  # a name of this machine may hold fsspec's signs
+    if not is_remote(place):  # a local name may contain fsspec's separators
         return LocalFileSystem(), place
     try:
         fs, path = url_to_fs(place)
     except (ValueError, ImportError) as error:
         _unknown(place, error)
-    fs.dircache.use_listings_cache = False  # a listing may be a million names
+    fs.dircache.use_listings_cache = False  # a listing may hold a million names
     return fs, path
 
 
 @contextmanager
 def readable(place: str) -> Iterator[None]:
-    """A filesystem's many exceptions as one line. Raises BadManifest."""
+    """Turns a filesystem's own exceptions into BadManifest, one line each."""
     try:
         yield
     except BadManifest:
@@ -65,8 +65,7 @@ def readable(place: str) -> Iterator[None]:
     except FileNotFoundError:
         raise BadManifest(f"{place!r}: no such file or folder") from None
     except Exception as error:  # botocore's, aiohttp's, gcsfs's and others
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadManifest(f"{place!r} cannot be read: {reason}") from error
+        raise BadManifest(f"{place!r} cannot be read: {first_line(error)}") from error
 
 
 def _unknown(place: str, error: Exception) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Folders walked one at a time, here or at a URI: all their files, or those that a glob matches."""
+"""Walks folders, here or at a URI: all their files, or those that a glob matches."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 from fsspec.utils import glob_translate
 
+from fti_qdrant.errors import first_line
+
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 Unreadable = Callable[[str, str], None]
-"""Is told a folder and the reason why it cannot be listed."""
+"""Called with a folder that cannot be listed, and the reason."""
 
 ANY_DEPTH = "**"
 DOTS = re.compile(r"(^|/)\.{0,2}(/|$)")
-"""In a path: steps to nowhere and upwards, as a web page's links may have them."""
+"""Empty, ``.`` and ``..`` parts of a path, as the links of a web page may have them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Pattern:
 
     @cached_property
     def bounded(self) -> int:
-        """So many folders down each has a pattern of its own."""
+        """Number of leading parts that each match exactly one folder."""
         return self.parts.index(ANY_DEPTH) if ANY_DEPTH in self.parts else len(self.parts) - 1
 
     def matches(self, path: str) -> bool:
@@ -46,7 +48,7 @@ class Pattern:
         return not hides and self._whole.fullmatch(path) is not None
 
     def enters(self, depth: int, name: str) -> bool:
-        """Whether files in a folder of this name, so many below the first, may match."""
+        """Whether files below a folder of this name, at this depth, may match."""
         if name.startswith(".") and not self.hidden:
             return False
         if depth >= self.bounded:
@@ -66,10 +68,10 @@ EVERYTHING = Pattern((ANY_DEPTH,), hidden=True)
 
 
 def divided(pattern: str) -> tuple[str, Pattern]:
-    """The folders of a glob pattern before its first wildcard, and the rest.
+    """Splits a glob pattern before its first wildcard, into a folder and the rest.
 
-    As for a shell, only a pattern with a part that begins with a dot matches hidden names, and
-    ``**`` beside other signs is ``*``.
+    As in a shell, hidden names match only where a part of the pattern begins with a dot, and ``**``
+    beside other characters is ``*``.
     """
     scheme, sign, path = pattern.rpartition("://")
     parts = PurePosixPath(path).parts
@@ -80,16 +82,16 @@ def divided(pattern: str) -> tuple[str, Pattern]:
 
 
 def files_here(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator[tuple[str, str]]:
-    """Places of files and their paths below ``root``; links keep their own names.
+    """Paths of files, and their paths relative to ``root``; links keep their own names.
 
     Links to folders are followed as deep as the pattern names folders.
     """
     there = root.resolve()
 
-    def told(error: OSError) -> None:
+    def report(error: OSError) -> None:
         unreadable(str(error.filename), str(error.strerror))
 
-    for folder, below, names in os.walk(there, onerror=told, followlinks=True):
+    for folder, below, names in os.walk(there, onerror=report, followlinks=True):
         inside = Path(folder).relative_to(there)
         depth = len(inside.parts)
         below[:] = [
@@ -107,10 +109,10 @@ def files_here(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator
 def files_there(
     fs: AbstractFileSystem, root: str, pattern: Pattern, unreadable: Unreadable
 ) -> Iterator[tuple[str, str]]:
-    """URIs of files and their paths below ``root``, which fsspec's ``fs`` knows.
+    """URIs of files, and their paths relative to ``root``, on a filesystem of fsspec.
 
-    Its own walk is silent about folders that cannot be read. Raises what ``fs`` raises where
-    ``root`` is one.
+    fsspec's own walk leaves out folders that cannot be read without saying so. Raises what ``fs``
+    raises where ``root`` is such a folder.
     """
     top = root.rstrip("/")
     waiting = [root]
@@ -118,19 +120,18 @@ def files_there(
         asked = waiting.pop()
         folder = asked.rstrip("/")
         try:
-            entries = fs.ls(asked, detail=True)  # a web server may know it with its slash alone
-        except Exception as error:  # aiohttp's and botocore's are no OSErrors
+            entries = fs.ls(asked, detail=True)  # with its slash: some web servers insist on it
+        except Exception as error:  # those of aiohttp and botocore are not OSErrors
             if folder == top:
                 raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            unreadable(fs.unstrip_protocol(folder), reason)
+            unreadable(fs.unstrip_protocol(folder), first_line(error))
             continue
         entered = []
         for entry in sorted(entries, key=lambda entry: str(entry["name"])):
             place = str(entry["name"]).rstrip("/")
             key = place.removeprefix(f"{top}/")
             if not place.startswith(f"{folder}/") or DOTS.search(key):
-                continue  # itself, and a web page's links to anywhere else
+                continue  # the folder itself, or a web page's link to somewhere else
             *above, name = key.split("/")
             if entry["type"] == "directory":
                 if pattern.enters(len(above), name):

@@ -1,4 +1,4 @@
-"""Which ids have been seen, in 8 bytes each."""
+"""A set of ids that takes 8 bytes for each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def short_id(id: str) -> int:
 
 
 class SeenIds:
-    """A growing set of short ids: sorted runs, of which equally long ones are merged."""
+    """A growing set of short ids: sorted runs, merged when they are equally long."""
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
 
     def add(self, ids: np.ndarray) -> np.ndarray:
-        """uint64 ``[n]`` -> bool ``[n]``: those that were not seen before, also not among these."""
+        """uint64 ``[n]`` -> bool ``[n]``: True for the first occurrence of each id."""
         values, first = np.unique(ids, return_index=True)
         known = np.zeros(len(values), dtype=bool)
         for run in self._runs:

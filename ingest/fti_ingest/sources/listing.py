@@ -1,4 +1,4 @@
-"""What is to be ingested, written to a temporary file as it is listed: no source fills memory."""
+"""The list of what to ingest, written to a temporary file: no source is too large for memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = (
 
 ITEM_SCHEMA = pa.schema([("id", pa.string()), ("uri", pa.string()), ("payload", pa.string())])
 CHUNK = 4096
-"""Rows that wait as Python objects; the others lie in a file, some 250 bytes each."""
+"""Rows that wait as Python objects; all others are in the file, about 250 bytes each."""
 
 ITEMS_FILE, REJECTS_FILE = "items.arrow", "rejects.jsonl"
 
@@ -40,7 +40,7 @@ class Item:
 
     Attributes:
         key: path or URI relative to the source; its uuid5 is the point id.
-        uri: where the bytes are, for ``reading.read_batch``: an absolute path, or a URI.
+        uri: where the bytes are, for ``fetch.read_batch``: an absolute path, or a URI.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Reject:
-    """Something that could not be ingested, and why."""
+    """Something that cannot be ingested, and why."""
 
     uri: str
     reason: str
@@ -62,13 +62,13 @@ class Reject:
 
 @dataclass(frozen=True)
 class Source:
-    """A listed source, in a temporary folder that goes when the source does.
+    """A listed source. Its temporary folder is removed when the object is.
 
     Attributes:
-        scratch: that folder; other files of the run may lie there.
+        scratch: that folder; other files of the run may be there too.
         indexes: payload fields whose values are all of one type that Qdrant can index.
-        complete: whether all of it could be listed; duplicates do no harm here.
-        own: of a source elsewhere, the folder that the user named; what lies below may be read.
+        complete: whether all of the source could be listed.
+        own: for a source at a URI, the folder that the user named; what is below may be read.
     """
 
     scratch: Scratch
@@ -84,11 +84,11 @@ class Source:
 
     @cached_property
     def table(self) -> pa.Table:
-        """A row for each image, of ``ITEM_SCHEMA``, the payload as JSON; mapped, not read."""
+        """A row for each image, of ``ITEM_SCHEMA``, the payload as JSON; memory-mapped."""
         return mapped(self.path)
 
     def rejects(self) -> Iterator[Reject]:
-        """What names no image: bad rows of a manifest, duplicates."""
+        """Bad rows of a manifest, unreadable folders, and images that are listed twice."""
         with (self.scratch.path / REJECTS_FILE).open(encoding="utf-8") as file:
             for line in file:
                 yield Reject(*json.loads(line))
@@ -97,19 +97,19 @@ class Source:
         return int(self.table.num_rows)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The images with parsed payloads, for a look at a small source."""
+        """The images with parsed payloads, for small sources."""
         for row in self.table.to_pylist():
             yield {**row, "payload": json.loads(row["payload"])}
 
 
 def mapped(path: Path) -> pa.Table:
-    """The table of a listing's file, whose pages are memory that the system may take back."""
+    """The table in a listing's file, memory-mapped: the system may reclaim its pages."""
     with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all()
 
 
 class Listing:
-    """Collects a ``Source``; an item that cannot be stored becomes a reject."""
+    """Builds a ``Source``; an item that cannot be stored becomes a reject."""
 
     def __init__(self) -> None:
         self._scratch = Scratch()
@@ -125,16 +125,16 @@ class Listing:
         """``Source.own``."""
 
     def add(self, item: Item, where: str = "") -> None:
-        """``where`` is the item's place in its manifest, for messages."""
+        """``where`` is the item's line in its manifest, for messages."""
         prefix = f"{where}: " if where else ""
         try:
             payload = {name: plain(value) for name, value in item.payload.items()}
             text = json.dumps({k: v for k, v in payload.items() if v is not None})
             for one in (item.uri, json.dumps(payload, ensure_ascii=False)):
-                one.encode()  # lone surrogates, which no store takes
+                one.encode()  # fails for lone surrogates, which no store accepts
             identity = item.id
         except UnicodeError:
-            reason = "a name or value is not UTF-8; rename the file or mend the row"
+            reason = "a name or value is not UTF-8; rename the file or correct the row"
             self.reject(item.uri, prefix + reason)
             return
         except OverflowError as error:
@@ -148,7 +148,7 @@ class Listing:
             self._pack()
 
     def reject(self, uri: str, reason: str) -> None:
-        """Something that should name images and does not."""
+        """Something that should be an image, or list images, and does not."""
         self._complete = False
         self._note(uri, reason)
 
@@ -165,7 +165,7 @@ class Listing:
         return Source(self._scratch, types, self._reject_count, self._complete, self.own)
 
     def _pack(self) -> None:
-        """Writes what waits; an image that was listed before is noted, and does not count."""
+        """Writes the waiting rows; an image that was listed before becomes a reject."""
         if not self._waiting:
             return
         short = np.array([short_id(row[0]) for row in self._waiting], dtype=np.uint64)

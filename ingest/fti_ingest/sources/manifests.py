@@ -1,4 +1,4 @@
-"""Manifests: the rows of CSV, JSONL and Parquet files, each bad one with what is wrong with it."""
+"""Manifests: rows of CSV, JSONL and Parquet files. A bad row comes with what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from fti_ingest.sources.filesystems import is_remote, location
 from fti_ingest.sources.listing import Item, Listing
-from fti_qdrant.errors import BadManifest
+from fti_qdrant.errors import BadManifest, first_line
 from fti_qdrant.gallery.points import OURS
 
 IMAGE_COLUMN = "image"
@@ -29,7 +29,7 @@ Row = dict[str, Any] | str
 def add_manifest(listing: Listing, place: str) -> None:
     """Adds a manifest's rows: ``image`` is a path relative to it, or a URI; the rest is payload.
 
-    Raises BadManifest: not readable, no ``image`` column, or a column that we reserve.
+    Raises BadManifest: it cannot be read, lacks the column ``image``, or has a reserved column.
     """
     path: Path = location(place) if is_remote(place) else Path(place)  # type: ignore[assignment]
     readers = {".csv": csv_rows, ".parquet": parquet_rows}
@@ -58,12 +58,12 @@ def add_manifest(listing: Listing, place: str) -> None:
     except BadManifest:
         raise
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BadManifest(f"manifest {str(path)!r} cannot be read: {reason}") from error
 
 
 def _item(image: str, root: Path, payload: dict[str, Any]) -> Item:
-    """The key is relative to the manifest where the file is: ``./a.jpg`` is ``a.jpg``."""
+    """The key is relative to the manifest for files below it: ``./a.jpg`` is ``a.jpg``."""
     if is_remote(image):
         return Item(image, image, payload)
     file = Path(os.path.normpath(root / image))
@@ -72,7 +72,7 @@ def _item(image: str, root: Path, payload: dict[str, Any]) -> Item:
 
 
 def _remote_item(image: str, root: str, payload: dict[str, Any]) -> Item:
-    """The same for a manifest that is elsewhere; a path without a scheme is there too."""
+    """The same for a manifest at a URI; paths without a scheme are on its filesystem."""
     if is_remote(image):
         uri = image
     elif image.startswith("/"):
@@ -110,7 +110,7 @@ def _json_row(line: bytes) -> Row | None:
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(row number, row) pairs, read piece by piece."""
+    """(row number, row) pairs of a Parquet file, read in batches."""
     from pyarrow import parquet
 
     with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
@@ -123,9 +123,10 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, row) pairs; a column is of a type where all its values are.
+    """(line number, row) pairs of a CSV file. A column has a type if all its values have it.
 
-    The file is read twice: the last row decides too, and a million rows need not be held.
+    The file is read twice, because the last row may decide the type, and a million rows should not
+    be held in memory.
     """
     columns: list[_Column] = []
     for _, fields in _csv_fields(path):
@@ -181,7 +182,7 @@ def _is_text(fields: list[str]) -> bool:
 
 
 class _Column:
-    """The type of a CSV column. Numbers written otherwise (007, 1_000) stay texts."""
+    """The type of a CSV column. Numbers in other notations (007, 1_000) stay texts."""
 
     TYPES: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
         (re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII), int),

@@ -12,16 +12,16 @@ from typing import Any
 from fti_qdrant.gallery import IndexType
 
 INDEXABLE_NAME = re.compile(r"[\w-]+")
-"""Other names would have to be quoted in a JSON path; they are stored, and not indexed."""
+"""Other names would need quotes in a JSON path; such fields are stored, but not indexed."""
 
 LARGEST_INTEGER = 2**63 - 1
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; None for what is missing.
+    """A value as JSON; None for missing values.
 
-    Raises UnicodeDecodeError for bytes that are not UTF-8 text, OverflowError for an integer that
-    Qdrant's gRPC does not take.
+    Raises UnicodeDecodeError for bytes that are not UTF-8, OverflowError for integers beyond 64
+    bits, which Qdrant's gRPC does not accept.
     """
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         raise OverflowError(f"{value:,} is too large an integer; write it as a text")
@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
 
 
 class IndexTypes:
-    """Watches payloads go by, and says which fields hold values of one indexable type."""
+    """Finds the fields whose values are all of one type that Qdrant can index."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, IndexType | None] = {}

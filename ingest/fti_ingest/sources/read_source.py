@@ -1,4 +1,4 @@
-"""What to ingest: a folder, a glob, archives, a manifest with payload columns -> a ``Source``."""
+"""Lists what to ingest: a folder, a glob, archives, or a manifest with payload columns."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or
 def read_source(source: str) -> Source:
     """Lists a folder (recursively), a glob pattern, a manifest, or tar and zip archives.
 
-    Each may be on this machine or at a URI whose filesystem fsspec knows, ``s3://bucket/photos``.
+    Each may be on this machine or at a URI that fsspec can read, such as ``s3://bucket/photos``.
     A manifest (CSV, JSONL, Parquet) has a column ``image`` with paths relative to itself, or
-    URIs; its other columns become the payload. Duplicate images are rejected after the first.
+    URIs; its other columns become the payload. An image that is listed twice counts once.
 
-    Raises BadManifest: nothing there, no images, no ``image`` column, or not readable.
+    Raises BadManifest: there is nothing, no image, no ``image`` column, or it cannot be read.
     """
     listing = Listing()
     if is_remote(source):
@@ -65,7 +65,7 @@ def _list_remote(listing: Listing, source: str) -> None:
     path = location(source)
     file = PurePosixPath(urlsplit(source).path).name
     holds_many = file.lower().endswith(MANIFEST_SUFFIXES) or is_archive(file)
-    # to fsspec a web server's folders are files too
+    # fsspec takes a web server's folders for files
     if path.is_file() and (holds_many or not is_url(source)):
         listing.own = source.rpartition("/")[0] + "/"
         _add_file(listing, source, file)
@@ -77,7 +77,7 @@ def _list_remote(listing: Listing, source: str) -> None:
 
 
 def _add_file(listing: Listing, place: str, name: str) -> None:
-    """One file that stands for many images."""
+    """One file that lists or holds many images."""
     if name.lower().endswith(MANIFEST_SUFFIXES):
         add_manifest(listing, place)
     elif is_archive(name):
@@ -91,14 +91,14 @@ def _unreadable(listing: Listing) -> Callable[[str, str], None]:
 
 
 def _add_images(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
-    """Of a folder's files those that are images, by their place and their key."""
+    """Adds those of a folder's files that are images. Files come as (path or URI, key)."""
     for place, key in files:
         if is_image_name(place):
             listing.add(Item(key, place))
 
 
 def _add_all(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
-    """Files that are images, or archives of them, by their place and their key."""
+    """Adds files, images or archives, each as (path or URI, key)."""
     for place, key in files:
         if is_archive(place):
             add_archive(listing, place, key)

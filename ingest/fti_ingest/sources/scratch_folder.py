@@ -1,4 +1,4 @@
-"""A run's temporary folder, in ``TMPDIR``; what killed runs left there is removed."""
+"""A run's temporary folder, in ``TMPDIR``. Those of killed runs are removed."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 PREFIX, LOCK_FILE = f"fti-listing-{socket.gethostname()}-", "lock"
-"""Of this machine only: a shared folder's locks may not reach others."""
+"""With the machine's name: in a shared folder, locks may not work between machines."""
 
 SETTLED = 60
-"""Seconds after which a folder that its run does not hold is nobody's: it is made, then held."""
+"""Seconds that a run has to lock its new folder, before others may remove it."""
 
 
 class Scratch:
-    """Is there as long as this object; of another process's the lock tells whether it lives."""
+    """A folder that exists as long as this object. A lock tells others that its run is alive."""
 
     def __init__(self) -> None:
         remove_abandoned()
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
         self.path = Path(self._folder.name)
         self._lock = FileLock(self.path / LOCK_FILE, timeout=0, thread_local=False)
-        with suppress(OSError):  # no locks there: what a kill leaves, stays
+        with suppress(OSError):  # no locks on this filesystem: killed runs leave their folders
             self._lock.acquire()
 
 
 def remove_abandoned() -> None:
-    """A killed run's listing is some gigabytes at 10 million images, and of no more use."""
+    """Removes the folders of killed runs: some gigabytes for 10 million images."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         lock = folder / LOCK_FILE
         try:
