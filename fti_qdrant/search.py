@@ -255,9 +255,9 @@ class ComposedSearch:
             raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
 
     def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
-        """Raises BadFilter for a field that no image has, or that holds values of another type.
+        """Raises BadFilter for a field that no image has, or that has values of another type.
 
-        A typing error would find nothing.
+        A misspelled field would match nothing, in silence.
         """
         filter = as_filter(spec)
         for key in field_keys(filter):

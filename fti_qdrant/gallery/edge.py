@@ -184,10 +184,10 @@ class EdgeGallery:
         return key in self._fields
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        doomed: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
-        if doomed:
+        unwanted: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
+        if unwanted:
             with self._write_lock, engine_errors(self.path):
-                self._open_shard().update(edge.UpdateOperation.delete_points(doomed))
+                self._open_shard().update(edge.UpdateOperation.delete_points(unwanted))
 
     def build_index(self) -> int:
         with self._write_lock, engine_errors(self.path):

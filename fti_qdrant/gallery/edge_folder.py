@@ -13,7 +13,7 @@ from fti_qdrant.errors import GalleryUnavailable
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 UNFINISHED_SPEC = SPEC_FILE + PART
-"""There while a gallery is created: after a kill, nothing was stored in the shard beside it."""
+"""Exists while a gallery is created. Where a kill left it, nothing was stored in the shard yet."""
 
 RUN_FILES = ("rejects.jsonl", "duplicates.jsonl", "report.json")
 """What fti-ingest writes into a gallery's folder, possibly before it creates the gallery."""
@@ -31,7 +31,7 @@ MAY_BE_THERE = {
 
 
 def check_free(folder: Path) -> None:
-    """Raises GalleryUnavailable where a folder holds other things than a new gallery may find."""
+    """Raises GalleryUnavailable where a folder contains anything that is not ours."""
     if not folder.is_dir() or (folder / SPEC_FILE).exists():
         return
     try:

@@ -206,9 +206,9 @@ class ServerGallery:
         return key in self._fields
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        doomed: list[Any] = [str(as_uuid(one)) for one in ids]
-        if doomed:
-            selector = models.PointIdsList(points=doomed)
+        unwanted: list[Any] = [str(as_uuid(one)) for one in ids]
+        if unwanted:
+            selector = models.PointIdsList(points=unwanted)
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
 
     def begin_bulk(self) -> None:

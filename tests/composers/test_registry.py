@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from fti_qdrant.composers.description import ComposerDescription
 from fti_qdrant.composers.registry import (
     COMPOSERS,
     IMAGE_ONLY,
@@ -46,3 +48,16 @@ def test_the_default_is_the_best_there_is():
 def test_unknown_composers_are_refused(name):
     with pytest.raises(BadQuery, match=r"unknown composer .*; use one of fti, subject"):
         find_composer(name)
+
+
+def test_a_new_composer_is_one_description(tiny_composer, pictures, monkeypatch):
+    """Its function and its needs are all that the rest asks for."""
+    difference = ComposerDescription(
+        "difference", "image minus text", lambda inputs: inputs.images - inputs.texts
+    )
+    monkeypatch.setitem(COMPOSERS, "difference", difference)
+    images = tiny_composer.compose(pictures[:2], ["", ""], "image")
+    texts = tiny_composer.texts(["in red", "smaller"]).vectors
+    made = tiny_composer.compose(pictures[:2], ["in red", "smaller"], "difference")
+    torch.testing.assert_close(made, torch.nn.functional.normalize(images - texts, dim=-1))
+    assert "difference" in composer_names(inverter=False)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images import ImageLimits, decode_image, open_image
+from fti_qdrant.images import ImageLimits, content_hash, decode_image, open_image
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -73,6 +73,21 @@ def test_every_source_gives_the_same_pixels(png: Path, source_of: Callable[[Path
     loaded = open_image(source_of(png))
     assert loaded.image.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(loaded.image), PIXELS)
+    assert content_hash(source_of(png)) == loaded.sha256
+
+
+def test_a_hash_decodes_nothing_and_has_the_same_limits(tmp_path: Path) -> None:
+    assert content_hash(b"not an image") == hashlib.sha256(b"not an image").hexdigest()
+    small = ImageLimits(max_bytes=10)
+    for source, reason in (
+        (b"", "the file is empty"),
+        (PNG, "over the limit"),
+        (tmp_path / "missing.png", "no such file"),
+        (tmp_path, "is a directory"),
+        ("http://127.0.0.1/a.png", "allow_urls=True"),
+    ):
+        with pytest.raises(BadImage, match=reason):
+            content_hash(source, limits=small)
 
 
 def test_open_file_is_read_and_left_open(png: Path) -> None:
