@@ -146,7 +146,7 @@ STARTS: dict[str, tuple[str, list[str], set[str]]] = {
         HEAVY,
     ),
     "train": (
-        "fti_training.cli",
+        "fti_training.cli.main",
         ["--help", "--version", "fit --help", "captions --help"],
         HEAVY | {"qdrant_client"},
     ),
