@@ -8,11 +8,11 @@ after each pipeline. Of the pipeline, ``--count`` images are timed from the end 
 batch, so neither the start of Ray nor the loading of the model counts. As many images as may wait
 between the stages follow, so decoding goes on during all of the timed part.
 
-Shares: what part of the work each stage did, and how busy it was, as ``fti-ingest --profile`` shows.
+Shares: the part of the work that each stage did, and how busy it was, as ``--profile`` shows.
 ``--curve``: images per second by number of workers, on this machine.
 
-Memory: the sum of the proportional set sizes (PSS) of the command and all its processes, Ray's object
-store included, sampled from start to end: the peak with many tiny images over that with few.
+Memory: the sum of the proportional set sizes (PSS) of the command and all its processes, including
+Ray's object store, sampled from start to end: the peak with many tiny images over that with few.
 """
 
 from __future__ import annotations
