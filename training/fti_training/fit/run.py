@@ -20,7 +20,7 @@ from fti_ingest.run.rejects import RejectsFile, read_rejects
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable
 from fti_qdrant.model.backbone import Backbone
-from fti_qdrant.model.loading import absolute_name
+from fti_qdrant.model.names import absolute_name
 from fti_training.cache.layout import Cache
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data_facts import DataFacts
