@@ -58,7 +58,7 @@ class CIRR(Benchmark):
     official = OFFICIAL
     download = (
         "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the pictures "
-        "of NLVR2 as dev/, test1/ and train/0..99/ beside them"
+        "of NLVR2 as dev/, test1/ and train/0..99/ next to them"
     )
 
     @cached_property
@@ -67,7 +67,7 @@ class CIRR(Benchmark):
         queries = [self._query(pair, path) for pair in read_records(path, _Pair)]
         ids = [query.id for query in queries]
         if len(set(ids)) < len(ids):
-            raise BadBenchmark(f"{str(path)!r} holds a pairid twice; download it again")
+            raise BadBenchmark(f"{str(path)!r} has a pairid twice; download it again")
         return queries
 
     @cached_property
