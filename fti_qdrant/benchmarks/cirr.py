@@ -50,14 +50,14 @@ class CIRR(Benchmark):
     name = "cirr"
     splits = ("val", "test1", "train")
     protocol = (
-        "CIRR (rc2): the reference left out of the gallery; R@1,5,10,50; subset R@1,2,3 among the "
+        "CIRR (rc2): gallery without the reference; R@1,5,10,50; subset R@1,2,3 among the "
         "other five members of the image set"
     )
     reference_stays = False
     headlines = ("R@1", "subset R@1")
     official = OFFICIAL
     download = (
-        "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the pictures "
+        "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the images "
         "of NLVR2 as dev/, test1/ and train/0..99/ next to them"
     )
 
