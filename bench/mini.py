@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from fti_qdrant.model.loading import MINI
+from fti_qdrant.model.names import MINI
 from fti_training.mini.card import table
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini, measure

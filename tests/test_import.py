@@ -15,8 +15,11 @@ import pytest
 from pyarrow import parquet
 
 import fti_qdrant
+from fti_ingest.run.ingest import IngestJob, ingest
+from fti_ingest.stages.embed import ModelChoice
 from fti_qdrant import gallery
 from fti_qdrant.gallery import EdgeGallery, GallerySpec
+from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.model.fingerprint import Fingerprint
 from tests.benchmarks import standins
 
@@ -145,6 +148,7 @@ STARTS: dict[str, tuple[str, list[str], set[str]]] = {
         ["status --gallery {gallery}", "status --gallery {gallery} --json"],
         HEAVY,
     ),
+    "ingest of nothing new": ("fti_ingest.cli.main", ["{pictures} --gallery {filled}"], HEAVY),
     "train": (
         "fti_training.cli.main",
         ["--help", "--version", "fit --help", "captions --help"],
@@ -202,7 +206,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     queries = json.loads((circo / "annotations" / "val.json").read_text())
     lists = {str(query["id"]): [query["reference_img_id"]] for query in queries}
     (folder / "lists.json").write_text(json.dumps(lists))
-    names = ("gallery", "circo", "run")
+    standins.paint(folder / "pictures" / "a.png")
+    location = EmbeddedLocation(folder / "filled")
+    ingest(IngestJob(str(folder / "pictures"), location, ModelChoice("mini")))
+    names = ("gallery", "circo", "run", "pictures", "filled")
     return {**{name: folder / name for name in names}, "lists": folder / "lists.json"}
 
 

@@ -26,7 +26,7 @@ def read_records(path: Path, record: type[Record]) -> list[Record]:
     """A JSON list of records. Raises BadBenchmark, naming the file and the number of the query."""
     records: list[Record] = _checked(path, TypeAdapter(list[record]))  # type: ignore[valid-type]
     if not records:
-        raise BadBenchmark(f"{str(path)!r} holds no queries; download it again")
+        raise BadBenchmark(f"{str(path)!r} has no queries; download it again")
     return records
 
 

@@ -113,7 +113,7 @@ class Benchmark(ABC):
     """Name of the figure over all queries."""
 
     official: ClassVar[Mapping[str, Official]] = {}
-    """Split -> what the published annotation files hold."""
+    """Split -> what is in the published annotation files."""
 
     averaged_over: ClassVar[tuple[str, ...]] = ()
     """Aspects whose figures are averaged to the whole; empty: the mean over all queries."""

@@ -80,7 +80,7 @@ class CIRCO(Benchmark):
         queries = [self._query(entry, path) for entry in read_records(path, _Entry)]
         ids = [query.id for query in queries]
         if len(set(ids)) < len(ids):
-            raise BadBenchmark(f"{str(path)!r} holds a query id twice; download it again")
+            raise BadBenchmark(f"{str(path)!r} has a query id twice; download it again")
         return queries
 
     @cached_property

@@ -50,15 +50,15 @@ class CIRR(Benchmark):
     name = "cirr"
     splits = ("val", "test1", "train")
     protocol = (
-        "CIRR (rc2): the reference left out of the gallery; R@1,5,10,50; subset R@1,2,3 among the "
+        "CIRR (rc2): gallery without the reference; R@1,5,10,50; subset R@1,2,3 among the "
         "other five members of the image set"
     )
     reference_stays = False
     headlines = ("R@1", "subset R@1")
     official = OFFICIAL
     download = (
-        "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the pictures "
-        "of NLVR2 as dev/, test1/ and train/0..99/ beside them"
+        "download CIRR's captions/ and image_splits/ (rc2) from its repository, and the images "
+        "of NLVR2 as dev/, test1/ and train/0..99/ next to them"
     )
 
     @cached_property
@@ -67,7 +67,7 @@ class CIRR(Benchmark):
         queries = [self._query(pair, path) for pair in read_records(path, _Pair)]
         ids = [query.id for query in queries]
         if len(set(ids)) < len(ids):
-            raise BadBenchmark(f"{str(path)!r} holds a pairid twice; download it again")
+            raise BadBenchmark(f"{str(path)!r} has a pairid twice; download it again")
         return queries
 
     @cached_property

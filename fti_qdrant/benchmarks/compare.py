@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fti_qdrant.benchmarks.base import grouped, stratified_mean
-from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Metrics
+from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, EvaluationMetrics
 from fti_qdrant.errors import BadBenchmark, CheckpointError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ComparedRun:
     """One composer of one run."""
 
     path: Path
-    metrics: Metrics
+    metrics: EvaluationMetrics
     composer: str
 
     @classmethod
@@ -55,11 +55,11 @@ class ComparedRun:
 
         Raises CheckpointError: no such file; BadBenchmark: no such composer, or no measures.
         """
-        metrics = Metrics.read(path / METRICS if path.is_dir() else path)
+        metrics = EvaluationMetrics.read(path / METRICS if path.is_dir() else path)
         composers = list(metrics.figures)
         if not composers:
             raise BadBenchmark(
-                f"{str(path)!r} holds no figures: the right answers of {metrics.benchmark} "
+                f"{str(path)!r} has no figures: the right answers of {metrics.benchmark} "
                 f"{metrics.split} are not public"
             )
         if composer is not None and composer not in composers:
@@ -115,7 +115,7 @@ def compare(a: ComparedRun, b: ComparedRun, resamples: int = RESAMPLES) -> list[
     if unknown:
         raise CheckpointError(f"{str(a.path)!r}: no query has the aspect {sorted(unknown)[0]!r}")
     if rows_a["query"].to_pylist() != rows_b["query"].to_pylist():
-        raise BadBenchmark(f"{str(a.path)!r} and {str(b.path)!r} hold different queries")
+        raise BadBenchmark(f"{str(a.path)!r} and {str(b.path)!r} have different queries")
     return list(_differences(a, b, rows_a, rows_b, resamples))
 
 

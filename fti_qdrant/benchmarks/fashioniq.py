@@ -48,7 +48,7 @@ class FashionIQ(Benchmark):
     )
     reference_stays = True
     download = (
-        "download FashionIQ's captions/ and image_splits/ from its repository, and its pictures "
+        "download FashionIQ's captions/ and image_splits/ from its repository, and its images "
         "into images/ (one folder, or one for each category)"
     )
     headlines = ("R@10", "R@50")

@@ -179,6 +179,6 @@ def _check_only(
 
 
 def _hash(name: str, parts: Sequence[str]) -> np.uint64:
-    """64 bits that stand for an image in memory."""
+    """64 bits that represent an image in memory."""
     text = "\0".join([name, *sorted(parts)])
     return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))

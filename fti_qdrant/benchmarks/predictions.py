@@ -82,6 +82,5 @@ def ranked_list(
 def short_lists(ranked: Ranked) -> list[str]:
     """A note where lists are shorter than the largest K that is measured."""
     short = sum(len(found) < DEPTH for found in ranked.images or ())
-    return [
-        f"{short} lists hold fewer than {DEPTH} images; missing ones count as not found"
-    ] * bool(short)
+    note = f"{short} lists have fewer than {DEPTH} images; an unlisted right answer is not found"
+    return [note] if short else []

@@ -1,6 +1,6 @@
 """The benchmarks by name.
 
-To add a benchmark, write its class in a module beside the others and list it here.
+To add a benchmark, write its class in a module of this package and list it here.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Figures = dict[str, dict[str, float]]
 """Group -> measure -> mean."""
 
 
-class Metrics(BaseModel):
+class EvaluationMetrics(BaseModel):
     """The figures of one run.
 
     Attributes:
@@ -64,7 +64,7 @@ class Metrics(BaseModel):
     made: datetime
 
     @classmethod
-    def read(cls, path: Path) -> Metrics:
+    def read(cls, path: Path) -> EvaluationMetrics:
         """Raises CheckpointError where the file is not one that fti-eval wrote."""
         try:
             return cls.model_validate_json(path.read_bytes())

@@ -18,7 +18,7 @@ from fti_qdrant.benchmarks import rankings
 from fti_qdrant.benchmarks.base import DEPTH, summarize
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX, RankingKey
-from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, Figures, Metrics, write_json
+from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, EvaluationMetrics, Figures, write_json
 from fti_qdrant.errors import FtiError, OutputUnavailable
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class FinishedRun:
         files: what was written.
     """
 
-    metrics: Metrics
+    metrics: EvaluationMetrics
     per_query: pa.Table
     files: list[Path]
 
@@ -143,7 +143,7 @@ def _metrics(
     figures: dict[RankingKey, Figures],
     notes: list[str],
     command: str,
-) -> Metrics:
+) -> EvaluationMetrics:
     search: Literal["exact", "index"] = "index" if INDEX in ranker.searches else "exact"
     benchmark, inverter = ranker.benchmark, ranker.composer.inverter
     whole = benchmark.whole
@@ -156,7 +156,7 @@ def _metrics(
         for one, exact, index in pairs
         if exact in figures
     }
-    return Metrics(
+    return EvaluationMetrics(
         benchmark=benchmark.name,
         split=benchmark.split,
         protocol=benchmark.protocol,

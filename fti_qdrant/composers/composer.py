@@ -22,7 +22,7 @@ from fti_qdrant.errors import BadQuery, ModelMismatch
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
-from fti_qdrant.model.loading import MINI
+from fti_qdrant.model.names import MINI
 
 if TYPE_CHECKING:
     from PIL import Image

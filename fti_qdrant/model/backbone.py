@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.fingerprint import Fingerprint
-from fti_qdrant.model.loading import absolute_name, load_open_clip, weights_file
+from fti_qdrant.model.loading import load_open_clip, weights_file
+from fti_qdrant.model.names import absolute_name
 from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.text_tower import TextTower, check_visual
 from fti_qdrant.model.tokens import Tokens, Vocabulary

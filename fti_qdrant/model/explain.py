@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import PseudoWords
-from fti_qdrant.model.loading import local_folder
+from fti_qdrant.model.names import local_folder
 from fti_qdrant.model.prompts import PHOTO_OF
 
 WORDS_FILE = "words.txt"

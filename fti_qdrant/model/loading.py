@@ -11,9 +11,7 @@ from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
 
 from fti_qdrant.errors import ModelMismatch, UnsupportedModel, first_line
-
-MINI = Path(__file__).parents[1] / "weights" / "mini"
-"""Folder of the embedded default: an open_clip config with weights, and an inverter."""
+from fti_qdrant.model.names import MINI, local_folder
 
 SAFE_WEIGHTS, WEIGHTS = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 """open_clip's names of a model's weights."""
@@ -50,13 +48,6 @@ def split_name(name: str) -> tuple[str, str | None]:
     return architecture, pretrained
 
 
-def local_folder(name: str) -> Path | None:
-    """The folder of a local model; None for others."""
-    if name == "mini":
-        return MINI
-    return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
-
-
 def weights_file(name: str) -> Path | None:
     """The file that a loaded model's weights came from, found without any network; None if unsure.
 
@@ -86,13 +77,6 @@ def _hub_file(repository: str, name: str) -> Path | None:
         if isinstance(found, str):
             return Path(found)
     return None
-
-
-def absolute_name(name: str) -> str:
-    """The same model, by a name that is valid in any working directory."""
-    if not name.startswith("local-dir:"):
-        return name
-    return f"local-dir:{Path(name.removeprefix('local-dir:')).resolve()}"
 
 
 def check_activation(architecture: str, pretrained: str) -> None:

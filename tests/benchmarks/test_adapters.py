@@ -60,14 +60,14 @@ def test_circo_gallery_is_cocos_list_or_the_folder(listed: bool, tmp_path: Path)
     files = list((tmp_path / "COCO2017_unlabeled" / "unlabeled2017").glob("*.jpg"))
     found = {image.id for image in benchmark.gallery()}
     assert found == {str(int(path.stem)) for path in files}
-    assert any("officially 123,403" in told for told in benchmark.deviations())
+    assert any("officially 123,403" in one for one in benchmark.deviations())
 
 
 @pytest.mark.parametrize("name", ["fashioniq", "cirr", "circo"])
 def test_a_cut_annotation_file_is_said_not_to_be_comparable(name: str, tmp_path: Path) -> None:
-    told = open_benchmark(name, standins.MAKERS[name](tmp_path)).annotation_deviations()
-    assert told
-    assert "officially" in told[0]
+    deviations = open_benchmark(name, standins.MAKERS[name](tmp_path)).annotation_deviations()
+    assert deviations
+    assert "officially" in deviations[0]
 
 
 def test_emoji_splits_are_held_out_and_seen_and_all(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_damaged_annotations_are_refused_by_file_and_query(case: str, tmp_path: 
 )
 def test_an_empty_annotation_file_is_refused(name: str, file: str, tmp_path: Path) -> None:
     write_json(standins.MAKERS[name](tmp_path) / file, [])
-    with pytest.raises(BadBenchmark, match="holds no queries"):
+    with pytest.raises(BadBenchmark, match="has no queries"):
         assert open_benchmark(name, tmp_path).queries
 
 
@@ -192,7 +192,7 @@ def test_a_query_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path = standins.cirr(tmp_path) / "captions" / "cap.rc2.val.json"
     entries = json.loads(path.read_text())
     write_json(path, [*entries, entries[0]])
-    with pytest.raises(BadBenchmark, match="holds a pairid twice"):
+    with pytest.raises(BadBenchmark, match="has a pairid twice"):
         assert open_benchmark("cirr", tmp_path).queries
 
 

@@ -80,7 +80,7 @@ def test_what_is_held_out_depends_on_the_sequence_alone(key: str) -> None:
     assert emoji.held_out == renamed.held_out == (emoji.is_combination and number < 6553)
 
 
-def test_every_single_tone_is_told_in_words() -> None:
+def test_every_single_tone_is_in_words() -> None:
     for emoji in BY_KEY.values():
         tones = {int(point, 16) for point in emoji.key.split("-")} & TONES.keys()
         if len(tones) == 1:

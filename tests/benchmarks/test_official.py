@@ -24,8 +24,8 @@ def score(name: str, split: str, predictions: Any, folder: Path) -> dict[str, An
     arguments = ["score", name, "--annotations", str(official(name)), "--split", split]
     done = CliRunner().invoke(main, [*arguments, "--predictions", str(path), "--json"])
     assert done.exit_code == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    scored: dict[str, Any] = json.loads(done.stdout)
+    return scored
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_annotations_whose_answers_were_changed_are_not_the_official_ones(tmp_pa
     for entry, (target, right) in zip(entries, answers[1:] + answers[:1]):
         entry.update(target_img_id=target, gt_img_ids=right)
     (tmp_path / "val.json").write_text(json.dumps(entries))
-    told = open_benchmark("circo", tmp_path, "val").annotation_deviations()
-    assert told
-    assert told[0].startswith("the annotations differ from the published files")
+    deviations = open_benchmark("circo", tmp_path, "val").annotation_deviations()
+    assert deviations
+    assert deviations[0].startswith("the annotations differ from the published files")
 
 
 def shuffled(rng: random.Random, images: list[Any], right: list[Any], length: int) -> list[Any]:
@@ -106,15 +106,15 @@ def test_circo_scores_are_the_definition(tmp_path: Path) -> None:
     rng = random.Random(0)
     images = list(range(1_000_000, 1_002_000))
     lists = {str(e["id"]): shuffled(rng, images, e["gt_img_ids"], 50) for e in entries}
-    told = score("circo", "val", lists, tmp_path)
+    scored = score("circo", "val", lists, tmp_path)
     want = definitions.circo(entries, lists)
-    figures = told["figures"]
+    figures = scored["figures"]
     for name, value in want.items():
         group, _, measure = name.rpartition(" ")
         assert figures[group or "all"][measure] == pytest.approx(value, abs=1e-12), name
     assert 0.1 < want["mAP@10"] < 0.9
     assert len(want) == 8 + 9
-    assert told["comparable"]
+    assert scored["comparable"]
 
 
 def test_cirr_scores_are_the_definition(tmp_path: Path) -> None:
@@ -123,11 +123,11 @@ def test_cirr_scores_are_the_definition(tmp_path: Path) -> None:
     images = list(json.loads((folder / "image_splits" / "split.rc2.val.json").read_text()))
     rng = random.Random(0)
     lists = {str(e["pairid"]): cirr_list(rng, images, e) for e in entries}
-    told = score("cirr", "val", lists, tmp_path)
+    scored = score("cirr", "val", lists, tmp_path)
     want = definitions.cirr(entries, lists)
-    assert told["figures"]["all"] == pytest.approx(want, abs=1e-12)
+    assert scored["figures"]["all"] == pytest.approx(want, abs=1e-12)
     assert len(want) == 7
-    assert told["notes"] == [
+    assert scored["notes"] == [
         "the reference was in 4181 lists and was removed, as CIRR's protocol demands"
     ]
 
@@ -149,11 +149,11 @@ def test_cirr_submission_forms_score_alike(tmp_path: Path) -> None:
         **{p: [one for one in found if one in members[p]][:3] for p, found in whole.items()},
     }
     want = definitions.cirr(entries, whole)
-    told = {
+    together = {
         **score("cirr", "val", recall, tmp_path)["figures"]["all"],
         **score("cirr", "val", subset, tmp_path)["figures"]["all"],
     }
-    assert told == pytest.approx(want, abs=1e-12)
+    assert together == pytest.approx(want, abs=1e-12)
 
 
 def test_fashioniq_scores_are_the_definition(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_fashioniq_scores_are_the_definition(tmp_path: Path) -> None:
     lists = {
         c: [shuffled(rng, images[c], [e["target"]], 60) for e in entries[c]] for c in CATEGORIES
     }
-    told = score("fashioniq", "val", lists, tmp_path)["figures"]
+    scored = score("fashioniq", "val", lists, tmp_path)["figures"]
     want = definitions.fashioniq(entries, lists)
-    got = {f"{group} {m}": value for group, of in told.items() for m, value in of.items()}
+    got = {f"{group} {m}": value for group, of in scored.items() for m, value in of.items()}
     assert got == pytest.approx(want, abs=1e-12)
     assert len(want) == 8

@@ -241,23 +241,23 @@ def test_per_query_table_says_all_about_a_query(
 
 
 class Counting(Ranker):
-    """Counts what it ranks, and dies when it is told to."""
+    """Counts what it ranks, and stops after a number of batches."""
 
     asked: list[tuple[int, tuple[tuple[str, str], ...]]]
-    die_after: int
+    stop_after: int
 
     def rank(self, queries: Any, runs: Any) -> Any:
-        if len(self.asked) == self.die_after:
+        if len(self.asked) == self.stop_after:
             raise KeyboardInterrupt
         if runs:
             self.asked.append((len(queries), tuple(runs)))
         return super().rank(queries, runs)
 
 
-def counting(ranker: Ranker, die_after: int = 1000) -> Counting:
+def counting(ranker: Ranker, stop_after: int = 1000) -> Counting:
     made = Counting(**{field.name: getattr(ranker, field.name) for field in fields(ranker)})
     object.__setattr__(made, "asked", [])
-    object.__setattr__(made, "die_after", die_after)
+    object.__setattr__(made, "stop_after", stop_after)
     return made
 
 
@@ -272,7 +272,7 @@ def test_a_run_that_is_cut_off_goes_on_and_ends_the_same(
     ranker = ranker_of(benchmark, tiny_composer, gallery, ("fti", "sum"))
     batches = -(-len(benchmark.queries) // 4)
     rank_all(ranker, tmp_path / "whole")
-    first = counting(ranker, die_after=2)
+    first = counting(ranker, stop_after=2)
     with pytest.raises(KeyboardInterrupt):
         rank_all(first, tmp_path / "cut")
     again = counting(ranker)
@@ -333,8 +333,8 @@ def test_a_query_without_its_reference_is_missed_or_refused(
         rank_all(ranker, tmp_path / "b")
         ended = finish_run(ranker, tmp_path / "b", [], "x")
         lost_queries = sum(query.reference == lost for query in benchmark.queries)
-        told = f"{lost_queries} queries have no readable reference image and count as not found"
-        assert ended.metrics.notes == [told]
+        note = f"{lost_queries} queries have no readable reference image and count as not found"
+        assert ended.metrics.notes == [note]
         assert not ended.metrics.comparable
         rows = ended.per_query.to_pylist()
         assert parquet.read_schema(tmp_path / "b" / "per_query.parquet").metadata[b"notes"]

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from fti_qdrant.errors import ModelMismatch, UnsupportedModel
 from fti_qdrant.model.backbone import Backbone
-from fti_qdrant.model.loading import MINI, local_folder, split_name
+from fti_qdrant.model.loading import split_name
+from fti_qdrant.model.names import MINI, local_folder
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"

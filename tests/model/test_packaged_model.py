@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fti_qdrant.composers.registry import composer_names
-from fti_qdrant.model.loading import MINI
+from fti_qdrant.model.names import MINI
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Figures, Mini, measure
 

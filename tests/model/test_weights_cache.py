@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from fti_qdrant.model import weights_cache
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.fingerprint import weights_hash
-from fti_qdrant.model.loading import MINI, weights_file
+from fti_qdrant.model.loading import weights_file
+from fti_qdrant.model.names import MINI
 from fti_qdrant.model.weights_cache import cached_weights_hash
 
 WEIGHTS = {"a": torch.arange(1000.0), "b": torch.ones(3, 4)}

@@ -40,14 +40,14 @@ class EmojiBenchmark(Benchmark):
     name = "emoji"
     splits = ("heldout", "wordings", "seen", "all")
     protocol = (
-        "emoji: gallery = all Twemoji pictures, the reference left out; R@1,5,10,50; subset "
+        "emoji: gallery = all Twemoji images, without the reference; R@1,5,10,50; subset "
         "R@1,2,3 among the emoji that differ from the reference in one facet. heldout: targets "
         "that the embedded model never trained on; wordings: the same, in wordings that it never "
         "trained on; seen: all other edits"
     )
     reference_stays = False
     headlines = ("R@1", "R@10", "subset R@1")
-    download = "the pictures are drawn by: fti-eval run emoji (needs fti-qdrant[demo])"
+    download = "nothing: fti-eval run emoji draws the images (needs fti-qdrant[demo])"
 
     def _check_root(self) -> None:
         """The images are drawn by ``prepare``."""

@@ -47,7 +47,9 @@ def compare_command(
     A and B are metrics.json files or the folders that hold them.
     """
     from fti_qdrant.benchmarks.compare import ComparedRun, compare
+    from fti_qdrant.cli.extras import need
 
+    need("scipy", "eval")
     runs = ComparedRun.read(a, composer), ComparedRun.read(b, against or composer)
     differences = compare(*runs, resamples)
     if as_json:

@@ -140,18 +140,23 @@ def run_command(
 
 def _composer_names(chosen: str | None, composer: Composer) -> tuple[str, ...]:
     """Raises BadQuery for an unknown composer, or one that needs an inverter."""
-    from fti_qdrant.composers.registry import COMPOSERS, composer_names
+    from fti_qdrant.composers.registry import COMPOSERS, composer_names, find_composer
     from fti_qdrant.errors import BadQuery
 
+    has_inverter = composer.inverter is not None
     if chosen is None:
         inverting = [name for name, one in COMPOSERS.items() if one.needs_inverter]
-        return (*(inverting if composer.inverter else ()), *WITHOUT_INVERTER)
+        return (*(inverting if has_inverter else ()), *WITHOUT_INVERTER)
     names = tuple(dict.fromkeys(one.strip() for one in chosen.split(",") if one.strip()))
+    available = ", ".join(composer_names(inverter=has_inverter))
     if not names:
-        known = ", ".join(composer_names())
-        raise BadQuery(f"--composer {chosen!r} names no composer; use some of {known}")
+        raise BadQuery(f"--composer {chosen!r} names no composer; use some of {available}")
     for one in names:
-        composer.check(one)
+        if find_composer(one).needs_inverter and not has_inverter:
+            raise BadQuery(
+                f"composer {one!r} needs --inverter, trained for this model; without one, use some "
+                f"of {available}"
+            )
     return names
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from fti_qdrant.benchmarks.published import published_for
-from fti_qdrant.benchmarks.results import Figures, Metrics
+from fti_qdrant.benchmarks.results import EvaluationMetrics, Figures
 from fti_qdrant.cli.user_text import as_text
 
 NOT_COMPARABLE = " (not comparable)"
@@ -57,7 +57,7 @@ def aspects_table(
     return table
 
 
-def index_loss_table(metrics: Metrics) -> Table | None:
+def index_loss_table(metrics: EvaluationMetrics) -> Table | None:
     """What the approximate index loses against exact search; None for an exact run."""
     if not metrics.index_loss:
         return None

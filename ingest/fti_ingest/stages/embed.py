@@ -43,7 +43,7 @@ class ModelChoice:
 
     def anywhere(self) -> ModelChoice:
         """The same by names that hold in any working directory, as workers have."""
-        from fti_qdrant.model.loading import absolute_name
+        from fti_qdrant.model.names import absolute_name
 
         inverter = self.inverter
         if inverter is not None and Path(inverter).is_dir():
