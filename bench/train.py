@@ -33,7 +33,7 @@ from bench.verdict import verdict
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
 from fti_training.loop.update import Decay, Update
-from fti_training.precision import Precision, autocast, of_frozen
+from fti_training.precision import Precision, autocast, backbone_precision
 from fti_training.split_caption import SplitCaption
 from fti_training.step import InverterStep
 
@@ -65,9 +65,9 @@ class Setup:
         logging.disable(logging.WARNING)  # open_clip warns that these weights are random
         torch.manual_seed(0)
         tower = open_clip.create_model(model)
-        backbone = Backbone(
-            tower, open_clip.get_tokenizer(model), f"{model}/random", of_frozen(precision, device)
-        )
+        tokenizer = open_clip.get_tokenizer(model)
+        held_in = backbone_precision(precision, device)
+        backbone = Backbone(tower, tokenizer, f"{model}/random", held_in)
         backbone = backbone.to(device)
         size = (batch, 3, backbone.preprocess.size, backbone.preprocess.size)
         pixels = torch.randint(0, 256, size, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Pictures changed a little before each step, so that no pixel is learned by heart."""
+"""Small random changes of the pictures at each step, against overfitting."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MOST_TURN, MOST_ZOOM, MOST_SHIFT = math.radians(6), 0.15, 1 / 16
-"""In radians, as a share of the size, as a share of the picture's side."""
+MAX_ROTATION, MAX_ZOOM, MAX_SHIFT = math.radians(6), 0.15, 1 / 16
+"""In radians, as a share of the size, and as a share of the picture's side."""
 
 
 def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Turns, scales and shifts each picture by itself; what comes into view is the border's color.
+    """Rotates, scales and shifts each picture independently; its border pixels fill the gaps.
 
     Args:
         pixels: uint8 ``[B, 3, size, size]``.
-        generator: decides; the same one gives the same pictures.
+        generator: the same seed gives the same pictures.
     """
 
-    def draw(most: float) -> Tensor:
-        return (torch.rand(len(pixels), generator=generator) * 2 - 1) * most
+    def draw(limit: float) -> Tensor:
+        return (torch.rand(len(pixels), generator=generator) * 2 - 1) * limit
 
-    turn, zoom = draw(MOST_TURN), 1 + draw(MOST_ZOOM)
-    sine, cosine = turn.sin() * zoom, turn.cos() * zoom
-    across, down = draw(2 * MOST_SHIFT), draw(2 * MOST_SHIFT)  # affine_grid's side is 2
+    angle, zoom = draw(MAX_ROTATION), 1 + draw(MAX_ZOOM)
+    sine, cosine = angle.sin() * zoom, angle.cos() * zoom
+    across, down = draw(2 * MAX_SHIFT), draw(2 * MAX_SHIFT)  # affine_grid's side is 2
     maps = torch.stack([cosine, -sine, across, sine, cosine, down], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
     moved = F.grid_sample(

@@ -1,4 +1,4 @@
-"""The arithmetic of a training step."""
+"""Floating-point precision of a training step."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def autocast(precision: Precision, device: str) -> torch.autocast:
     return torch.autocast(device, dtype, enabled=precision != "fp32")
 
 
-def of_frozen(precision: Precision, device: str) -> Literal["fp32", "bf16"]:
-    """What the frozen backbone is held in; under float16 autocast in float32, as is usual."""
+def backbone_precision(precision: Precision, device: str) -> Literal["fp32", "bf16"]:
+    """Precision of the frozen backbone's weights; float32 under float16 autocast, as is usual."""
     if precision == "bf16" or (precision == "auto" and device.startswith("cuda")):
         return "bf16"
     return "fp32"

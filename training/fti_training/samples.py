@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fti_qdrant.errors import BadManifest
+from fti_qdrant.errors import BadManifest, first_line
 from fti_training.captions.table import CAPTIONERS_KEY, SPLITTER_KEY
 from fti_training.split_caption import SplitCaption
 
@@ -24,9 +24,9 @@ class Samples:
     """What can be trained on.
 
     Attributes:
-        table: columns uri, subject and attribute, none of them empty; its metadata tells what made
+        table: columns uri, subject and attribute, none of them empty; its metadata names what made
             the captions.
-        without_split: rows that were left out, as their caption has no split.
+        without_split: number of rows that were left out, as their caption has no split.
     """
 
     table: pa.Table
@@ -37,14 +37,14 @@ class Samples:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of uris, subjects and attributes, in order."""
+        """sha256 of the URIs, subjects and attributes, in order."""
         return hashlib.sha256(json.dumps(self.table.to_pydict()).encode()).hexdigest()
 
     @property
     def captioners(self) -> str | None:
         """The models and files that the captions came from, if the table says so."""
-        told = self._fact(CAPTIONERS_KEY)
-        return ", ".join(json.loads(told)) if told else None
+        names = self._fact(CAPTIONERS_KEY)
+        return ", ".join(json.loads(names)) if names else None
 
     @property
     def splitter(self) -> str | None:
@@ -71,9 +71,9 @@ def read_samples(path: Path) -> Samples:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
         raise BadManifest(
-            f"captions {str(path)!r} cannot be read: {reason}; `fti-train captions` makes them"
+            f"captions {str(path)!r} cannot be read: {first_line(error)}; `fti-train captions` "
+            "makes them"
         ) from error
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
@@ -84,11 +84,11 @@ def read_samples(path: Path) -> Samples:
 
 
 def samples_of(table: pa.Table, name: str) -> Samples:
-    """The rows whose caption is split. Raises BadManifest where none is."""
+    """The rows whose caption has a split. Raises BadManifest where there is none."""
     texts = pa.schema([(column, pa.string()) for column in COLUMNS])
     chosen = table.select(COLUMNS).cast(texts.with_metadata(table.schema.metadata))
-    whole = pa.compute.and_kleene(filled(chosen["subject"]), filled(chosen["attribute"]))
-    kept = chosen.filter(whole)
+    complete = pa.compute.and_kleene(filled(chosen["subject"]), filled(chosen["attribute"]))
+    kept = chosen.filter(complete)
     if not len(kept):
         raise BadManifest(
             f"captions {name!r}: none of {len(table)} has a subject and attributes to train on"
@@ -97,6 +97,6 @@ def samples_of(table: pa.Table, name: str) -> Samples:
 
 
 def filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Where a text is there and not blank."""
+    """Mask of the texts that are neither null nor blank."""
     trimmed = pa.compute.utf8_trim_whitespace(pa.compute.fill_null(column, ""))
     return pa.compute.not_equal(trimmed, "")

@@ -1,4 +1,4 @@
-"""Settings of a training: defaults, a YAML file over them, the command line over both."""
+"""Settings of a training: a YAML file overrides the defaults, the command line overrides both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Raises FtiError where the file is not there, or is not a mapping of names to values."""
+    """Raises FtiError where the file is missing, or is not a mapping of names to values."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -41,7 +41,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_settings(model: type[Config], values: Mapping[str, Any]) -> Config:
-    """Values over the model's defaults. Raises FtiError for unknown names or bad values."""
+    """The model with these values. Raises FtiError for unknown names or bad values."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError
 from fti_training.importer.contents import contents_of
-from fti_training.importer.files import MAGIC, blaming, read_checkpoint
+from fti_training.importer.files import MAGIC, errors_name, read_checkpoint
 from fti_training.importer.import_inverter import convert_checkpoint
 from tests.training.importer.conftest import MINI_SIZES
 from tests.training.importer.standins import network, save
@@ -35,7 +35,7 @@ def small(request, tmp_path_factory) -> tuple[bytes, Path]:
 def read(path: Path, written: bytes) -> None:
     path.write_bytes(written)
     loaded = read_checkpoint(path)
-    with blaming(path):
+    with errors_name(path):
         contents_of(loaded)
 
 
@@ -90,15 +90,18 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "it is empty"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
     "missing": (lambda path: None, "does not exist"),
-    "a picture": (write_jpeg, "is no checkpoint"),
-    "text": (lambda path: path.write_text("<!DOCTYPE html><html>404</html>"), "is no checkpoint"),
-    "zeros": (lambda path: path.write_bytes(bytes(5000)), "is no checkpoint"),
+    "a picture": (write_jpeg, "is not a checkpoint"),
+    "text": (
+        lambda path: path.write_text("<!DOCTYPE html><html>404</html>"),
+        "is not a checkpoint",
+    ),
+    "zeros": (lambda path: path.write_bytes(bytes(5000)), "is not a checkpoint"),
     "a plain pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "a plain pickle"),
     "another archive": (write_zip, "no data.pkl"),
-    "safetensors": (write_safetensors, "is no checkpoint"),
+    "safetensors": (write_safetensors, "is not a checkpoint"),
     "the first pickle alone": (
         lambda path: path.write_bytes(pickle.dumps(MAGIC, 2)),
-        "is no checkpoint",
+        "is not a checkpoint",
     ),
     "a tensor": (lambda path: torch.save(torch.zeros(2), path), "no network and no state dict"),
     "a number": (lambda path: torch.save(3, path), "it holds a int"),

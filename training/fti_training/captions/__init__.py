@@ -1,3 +1,3 @@
-"""Captions of images, split into subject and attributes: what the tri-wise loss learns from."""
+"""Captions of images, split into subject and attributes for the tri-wise loss."""
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"

@@ -1,4 +1,4 @@
-"""A captioning model of transformers: pictures -> sentences, with the paper's constants."""
+"""An image captioning model of transformers, with the constants of FTI4CIR."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.model.backbone import DTYPES, best_device
 from fti_training.captions import DEFAULT_MODEL
 
@@ -23,14 +23,14 @@ GENERATION: dict[str, Any] = {
 
 
 def full_name(model: str) -> str:
-    """A folder's absolute path, as workers and later runs find it; hub names as they are."""
+    """The absolute path of a model folder, so that workers find it; hub names as they are."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 class Pixels:
     """The model's own image processing: an RGB picture -> float32 ``[3, H, W]``.
 
-    Small enough to be sent to the workers that decode, so that the model need not wait for it.
+    It is small, so it is sent to the workers that decode, and the model need not wait for it.
 
     Attributes:
         nbytes: of one picture.
@@ -39,8 +39,8 @@ class Pixels:
     def __init__(self, model: str):
         """Reads the model's configuration, not its weights.
 
-        Raises UnsupportedModel: unknown name, not an image-to-text model, or one that takes more
-        than pixels of one size.
+        Raises UnsupportedModel: an unknown name, not an image-to-text model, or one that needs
+        more than pixels of one size.
         """
         import transformers
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -72,7 +72,7 @@ class Pixels:
 class Captioner:
     """Writes captions with beams 3 and 10 to 25 tokens (the settings of FTI4CIR).
 
-    The model gets nothing but the picture: models that need a prompt are not for this.
+    The model is given the picture alone: models that need a prompt are not supported.
     """
 
     def __init__(self, model: str, precision: str | None = None, device: str | None = None):
@@ -103,19 +103,20 @@ class Captioner:
     def __call__(self, pixels: Sequence[np.ndarray]) -> list[str]:
         """B arrays ``[3, H, W]`` of ``Pixels`` -> B captions, as the model wrote them.
 
-        Raises UnsupportedModel: the model cannot write from a picture alone, or a batch is more
-        than its device can hold.
+        Raises UnsupportedModel: the model needs more than a picture, or a batch does not fit into
+        the memory of its device.
         """
         batch = torch.from_numpy(np.stack(pixels)).to(self.device, self.dtype)
         try:
             written = self._model.generate(pixel_values=batch, **GENERATION)
         except torch.OutOfMemoryError as error:
             raise UnsupportedModel(
-                f"{self.device} has no memory for {len(pixels)} pictures at once; lower --batch"
+                f"{self.device} has no memory for {len(pixels)} pictures at once; "
+                "use a smaller --batch"
             ) from error
-        except Exception as error:  # whatever a model's own code raises without a prompt
+        except Exception as error:  # a model's own code, which misses a prompt
             raise UnsupportedModel(
-                f"model {self.name!r} cannot caption a picture alone: {_first_line(error)}"
+                f"model {self.name!r} cannot caption a picture alone: {first_line(error)}"
             ) from error
         return [
             text.strip() for text in self._tokenizer.batch_decode(written, skip_special_tokens=True)
@@ -123,7 +124,7 @@ class Captioner:
 
 
 def _quiet() -> None:
-    """The hub's warnings of each retry; what comes of them is told by our errors."""
+    """Turns off the warnings of the hub and transformers; our errors report what matters."""
     import huggingface_hub
     import transformers
 
@@ -133,11 +134,6 @@ def _quiet() -> None:
 
 def _unloadable(model: str, error: Exception) -> UnsupportedModel:
     return UnsupportedModel(
-        f"model {model!r} cannot be loaded: {_first_line(error)} "
+        f"model {model!r} cannot be loaded: {first_line(error)} "
         "(--model takes a name on the Hugging Face hub, or a folder)"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The words of caption English that the rule tagger knows; every other word is a noun to it."""
+"""Word lists of the built-in tagger; it takes every other word for a noun."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ ING_COMPOUNDS = _words(
     mixing-bowl serving-tray serving-dish steering-wheel landing-gear landing-strip
     training-camp boxing-ring boxing-gloves wedding-cake wedding-dress"""
 )
-"""Noun compounds of two words, the first of which looks like a verb."""
+"""Compound nouns whose first word looks like a verb."""
 
 JOINED = frozenset({("pick", "up"), ("close", "up"), ("line", "up"), ("check", "in")})
-"""Nouns written as two words, the second of which looks like a preposition."""
+"""Nouns written as two words whose second word looks like a preposition."""
 
 OF_NOUNS = _words(
     """group groups crowd couple couples pair pairs bunch herd flock pack team row rows line stack
@@ -129,4 +129,4 @@ OF_NOUNS = _words(
     stretch patch field bed bit sheet roll stick head bunches stacks dozen load host types kinds
     reflection shadow screenshot close-up"""
 )
-"""Nouns of quantity, part and depiction: the subject goes on to what they are of."""
+"""Nouns of quantity, part and depiction: the subject includes what follows their "of"."""

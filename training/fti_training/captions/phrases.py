@@ -1,4 +1,4 @@
-"""Where a tagged caption's subject ends: the first noun, with what belongs to it."""
+"""Finds the subject of a tagged caption: the first noun, with the words that belong to it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ OPENER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""What captions open with that is not in the picture: "there is", "a close up of"."""
+"""Openings that do not describe the picture: "there is", "a close up of"."""
 
 
 class Token(NamedTuple):
-    """A word or a mark of a caption: its place there, and its universal part-of-speech tag."""
+    """A word or punctuation mark: its position, and its universal part-of-speech tag."""
 
     text: str
     start: int
@@ -37,16 +37,16 @@ class Token(NamedTuple):
 
 
 def subject_span(caption: str, tokens: Sequence[Token]) -> tuple[int, int] | None:
-    """Start and end, in characters, of the first noun with all that belongs to it.
+    """Start and end, in characters, of the first noun with the words that belong to it.
 
-    - Words before the noun stay: "two small brown dogs", "a smiling boy", "a man's hand".
-    - Noun compounds stay whole: "a tennis player", not "a tennis".
-    - Nouns of quantity, part and depiction go on to what they are of: "a group of people", "the
+    - Words before the noun are kept: "two small brown dogs", "a smiling boy", "a man's hand".
+    - Compound nouns are kept together: "a tennis player", not "a tennis".
+    - Nouns of quantity, part and depiction include what follows "of": "a group of people", "the
       front of a house", "a statue of a man".
-    - Openers are left out: "there is", "a picture of", "a close up of".
-    - Of things joined by "and" the first is the subject: "a cat" of "a cat and a dog on a bed".
+    - Openings are left out: "there is", "a picture of", "a close up of".
+    - Of nouns joined by "and" the first is the subject: "a cat" in "a cat and a dog on a bed".
 
-    None where the caption does not open with such a phrase.
+    None where the caption does not start with such a phrase.
     """
     opened = OPENER.match(caption)
     after = opened.end() if opened else 0
@@ -63,47 +63,47 @@ def subject_span(caption: str, tokens: Sequence[Token]) -> tuple[int, int] | Non
 
 
 def _phrase_end(tokens: Sequence[Token], first: int) -> int | None:
-    """The last noun of the phrase that begins at ``first``."""
+    """Index of the last noun of the phrase that starts at ``first``."""
     noun: int | None = None
-    place = first
-    while place < len(tokens):
-        token = tokens[place]
-        if (token.text.lower(), _lower(tokens, place + 1)) in JOINED:
-            place += 1
-            noun = place
+    index = first
+    while index < len(tokens):
+        token = tokens[index]
+        if (token.text.lower(), _lower(tokens, index + 1)) in JOINED:
+            index += 1
+            noun = index
         elif token.pos in NOUNS or token.text.lower() in SOMEONE:
-            noun = place
+            noun = index
         elif token.pos == "PART" and token.text in ("'s", "’s", "'", "’"):
             noun = None  # a possessor is not yet the noun: "a man 's hand"
         elif noun is None:
-            if not _may_precede(tokens, place, first):
+            if not _may_precede(tokens, index, first):
                 return None
         elif token.text.isdigit():
-            noun = place  # "a boeing 747"
-        elif not (token.text == "-" or _joins(tokens, place)):
+            noun = index  # "a boeing 747"
+        elif not (token.text == "-" or _joins(tokens, index)):
             break
-        place += 1
+        index += 1
     return noun
 
 
-def _may_precede(tokens: Sequence[Token], place: int, first: int) -> bool:
-    """Whether the word at ``place`` can stand before the noun of the phrase."""
-    token = tokens[place]
-    before = tokens[place - 1].pos if place > first else ""
+def _may_precede(tokens: Sequence[Token], index: int, first: int) -> bool:
+    """Whether the word at ``index`` can precede the noun of the phrase."""
+    token = tokens[index]
+    before = tokens[index - 1].pos if index > first else ""
     if token.pos == "PUNCT":
         return token.text in INSIDE
     if token.pos == "PRON":
         return token.text.lower() in POSSESSIVE
     if token.pos == "CCONJ":
-        return place > first
+        return index > first
     if token.pos == "DET":  # "riding a horse", "outdoors, a man"
         return before not in ("VERB", "PUNCT")
     return token.pos in BEFORE_NOUN
 
 
-def _joins(tokens: Sequence[Token], place: int) -> bool:
+def _joins(tokens: Sequence[Token], index: int) -> bool:
     """Whether a participle belongs to the noun that follows it: "a brick walled house"."""
-    token, following = tokens[place], tokens[place + 1 : place + 2]
+    token, following = tokens[index], tokens[index + 1 : index + 2]
     return (
         token.pos in ("VERB", "ADJ")
         and token.text.lower().endswith("ed")
@@ -111,5 +111,5 @@ def _joins(tokens: Sequence[Token], place: int) -> bool:
     )
 
 
-def _lower(tokens: Sequence[Token], place: int) -> str:
-    return tokens[place].text.lower() if place < len(tokens) else ""
+def _lower(tokens: Sequence[Token], index: int) -> str:
+    return tokens[index].text.lower() if index < len(tokens) else ""

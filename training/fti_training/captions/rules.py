@@ -1,8 +1,8 @@
-"""A tagger for caption English that needs no download: closed word classes, endings, neighbours.
+"""A part-of-speech tagger for captions that needs no download: word lists, endings, neighbors.
 
-It knows the words that end a phrase (prepositions, verbs, conjunctions) and the common ones that
-stand before a noun; what it does not know is a noun. That finds the first noun phrase of a
-caption, and is no use for other English.
+It lists the words that end a phrase (prepositions, verbs, conjunctions) and the common words
+before a noun; every other word is a noun. That is enough to find the first noun phrase of a
+caption, and not for other English.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ ADJECTIVE_ENDINGS = ("ous", "ful", "less", "ish-looking", "-colored", "-coloured
 
 
 def tag(caption: str) -> list[Token]:
-    """The caption's words and marks with universal part-of-speech tags."""
-    places = list(WORD.finditer(caption))
-    words = [place.group().lower() for place in places]
+    """The caption's words and punctuation with universal part-of-speech tags."""
+    matches = list(WORD.finditer(caption))
+    words = [match.group().lower() for match in matches]
     tagger = _Tagger(words)
     return [
-        Token(place.group(), place.start(), place.end(), tagger.next(number))
-        for number, place in enumerate(places)
+        Token(match.group(), match.start(), match.end(), tagger.next(number))
+        for number, match in enumerate(matches)
     ]
 
 
 class _Tagger:
-    """Tags words in their order.
+    """Tags the words one after the other.
 
     Attributes:
-        noun: the last noun of the phrase so far; empty where none has come.
-        plural: the phrase began with a word such as "two".
+        noun: the last noun of the current phrase; empty if it has none yet.
+        plural: whether the phrase started with a word such as "two".
     """
 
     def __init__(self, words: Sequence[str]):
@@ -109,7 +109,7 @@ class _Tagger:
         return word in PARTICIPLES or (word.endswith("ed") and word not in ED_NOUNS)
 
     def _ends(self, number: int) -> bool:
-        """Whether no noun can follow here: the end, a mark, or a word of a closed class."""
+        """Whether no noun can follow: the end, punctuation, or a word of a closed class."""
         word = self._word(number)
         return not word or not word[0].isalnum() or word in CLOSED or word.endswith("ly")
 

@@ -1,4 +1,4 @@
-"""A caption's two parts: the subject, up to the first noun, and the attributes, the rest."""
+"""Splits a caption: the subject ends with the first noun, the rest are the attributes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fti_qdrant.errors import FtiError
+from fti_qdrant.errors import FtiError, first_line
 from fti_training.captions import rules
 from fti_training.captions.phrases import Token, subject_span
 from fti_training.split_caption import SplitCaption
@@ -15,8 +15,8 @@ from fti_training.split_caption import SplitCaption
 MIN_WORDS = 4
 """Captions of fewer words are dropped, as in the paper."""
 
-LONGEST_RUN = 12
-"""Words of one repetition at a caption's end; two of them fill what a captioner may write."""
+MAX_REPEATED = 12
+"""Most words of a phrase that is repeated; a captioner writes at most 25 tokens."""
 
 RULES_NAME = "rules 1"
 MARKS = ' \t\n\r,;:.!?-–"“”'
@@ -24,12 +24,12 @@ MARKS = ' \t\n\r,;:.!?-–"“”'
 
 @dataclass(frozen=True)
 class Splitter:
-    """Splits captions by the tags of one tagger.
+    """Splits captions by the part-of-speech tags of one tagger.
 
-    Both taggers share one rule for where the subject ends: see ``phrases.subject_span``.
+    Where the subject ends does not depend on the tagger: see ``phrases.subject_span``.
 
     Attributes:
-        name: the tagger with its version, for the metadata of what it made.
+        name: the tagger with its version, for the metadata of the captions file.
         tag: caption -> its words with universal part-of-speech tags.
     """
 
@@ -37,7 +37,7 @@ class Splitter:
     tag: Callable[[str], Sequence[Token]]
 
     def __call__(self, caption: str) -> SplitCaption | None:
-        """The two parts; None under 4 words, without a subject, or with nothing after it."""
+        """The two parts; None for under 4 words, without a subject, or with nothing after it."""
         if len(caption.split()) < MIN_WORDS:
             return None
         span = subject_span(caption, self.tag(caption))
@@ -51,9 +51,9 @@ class Splitter:
 
 
 def choose_splitter() -> Splitter:
-    """spaCy's tagger where an English model of it is installed, else the built-in rules.
+    """spaCy's tagger if an English model for it is installed, else the built-in rules.
 
-    Raises FtiError where such a model is installed and cannot be loaded.
+    Raises FtiError where an installed model cannot be loaded.
     """
     try:
         import spacy
@@ -62,25 +62,24 @@ def choose_splitter() -> Splitter:
     installed = [one for one in spacy.util.get_installed_models() if one.startswith("en_")]
     if not installed:
         return rule_splitter()
-    name = min(installed, key=len)  # the small one: its tags are as good here, and quicker
+    name = min(installed, key=len)  # the small model: its tags are as good here, and faster
     try:
         model = spacy.load(name, exclude=["parser", "ner", "lemmatizer"])
     except Exception as error:  # each version of a model fails in its own way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FtiError(
-            f"spaCy's model {name} cannot be loaded ({reason}); install the one for this spaCy, "
-            "or uninstall it: the built-in splitter needs none"
+            f"spaCy's model {name} cannot be loaded ({first_line(error)}); install the one for "
+            "this version of spaCy, or uninstall it: the built-in splitter needs none"
         ) from error
     return spacy_splitter(model)
 
 
 def rule_splitter() -> Splitter:
-    """The built-in one; needs no download."""
+    """The built-in splitter; needs no download."""
     return Splitter(RULES_NAME, rules.tag)
 
 
 def spacy_splitter(model: Any) -> Splitter:
-    """By the tags of a spaCy pipeline with a tagger."""
+    """A splitter that uses a spaCy pipeline with a tagger."""
 
     def tag(caption: str) -> list[Token]:
         return [
@@ -92,22 +91,22 @@ def spacy_splitter(model: Any) -> Splitter:
 
 
 def cut_repeated_end(caption: str) -> str:
-    """Cuts what a captioner repeats at the end: "with red hair hair hair" -> "with red hair".
+    """Cuts phrases that a captioner repeats at the end: "red hair hair hair" -> "red hair".
 
-    Runs of up to 12 words count, case and commas aside; white space becomes single spaces.
+    Phrases of up to 12 words, ignoring case and commas; white space becomes single spaces.
     """
     words = caption.split()
     keys = [word.casefold().strip(MARKS) for word in words]
-    size = _run(keys)
+    size = _repeated(keys)
     while size:
         keys, words = keys[:-size], words[:-size]
-        size = _run(keys)
+        size = _repeated(keys)
     return " ".join(words)
 
 
-def _run(keys: Sequence[str]) -> int:
-    """Length of the shortest run that ends the words and stands before itself; 0 without."""
-    longest = min(len(keys) // 2, LONGEST_RUN)
+def _repeated(keys: Sequence[str]) -> int:
+    """Length of the shortest phrase that ends the words twice in a row; 0 if there is none."""
+    longest = min(len(keys) // 2, MAX_REPEATED)
     for size in range(1, longest + 1):
         if keys[-size:] == keys[-2 * size : -size]:
             return size

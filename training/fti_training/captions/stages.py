@@ -1,6 +1,6 @@
 """The stages of captioning: read, hash and decode on CPUs, caption on the model's device.
 
-A row that fails goes on with its status and error; nothing raises for one bad image.
+A row that fails keeps its status and error; nothing raises for one bad image.
 """
 
 from __future__ import annotations

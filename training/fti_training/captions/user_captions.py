@@ -1,4 +1,4 @@
-"""A user's own captions: a CSV, JSONL or Parquet file with the columns ``uri`` and ``caption``."""
+"""A user's own captions, from a CSV, JSONL or Parquet file with columns uri and caption."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv, json, parquet
 
 from fti_ingest.sources.listing import Reject
-from fti_qdrant.errors import BadManifest
+from fti_qdrant.errors import BadManifest, first_line
 from fti_qdrant.images.read import is_url
 
 COLUMNS = ("uri", "caption")
@@ -19,11 +19,11 @@ TEXTS = pa.schema([(name, pa.string()) for name in COLUMNS])
 
 @dataclass(frozen=True)
 class UserCaptions:
-    """What a file says.
+    """The contents of a file.
 
     Attributes:
         table: a row for each image: uri (absolute, or a URL) and caption.
-        rejects: rows without one of the two, and images that come twice.
+        rejects: rows without a URI or caption, and images that are listed twice.
     """
 
     table: pa.Table
@@ -31,14 +31,15 @@ class UserCaptions:
 
 
 def read_user_captions(path: Path) -> UserCaptions:
-    """Reads a file; its relative uris are relative to its folder.
+    """Reads a file; relative URIs are relative to its folder.
 
-    Raises BadManifest: not there, of another kind, not readable, a column is missing, no rows.
+    Raises BadManifest: missing, of another type, unreadable, or without the columns or rows.
     """
     readers = {".csv": _csv, ".jsonl": _json, ".ndjson": _json, ".parquet": parquet.read_table}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise BadManifest(f"captions file {str(path)!r} is none of {', '.join(readers)}")
+        kinds = ", ".join(readers)
+        raise BadManifest(f"captions file {str(path)!r} is none of {kinds}")
     try:
         found = reader(path)
         missing = [name for name in COLUMNS if name not in found.column_names]
@@ -49,7 +50,7 @@ def read_user_captions(path: Path) -> UserCaptions:
             )
         rows = found.select(COLUMNS).cast(TEXTS).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BadManifest(f"captions file {str(path)!r} cannot be read: {reason}") from error
     if not rows:
         raise BadManifest(f"captions file {str(path)!r} holds no rows")
@@ -65,12 +66,12 @@ def _listed(path: Path, rows: list[dict[str, str | None]]) -> UserCaptions:
         if not uri or not caption:
             rejects.append(Reject(f"{path}, row {number}", f"no {'caption' if uri else 'uri'}"))
             continue
-        place = uri if is_url(uri) else os.path.normpath(root / uri)
-        if place in captions:
+        path_or_url = uri if is_url(uri) else os.path.normpath(root / uri)
+        if path_or_url in captions:
             reason = "the image is listed twice; the first one counts"
             rejects.append(Reject(f"{path}, row {number}", reason))
             continue
-        captions[place] = " ".join(caption.split())
+        captions[path_or_url] = " ".join(caption.split())
     columns = [list(captions), list(captions.values())]
     return UserCaptions(pa.table(columns, schema=TEXTS), rejects)
 
@@ -86,4 +87,4 @@ def _csv(path: Path) -> pa.Table:
 def _json(path: Path) -> pa.Table:
     table = json.read_json(path, parse_options=json.ParseOptions(explicit_schema=TEXTS))
     named = [name for name in table.column_names if table[name].null_count < len(table)]
-    return table.select(named)  # a schema gives a column that no line has, full of nulls
+    return table.select(named)  # a column of the schema that no line has is all null

@@ -57,7 +57,9 @@ GPU if there is one; several need fti-qdrant[ray].
     help="Change any setting; --print-config lists them.",
 )
 @click.option("--print-config", is_flag=True, help="Print the settings as YAML and exit.")
-@one_line_errors
+@one_line_errors(
+    after_stop="the newest checkpoint is kept; run the same command with --resume to continue"
+)
 def fit(
     settings: Path | None,
     captions: Path | None,

@@ -14,7 +14,7 @@ Examples:
   fti-train import state.pth --backbone ViT-L-14-quickgelu/openai --topk 8 --out inverters/top8
 
 The file is never unpickled freely: it may name the authors' six classes, torch.nn layers and
-tensors. Anything else is refused by its name, before it could run.
+tensors. A file that names anything else is refused, and nothing in it is run.
 """
 
 
@@ -25,19 +25,19 @@ tensors. Anything else is refused by its name, before it could run.
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of the inverter; must not hold anything.",
+    help="Folder of the inverter; must be new or empty.",
 )
 @click.option(
     "--topk",
     type=click.IntRange(min=1),
-    help="Most attribute tokens, where the checkpoint does not say it; state dicts: 12.",
+    help="Most attribute tokens, if the checkpoint does not state it.  [state dicts: 12]",
 )
 @click.option(
     "--epsilon",
     type=click.FloatRange(0, 1),
-    help="Least relevance of an attribute, in the same case; state dicts: 0.05.",
+    help="Least relevance of an attribute, likewise.  [state dicts: 0.05]",
 )
-@click.option("--force", is_flag=True, help="Replace an inverter that stands in OUT.")
+@click.option("--force", is_flag=True, help="Replace the inverter in OUT.")
 @one_line_errors
 def import_checkpoint(
     checkpoint: Path,
@@ -49,8 +49,8 @@ def import_checkpoint(
 ) -> None:
     """Convert the published checkpoint of FTI4CIR, a pickle, to safetensors and JSON.
 
-    CHECKPOINT is the whole pickled network or a state dict of the same names. The backbone's
-    weights need not be there.
+    CHECKPOINT is the pickled network or a state dict with the same names. The weights of the
+    backbone are not needed.
     """
     from fti_training.importer.import_inverter import import_inverter
 

@@ -1,4 +1,4 @@
-"""``fti-train``: makes models, from captions to a model card."""
+"""``fti-train``: trains inverters, from captions to a model card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from fti_training.cli.import_checkpoint import import_checkpoint
 from fti_training.cli.mini import mini
 
 
-@click.group()
+EPILOG = """\b
+Examples:
+  fti-train captions photos/ --out captions.parquet
+  fti-train fit --captions captions.parquet --model ViT-L-14-quickgelu/openai --out runs/first
+  fti-train card runs/first --license apache-2.0
+"""
+
+
+@click.group(epilog=EPILOG)
 @program_options("fti-train")
 def main() -> None:
     """Train the models of fti-qdrant."""

@@ -24,7 +24,7 @@ from fti_training.fit.config import FitConfig
 from fti_training.fit.training import FitJob, InverterTraining
 from fti_training.loop.checkpoint_storage import CheckpointStorage
 from fti_training.loop.events import Event
-from fti_training.precision import of_frozen
+from fti_training.precision import backbone_precision
 
 WORKER_CPUS = 0.01
 """CPUs that a worker reserves: were it all of them, decoding would wait forever for one."""
@@ -115,7 +115,7 @@ def train_in_worker(loop_config: dict[str, WorkerJob]) -> None:
     engine, device = RayEngine(), str(get_device())
     torch.set_num_threads(engine.threads(config.workers))
     group: ProcessGroup = DistributedGroup() if config.workers > 1 else SingleProcess()
-    precision = of_frozen(config.precision, device)
+    precision = backbone_precision(config.precision, device)
     backbone = Backbone.load(config.model, device=device, precision=precision)
     context = RayContext(given.storage, given.mailbox, group.rank)
     InverterTraining(given.job, backbone, context, group, engine).run()

@@ -28,7 +28,7 @@ from fti_training.loop.context import LocalContext
 from fti_training.loop.recorder import Recorder, recording
 from fti_training.loop.records import has_tensorboard
 from fti_training.loop.state import check_same_settings
-from fti_training.precision import of_frozen
+from fti_training.precision import backbone_precision
 from fti_training.samples import Samples
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class FitRun:
         """The one to train on; under Ray the workers load it again, and this one only checks."""
         local = self.engine.resolved == "local"
         device = "cuda" if local and torch.cuda.is_available() else "cpu"
-        precision = of_frozen(self.config.precision, device)
+        precision = backbone_precision(self.config.precision, device)
         return Backbone.load(self.config.model, device=device, precision=precision)
 
     def _check_folder(self) -> None:

@@ -1,6 +1,7 @@
-"""What a pickled network says of itself beside its weights, held against the method.
+"""Checks the attributes of a pickled network against the method.
 
-Weights of another activation or of several heads would load, and answer worse without a word.
+Weights of a network with another activation, or with several heads, would load without an error,
+and give worse results.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fti_qdrant.errors import CheckpointError
 from fti_qdrant.model.inverter import Inverter
-from fti_training.importer.contents import Contents
+from fti_training.importer.contents import CheckpointContents
 from fti_training.importer.stand_ins import Named, StoredModule
 
 NORM_EPSILON = 1e-5
-"""Of torch.nn.LayerNorm by default, which ours uses."""
+"""The default of torch.nn.LayerNorm, which our inverter uses."""
 
 KINDS = {
     "local_atte_fc.1": "Sigmoid",
@@ -25,7 +26,7 @@ KINDS = {
     "phi_a.layers.1": "GELU",
     "phi_a.layers.4": "GELU",
 }
-"""Layers without weights, where the checkpoint has a layer of that name."""
+"""The classes of the layers without weights, if the checkpoint has layers of these names."""
 
 
 MLP_PARTS = ("Linear", "Dropout", "Identity", "NoneType", "ReLU", "relu")
@@ -33,12 +34,12 @@ MLP_PARTS = ("Linear", "Dropout", "Identity", "NoneType", "ReLU", "relu")
 
 
 class Hyperparameters(BaseModel):
-    """The network's constants; what the checkpoint does not say is None.
+    """The network's constants; None where the checkpoint does not state one.
 
     Attributes:
         num_k: ``K``, latent attribute queries.
         topk: most attribute tokens of one picture.
-        epsilon: a latent attribute counts where its relevance is above this.
+        epsilon: a latent attribute counts if its relevance is above this.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
@@ -64,8 +65,10 @@ class Norm(BaseModel):
     eps: float = Field(default=NORM_EPSILON, ge=NORM_EPSILON, le=NORM_EPSILON)
 
 
-def hyperparameters(contents: Contents, topk: int | None, epsilon: float | None) -> Hyperparameters:
-    """The checkpoint's own constants, or for those it does not state, the given ones.
+def hyperparameters(
+    contents: CheckpointContents, topk: int | None, epsilon: float | None
+) -> Hyperparameters:
+    """The checkpoint's own constants, or the given ones where it does not state them.
 
     Raises:
         CheckpointError: a constant is out of range or differs from the given one, or a whole
@@ -89,8 +92,8 @@ def hyperparameters(contents: Contents, topk: int | None, epsilon: float | None)
     )
 
 
-def check_architecture(contents: Contents) -> None:
-    """Raises CheckpointError where a pickled network computes otherwise than the method."""
+def check_architecture(contents: CheckpointContents) -> None:
+    """Raises CheckpointError where a pickled network differs from the method."""
     for name, module in (contents.modules or {}).items():
         kind = type(module).__name__
         if name in KINDS and kind != KINDS[name]:
@@ -106,7 +109,7 @@ def check_architecture(contents: Contents) -> None:
 
 
 def _check_activation(name: str, mlp: StoredModule) -> None:
-    """A function among its attributes, or a layer without weights, is relu."""
+    """Checks that the activation, a function or a layer without weights, is ReLU."""
     layers = [type(layer).__name__ for layer in mlp.state["_modules"].values()]
     functions = [value.name for value in mlp.state.values() if isinstance(value, Named)]
     for activation in [*layers, *functions]:

@@ -1,4 +1,4 @@
-"""The sizes of a backbone by its name, without its weights where they are not at hand."""
+"""The sizes of a backbone by its name, without loading its weights where possible."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 
-from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.loading import check_activation, split_name
 from fti_qdrant.model.text_tower import TextTower, check_visual
 
 
-class Sizes(NamedTuple):
+class BackboneSizes(NamedTuple):
     """``w``, ``d`` and ``t`` of a backbone."""
 
     width: int
@@ -26,7 +26,7 @@ class Sizes(NamedTuple):
         return f"width {self.width}, d {self.dim}, t {self.token_dim}"
 
 
-def sizes_of(name: str) -> Sizes:
+def sizes_of(name: str) -> BackboneSizes:
     """Sizes of ``ARCH/PRETRAINED`` from its configuration; other names are loaded.
 
     Raises:
@@ -36,7 +36,7 @@ def sizes_of(name: str) -> Sizes:
     architecture, pretrained = split_name(name)
     if pretrained is None:
         backbone = Backbone.load(name, device="cpu", precision="fp32")
-        return Sizes(backbone.width, backbone.dim, backbone.token_dim)
+        return BackboneSizes(backbone.width, backbone.dim, backbone.token_dim)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained not in tags and not Path(pretrained).is_file():
         known = ", ".join(f"{architecture}/{tag}" for tag in tags) or "none known"
@@ -44,7 +44,7 @@ def sizes_of(name: str) -> Sizes:
     check_activation(architecture, pretrained)
     model = _without_weights(architecture, name)
     text = TextTower(model)
-    return Sizes(check_visual(model.visual, name), text.dim, text.token_dim)
+    return BackboneSizes(check_visual(model.visual, name), text.dim, text.token_dim)
 
 
 def _without_weights(architecture: str, name: str) -> Any:
@@ -54,7 +54,6 @@ def _without_weights(architecture: str, name: str) -> Any:
         with torch.device("meta"):
             return open_clip.create_model(architecture, device="meta")
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnsupportedModel(f"model {name!r} cannot be built: {reason}") from error
+        raise UnsupportedModel(f"model {name!r} cannot be built: {first_line(error)}") from error
     finally:
         logging.disable(disabled)

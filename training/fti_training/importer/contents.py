@@ -1,4 +1,4 @@
-"""Tensors by their dotted names, and the facts beside them, from a module or a state dict."""
+"""The tensors and modules of a checkpoint by their dotted names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fti_qdrant.errors import CheckpointError
+from fti_qdrant.errors import CheckpointError, first_line
 from fti_training.importer.stand_ins import StoredModule, StoredTensor
 
 WRAPPER = "module."
@@ -20,21 +20,21 @@ NETWORK = "IMG2TEXT"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a checkpoint holds.
+class CheckpointContents:
+    """The contents of a checkpoint.
 
     Attributes:
         tensors: by the authors' names, without DataParallel's prefix.
-        modules: by the same names, the network itself under ``""``; None for a state dict, which
-            says nothing of hyperparameters.
+        modules: by the same names, the network itself as ``""``; None for a state dict, which
+            states no hyperparameters.
     """
 
     tensors: dict[str, Tensor]
     modules: dict[str, StoredModule] | None = None
 
 
-def contents_of(loaded: Any) -> Contents:
-    """Takes apart what ``read_checkpoint`` returned.
+def contents_of(loaded: Any) -> CheckpointContents:
+    """The tensors and modules of what ``read_checkpoint`` returned.
 
     Raises:
         CheckpointError: neither the authors' network nor a state dict, or a tensor that does not
@@ -46,10 +46,10 @@ def contents_of(loaded: Any) -> Contents:
         if type(loaded).__name__ != NETWORK:
             raise CheckpointError(f"it holds a {type(loaded).__name__}, not an {NETWORK}")
         modules = dict(_walk(loaded))
-        return Contents(dict(_tensors(modules)), modules)
+        return CheckpointContents(dict(_tensors(modules)), modules)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"it holds a {type(loaded).__name__}, no network and no state dict")
-    return Contents(_state_dict(loaded))
+    return CheckpointContents(_state_dict(loaded))
 
 
 def _state_dict(loaded: dict[Any, Any]) -> dict[str, Tensor]:
@@ -67,13 +67,13 @@ def _state_dict(loaded: dict[Any, Any]) -> dict[str, Tensor]:
 
 
 def _walk(root: StoredModule) -> Iterator[tuple[str, StoredModule]]:
-    """(dotted name, module), each module once, however often it is named."""
-    waiting, seen = [("", root)], set()
+    """(dotted name, module), each module once, even if it has several names."""
+    waiting, visited = [("", root)], set()
     while waiting:
         name, module = waiting.pop()
-        if id(module) in seen:
+        if id(module) in visited:
             continue
-        seen.add(id(module))
+        visited.add(id(module))
         yield name, module
         for child_name, child in _table(module, "_modules").items():
             if isinstance(child, StoredModule):
@@ -107,7 +107,7 @@ def _dotted(owner: str, name: object) -> str:
 
 
 def _tensor(name: str, stored: StoredTensor) -> Tensor:
-    """A view of the storage's values; refuses one that repeats values or leaves its storage."""
+    """A view of the storage; refused where it would repeat values or exceed the storage."""
     storage = stored.storage
     try:
         values = torch.empty(0, dtype=getattr(torch, storage.dtype))
@@ -117,5 +117,5 @@ def _tensor(name: str, stored: StoredTensor) -> Tensor:
             raise ValueError(f"{storage.count} values are too few")
         return values.as_strided(stored.shape, stored.stride, stored.offset)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(f"tensor {name!r} does not fit its storage: {reason}") from error

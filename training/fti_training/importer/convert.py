@@ -1,4 +1,4 @@
-"""The authors' names and shapes -> ours."""
+"""Converts the authors' names and shapes to ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from fti_qdrant.errors import CheckpointError, ModelMismatch
 from fti_qdrant.model.inverter import Inverter
 from fti_training.importer.architecture import Hyperparameters
-from fti_training.importer.backbone_sizes import Sizes
+from fti_training.importer.backbone_sizes import BackboneSizes
 
 THEIRS = {
     "queries": "templates",
@@ -30,8 +30,8 @@ THEIRS_IN_A_BLOCK = {
 }
 
 TRAINED_ON = {
-    Sizes(1024, 768, 768): "ViT-L-14-quickgelu/openai",
-    Sizes(768, 512, 512): "ViT-B-32-quickgelu/openai or ViT-B-16-quickgelu/openai",
+    BackboneSizes(1024, 768, 768): "ViT-L-14-quickgelu/openai",
+    BackboneSizes(768, 512, 512): "ViT-B-32-quickgelu/openai or ViT-B-16-quickgelu/openai",
 }
 """Backbones to try, by the sizes that a checkpoint was trained with."""
 
@@ -49,7 +49,7 @@ def their_name(ours: str) -> str:
 
 
 def to_inverter(
-    tensors: dict[str, Tensor], constants: Hyperparameters, sizes: Sizes, backbone: str
+    tensors: dict[str, Tensor], constants: Hyperparameters, sizes: BackboneSizes, backbone: str
 ) -> Inverter:
     """An inverter with the checkpoint's weights, in float32 and evaluation mode.
 
@@ -85,18 +85,18 @@ def to_inverter(
     return inverter.eval()
 
 
-def _check_sizes(tensors: dict[str, Tensor], sizes: Sizes, backbone: str) -> int:
+def _check_sizes(tensors: dict[str, Tensor], sizes: BackboneSizes, backbone: str) -> int:
     """Returns ``K``."""
-    telling = ("templates", "phi_s.layers.0.weight", "local_atte_fc.0.weight")
-    missing = [name for name in telling if name not in tensors]
+    required = ("templates", "phi_s.layers.0.weight", "local_atte_fc.0.weight")
+    missing = [name for name in required if name not in tensors]
     if missing:
         raise CheckpointError(f"it has no tensor {_listed(missing)}: not an FTI4CIR network")
-    templates, from_pooled, to_local = (tensors[name] for name in telling)
+    templates, from_pooled, to_local = (tensors[name] for name in required)
     if templates.dim() != 3 or templates.shape[0] != 1 or not templates.shape[1]:
         raise CheckpointError(f"templates is {tuple(templates.shape)}, not [1, K, width]")
     if from_pooled.dim() != 2 or to_local.dim() != 2:
         raise CheckpointError("its linear layers are no matrices")
-    trained = Sizes(templates.shape[2], from_pooled.shape[1], to_local.shape[0])
+    trained = BackboneSizes(templates.shape[2], from_pooled.shape[1], to_local.shape[0])
     if trained != sizes:
         known = TRAINED_ON.get(trained, "the backbone that it was trained with")
         raise ModelMismatch(
@@ -125,7 +125,7 @@ def _check_tensor(name: str, tensor: Tensor, shape: torch.Size) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """A float32 copy that shares nothing."""
+    """A contiguous float32 copy."""
     return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 

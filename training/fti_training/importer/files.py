@@ -1,4 +1,4 @@
-"""What ``torch.save`` writes, read without torch: the zip archive and the older single stream.
+"""Reads files of ``torch.save`` without torch: the zip archive and the older single stream.
 
 The archive holds ``NAME/data.pkl`` and the values of storage K in ``NAME/data/K``, uncompressed.
 The older stream is four pickles (a number, a version, facts about the machine, the object), one
@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from fti_qdrant.errors import CheckpointError, FtiError
-from fti_training.importer.stand_ins import Storage
+from fti_qdrant.errors import CheckpointError, FtiError, first_line
+from fti_training.importer.stand_ins import StoredStorage
 from fti_training.importer.unpickle import read_pickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -29,15 +29,15 @@ ZIP_START = b"PK\x03\x04"
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The object in a file, made of plain containers and ``inert`` stand-ins.
+    """The object in a file, made of plain containers and ``stand_ins``.
 
     Raises:
-        CheckpointError: missing, no checkpoint, damaged, or naming what none needs.
+        CheckpointError: missing, not a checkpoint, damaged, or naming what is not allowed.
     """
     if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist, or is no file"
+        kind = "is a folder" if path.is_dir() else "does not exist, or is not a file"
         raise CheckpointError(f"checkpoint {str(path)!r} {kind}; pass the authors' .pth file")
-    with blaming(path), path.open("rb") as file:
+    with errors_name(path), path.open("rb") as file:
         start = file.read(len(ZIP_START))
         if not start:
             raise CheckpointError("it is empty; download it again")
@@ -46,8 +46,8 @@ def read_checkpoint(path: Path) -> Any:
 
 
 @contextmanager
-def blaming(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file can cause into one CheckpointError with the file's name."""
+def errors_name(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file can raise into a CheckpointError with the file's name."""
     try:
         yield
     except CheckpointError as error:
@@ -55,10 +55,9 @@ def blaming(path: Path) -> Iterator[None]:
     except FtiError:
         raise
     except Exception as error:  # zip, pickle and stand-ins each have their own
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise CheckpointError(
-            f"{str(path)!r} is no checkpoint of torch.save, or is damaged ({reason}); "
-            "download it again"
+            f"{str(path)!r} is not a checkpoint of torch.save, or is damaged "
+            f"({first_line(error)}); download it again"
         ) from error
 
 
@@ -83,11 +82,11 @@ def _from_zip(file: IO[bytes]) -> Any:
             raise CheckpointError("the archive is not one of torch.save: it has no data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
         _check_order(_read_or(archive, f"{folder}byteorder", b"little").decode())
-        storages: dict[str, Storage] = {}
+        storages: dict[str, StoredStorage] = {}
 
-        def open_storage(key: str, dtype: str, count: int) -> Storage:
+        def open_storage(key: str, dtype: str, count: int) -> StoredStorage:
             if key not in storages:
-                storages[key] = Storage(dtype, count)
+                storages[key] = StoredStorage(dtype, count)
                 storages[key].data = bytearray(archive.read(f"{folder}data/{key}"))
             return _checked(storages[key], key, dtype, count)
 
@@ -99,13 +98,13 @@ def _from_stream(file: IO[bytes]) -> Any:
         raise CheckpointError("it is a plain pickle, not one of torch.save")
     _version, machine = read_pickle(file), read_pickle(file)
     _check_order("little" if machine["little_endian"] else "big")
-    storages: dict[str, Storage] = {}
+    storages: dict[str, StoredStorage] = {}
     start = file.tell()
     size = _size(file)
     file.seek(start)
 
-    def open_storage(key: str, dtype: str, count: int) -> Storage:
-        storage = storages.setdefault(key, Storage(dtype, count))
+    def open_storage(key: str, dtype: str, count: int) -> StoredStorage:
+        storage = storages.setdefault(key, StoredStorage(dtype, count))
         if (storage.dtype, storage.count) != (dtype, count):
             raise CheckpointError(f"storage {key!r} is used in two ways")
         if _bytes(storage) > size:
@@ -124,7 +123,7 @@ def _from_stream(file: IO[bytes]) -> Any:
     return loaded
 
 
-def _checked(storage: Storage, key: str, dtype: str, count: int) -> Storage:
+def _checked(storage: StoredStorage, key: str, dtype: str, count: int) -> StoredStorage:
     if (storage.dtype, storage.count) != (dtype, count) or len(storage.data) != _bytes(storage):
         raise CheckpointError(
             f"storage {key!r} has {len(storage.data)} bytes, not {count} values of {dtype}"
@@ -132,7 +131,7 @@ def _checked(storage: Storage, key: str, dtype: str, count: int) -> Storage:
     return storage
 
 
-def _bytes(storage: Storage) -> int:
+def _bytes(storage: StoredStorage) -> int:
     return storage.count * VALUE_BYTES[storage.dtype]
 
 

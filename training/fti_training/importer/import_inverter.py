@@ -9,19 +9,19 @@ from fti_training.importer.architecture import check_architecture, hyperparamete
 from fti_training.importer.backbone_sizes import sizes_of
 from fti_training.importer.contents import contents_of
 from fti_training.importer.convert import to_inverter
-from fti_training.importer.files import blaming, read_checkpoint, sha256
+from fti_training.importer.files import errors_name, read_checkpoint, sha256
 from fti_training.importer.output import check_folder, write_folder
 
 
 def convert_checkpoint(
     checkpoint: Path, backbone: str, *, topk: int | None = None, epsilon: float | None = None
 ) -> Inverter:
-    """The authors' checkpoint as an inverter; nothing in the file is run.
+    """The authors' checkpoint as an inverter; no code in the file is run.
 
     Args:
         checkpoint: a whole pickled network, or a state dict of the same names.
         backbone: name of the backbone that it was trained with.
-        topk: where the checkpoint does not state it; for a state dict the paper's by default.
+        topk: if the checkpoint does not state it; for a state dict the paper's is the default.
         epsilon: likewise.
 
     Raises:
@@ -31,7 +31,7 @@ def convert_checkpoint(
     """
     sizes = sizes_of(backbone)
     loaded = read_checkpoint(checkpoint)
-    with blaming(checkpoint):
+    with errors_name(checkpoint):
         contents = contents_of(loaded)
         constants = hyperparameters(contents, topk, epsilon)
         check_architecture(contents)
@@ -51,7 +51,7 @@ def import_inverter(
 
     Raises:
         CheckpointError, ModelMismatch, UnsupportedModel: see ``convert_checkpoint``; also where
-            the folder holds something, or cannot be written.
+            the folder is not empty, or cannot be written.
     """
     check_folder(out, force)
     inverter = convert_checkpoint(checkpoint, backbone, topk=topk, epsilon=epsilon)

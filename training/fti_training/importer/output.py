@@ -1,4 +1,4 @@
-"""The folder of an imported inverter: whole, or not there."""
+"""Writes the folder of an imported inverter, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import save_inverter
 
 RECORD_FILE = "training.json"
-"""Where the weights came from."""
+"""States where the weights came from."""
 
 OUR_FILES = {CONFIG_NAME, SAFETENSORS_SINGLE_FILE, RECORD_FILE}
 
@@ -26,7 +26,7 @@ def check_folder(folder: Path, force: bool) -> None:
     held = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if held - OUR_FILES:
         raise CheckpointError(
-            f"{str(folder)!r} holds {min(held - OUR_FILES)!r}, no part of an inverter; "
+            f"{str(folder)!r} holds {min(held - OUR_FILES)!r}, which is not part of an inverter; "
             "pass a new folder as --out"
         )
     if held and not force:
@@ -40,7 +40,7 @@ def write_folder(folder: Path, inverter: Inverter, record: dict[str, Any], force
     """Writes beside the folder, then moves into place.
 
     Raises:
-        CheckpointError: the folder holds something, see ``check_folder``, or cannot be written.
+        CheckpointError: see ``check_folder``; or the folder cannot be written.
     """
     try:
         check_folder(folder, force)
@@ -56,7 +56,7 @@ def write_folder(folder: Path, inverter: Inverter, record: dict[str, Any], force
 
 
 def _replace(folder: Path, fresh: Path, old: Path) -> None:
-    """Moves ``fresh`` to ``folder``, and what stood there to ``old``; undone where it fails."""
+    """Moves ``fresh`` to ``folder``, and what was there to ``old``; undone if it fails."""
     if folder.exists():
         folder.rename(old)
     try:

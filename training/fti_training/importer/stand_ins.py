@@ -1,9 +1,9 @@
-"""What a checkpoint may name, each name bound to an object that holds state and runs nothing.
+"""Stand-ins for everything that a checkpoint may name: objects that hold state and run nothing.
 
-An unpickler calls what the file names (REDUCE, NEWOBJ) and hands state to it (BUILD). So nothing
-real is ever named: a class of the authors or of torch.nn becomes a ``StoredModule``, a tensor a
-``StoredTensor``; both keep what they are given and import, look up or call nothing. Every object
-here refuses state it does not expect, which also keeps a file from writing to these classes.
+An unpickler calls what the file names (REDUCE, NEWOBJ) and passes state to it (BUILD). So no name
+leads to a real object: a class of the authors or of torch.nn becomes a ``StoredModule``, a tensor
+a ``StoredTensor``; both keep what they are given and import or call nothing. Every object here
+refuses state that it does not expect, so that a file cannot write to these classes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 
-class Inert:
-    """Root of the stand-ins: no instance dictionary to write to, no state taken."""
+class StandIn:
+    """Base class: no instance dictionary to write to, no state accepted."""
 
     __slots__ = ()
 
@@ -22,11 +22,11 @@ class Inert:
         raise UnpicklingError(f"a {type(self).__name__} takes no state")
 
 
-class StoredModule(Inert):
+class StoredModule(StandIn):
     """A pickled ``nn.Module``: its attributes, without its code.
 
     Attributes:
-        state: the attributes by name, torch's own ``_parameters``, ``_modules`` among them.
+        state: the attributes by name, including torch's own ``_parameters`` and ``_modules``.
     """
 
     __slots__ = ("state",)
@@ -43,7 +43,7 @@ class StoredModule(Inert):
         self.state = state
 
 
-class StorageType(Inert):
+class StorageType(StandIn):
     """``torch.FloatStorage`` and its like: the name of a dtype."""
 
     __slots__ = ("dtype",)
@@ -52,13 +52,13 @@ class StorageType(Inert):
         self.dtype = dtype
 
 
-class Storage(Inert):
+class StoredStorage(StandIn):
     """The numbers of one or more tensors, as bytes.
 
     Attributes:
         dtype: name of the torch dtype.
         count: number of values.
-        data: filled at once, or after the pickle where the values stand behind it.
+        data: filled at once, or after the pickle if the values follow it.
     """
 
     __slots__ = ("count", "data", "dtype")
@@ -69,13 +69,13 @@ class Storage(Inert):
         self.data = bytearray()
 
 
-class StoredTensor(Inert):
-    """A view of a storage: what torch's rebuild functions are told, not yet checked."""
+class StoredTensor(StandIn):
+    """A view of a storage: the arguments of torch's rebuild functions, not yet checked."""
 
     __slots__ = ("offset", "shape", "storage", "stride")
 
-    def __init__(self, storage: Storage, offset: int, shape: Any, stride: Any, *_: object):
-        if not isinstance(storage, Storage):
+    def __init__(self, storage: StoredStorage, offset: int, shape: Any, stride: Any, *_: object):
+        if not isinstance(storage, StoredStorage):
             raise UnpicklingError("a tensor without a storage")
         self.storage = storage
         self.offset = offset
@@ -83,7 +83,7 @@ class StoredTensor(Inert):
         self.stride = stride
 
 
-class Rebuild(Inert):
+class Rebuild(StandIn):
     """Stands in for ``torch._utils._rebuild_tensor_v2``, which the file calls."""
 
     __slots__ = ()
@@ -92,7 +92,7 @@ class Rebuild(Inert):
         return StoredTensor(*arguments)
 
 
-class Unwrap(Inert):
+class Unwrap(StandIn):
     """Stands in for ``torch._utils._rebuild_parameter``: a parameter is its tensor."""
 
     __slots__ = ()
@@ -103,8 +103,8 @@ class Unwrap(Inert):
         return tensor
 
 
-class Named(Inert):
-    """A function or device that is stored by name. Calling it gives itself."""
+class Named(StandIn):
+    """A function or device that is stored by name. A call returns the object itself."""
 
     __slots__ = ("name",)
 
@@ -138,8 +138,8 @@ STORAGES = {
 }
 
 
-def fresh_names() -> dict[tuple[str, str], Any]:
-    """(module, name) -> stand-in, for one file; its classes are not shared with the next."""
+def new_names() -> dict[tuple[str, str], Any]:
+    """(module, name) -> stand-in, for one file; no class is shared with another file."""
     names: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
         ("builtins", "set"): set,

@@ -1,11 +1,10 @@
-"""A pickle machine that knows the names of ``inert`` and no other.
+"""An unpickler that accepts the names in ``stand_ins`` and no others.
 
 ``torch.load`` is not used in either of its ways. With ``weights_only=False`` it also unpacks tar
-files and runs TorchScript archives on its way to the pickle; with ``weights_only=True`` it knows
-far more names than a checkpoint of FTI4CIR needs, builds real objects from them, and has been
-escaped before (CVE-2025-32434). Here the standard unpickler runs with ``find_class`` bound to a
-table: a name is looked up by both its parts as a whole, so a dotted one is not followed, and no
-module is ever imported.
+files and runs TorchScript archives before it reaches the pickle; with ``weights_only=True`` it
+accepts far more names than a checkpoint of FTI4CIR needs, builds real objects from them, and has
+been bypassed before (CVE-2025-32434). Here the standard unpickler runs with a ``find_class`` that
+looks up module and name in a table: a dotted name is not followed, and no module is imported.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.stand_ins import Storage, StorageType, StoredModule, fresh_names
+from fti_training.importer.stand_ins import StorageType, StoredModule, StoredStorage, new_names
 
-OpenStorage = Callable[[str, str, int], Storage]
+OpenStorage = Callable[[str, str, int], StoredStorage]
 """(key, dtype, number of values) -> the storage that a pickle refers to."""
 
 MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
@@ -31,7 +30,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def __init__(self, file: IO[bytes], open_storage: OpenStorage):
         super().__init__(file, encoding="utf-8")
-        self.names = fresh_names()
+        self.names = new_names()
         self.open_storage = open_storage
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
@@ -60,14 +59,14 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def read_pickle(file: IO[bytes], open_storage: OpenStorage | None = None) -> Any:
-    """One pickle from where the file stands; the file then stands behind it.
+    """Reads one pickle at the file's position, which then is after it.
 
     Args:
         open_storage: without it, a pickle that refers to storages is refused.
 
     Raises:
         CheckpointError: it names something unknown.
-        Exception: whatever a damaged pickle makes the machine raise; see ``files``.
+        Exception: whatever a damaged pickle makes the unpickler raise; see ``files``.
     """
     start = file.tell()
     for opcode, argument, position in pickletools.genops(file):
@@ -78,5 +77,5 @@ def read_pickle(file: IO[bytes], open_storage: OpenStorage | None = None) -> Any
     return RestrictedUnpickler(file, open_storage or _no_storage).load()
 
 
-def _no_storage(key: str, dtype: str, count: int) -> Storage:
+def _no_storage(key: str, dtype: str, count: int) -> StoredStorage:
     raise pickle.UnpicklingError("a storage where none can be")

@@ -155,7 +155,7 @@ class CheckpointStorage:
         except (OSError, SafetensorError) as error:
             raise OutputUnavailable(
                 f"the checkpoint of step {step} cannot be written to {self}: {first_line(error)}; "
-                "the one before it is kept: make room, then go on with --resume"
+                "the one before it is kept: make room, then continue with --resume"
             ) from error
 
     def _write(self, path: str, index: str, write: Callable[[Path], None]) -> None:

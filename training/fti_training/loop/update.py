@@ -1,4 +1,4 @@
-"""One update of the weights, and the learning rates over a run; every training loop shares them."""
+"""One update of the weights, and the learning rates over a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cosine:
 
     Attributes:
         steps: of the whole run.
-        lr: at the peak.
+        lr: the peak.
     """
 
     steps: int
@@ -41,11 +41,11 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Decay:
-    """Linear warm-up, then the official schedule: ``lr``, and a fraction of it from one step on.
+    """Linear warm-up, then the official schedule: ``lr``, and a fraction of it from a given step.
 
     Attributes:
         decay_at: first step of the lower rate (FTI4CIR: epoch 10).
-        factor: the lower rate by the first (FTI4CIR: 0.1).
+        factor: the lower rate divided by ``lr`` (FTI4CIR: 0.1).
     """
 
     lr: float
@@ -61,11 +61,11 @@ class Decay:
 
 @dataclass
 class Update:
-    """Loss -> changed weights: gradients, clipping, the optimizer's step.
+    """Loss -> updated weights: gradients, clipping, the optimizer's step.
 
     Attributes:
         name: of the run, for messages.
-        clip: largest norm of the gradient.
+        clip: gradients are scaled down to this norm.
         scaler: for float16; disabled otherwise.
     """
 
@@ -80,7 +80,7 @@ class Update:
         self.parameters = list(self.parameters)
 
     def __call__(self, loss: Tensor, number: int) -> None:
-        """Step ``number``. Raises CheckpointError where the loss or the gradient is not finite."""
+        """Makes step ``number``. Raises CheckpointError where loss or gradient is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.at(number)
         self._check_finite("loss", loss.detach(), number)
@@ -94,7 +94,7 @@ class Update:
         self.optimizer.step()
 
     def _scaled(self, loss: Tensor, scaler: torch.amp.GradScaler) -> None:
-        """float16 overflows now and then; the scaler skips such a step and scales less."""
+        """float16 overflows at times; the scaler then skips the step and lowers its scale."""
         scaler.scale(loss).backward()
         scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.parameters, self.clip)

@@ -1,4 +1,4 @@
-"""Captions for the mini backbone: names, sentences, and pictures told as edits of others."""
+"""Captions for the mini backbone: names, sentences, and pictures described as edits of others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXTRA_WORDINGS = {
     "color": ("{value}", "with {value}", "make it {value}"),
     "time": ("{value}", "with {value}", "make it {value}"),
 }
-"""Wordings of an edit, beside the benchmark's known ones."""
+"""Wordings of an edit, in addition to the benchmark's known ones."""
 
 EDIT_SHARE = 0.5
 SENTENCE_SHARE = 0.25
@@ -32,12 +32,12 @@ NOISE_SHARE = 0.2
 
 
 class Captioner:
-    """Writes a fresh caption for a picture each time it is asked.
+    """Writes a new caption for a picture at each call.
 
     Half of the captions of an emoji with siblings describe it as an edit of one of them, "a photo
-    of man firefighter, dark skin tone but as a woman": web-scale captions teach a CLIP a little
-    of this language, and a few thousand names teach none. Some captions get random words of the
-    vocabulary mixed in, so that an unknown word costs little.
+    of man firefighter, dark skin tone but as a woman": web-scale captions teach a CLIP some of
+    this language, and a few thousand names teach none of it. Random words of the vocabulary are
+    mixed into some captions, so that an unknown word does little harm.
     """
 
     def __init__(self, trained: Sequence[Emoji], vocabulary: Vocabulary, rng: random.Random):
@@ -45,23 +45,23 @@ class Captioner:
         self.trained = trained
         self.families = families(trained)
         self.encode = vocabulary.encode
-        self.known: dict[str, list[int]] = {}
+        self.encoded: dict[str, list[int]] = {}
         unseen = {token for word in UNSEEN_WORDS for token in vocabulary.encode(word)}
         self.words = [token for token in range(512, 49406) if token not in unseen]
 
     def tokens(self, emoji: Emoji) -> list[int]:
-        """A fresh caption as token ids, without start and end."""
+        """A new caption as token ids, without start and end tokens."""
         caption = self.caption(emoji)
-        if caption not in self.known:
-            self.known[caption] = self.encode(caption)
-        line = list(self.known[caption])
+        if caption not in self.encoded:
+            self.encoded[caption] = self.encode(caption)
+        line = list(self.encoded[caption])
         if self.rng.random() < NOISE_SHARE:
             for _ in range(self.rng.randint(1, 3)):
                 line.insert(self.rng.randint(0, len(line)), self.rng.choice(self.words))
         return line
 
     def caption(self, emoji: Emoji) -> str:
-        """A fresh caption in words."""
+        """A new caption in words."""
         draw = self.rng.random()
         if draw < EDIT_SHARE:
             return self._edit(emoji) or self._from_stranger(emoji) or self._name(emoji)
@@ -103,7 +103,7 @@ class Captioner:
         return self.rng.choice(choices).format(value=value)
 
     def _from_stranger(self, target: Emoji) -> str | None:
-        """``a photo of {another emoji} but {name}``: what stands after "but" wins."""
+        """``a photo of {another emoji} but {name}``: the words after "but" describe the picture."""
         if self.rng.random() >= STRANGER_SHARE / EDIT_SHARE:
             return None
         return f"{PHOTO_OF} {self.rng.choice(self.trained).name} {BUT} {target.name}"

