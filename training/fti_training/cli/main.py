@@ -13,7 +13,6 @@ from fti_training.cli.fit import fit
 from fti_training.cli.import_checkpoint import import_checkpoint
 from fti_training.cli.mini import mini
 
-
 EPILOG = """\b
 Examples:
   fti-train captions photos/ --out captions.parquet

@@ -26,6 +26,7 @@ from fti_training.augment import jittered
 from fti_training.cache.layout import Cache
 from fti_training.distributed import ProcessGroup
 from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.fit.step_blocks import StepBlocks
 from fti_training.picture_decoder import PictureDecoder
 from fti_training.samples import Samples
 from fti_training.split_caption import SplitCaption
@@ -59,24 +60,6 @@ class Batches(Protocol):
     """One process's parts of the given steps, in order."""
 
     def parts(self, steps: range) -> Generator[Batch, None, None]: ...
-
-
-@dataclass(frozen=True)
-class StepBlocks:
-    """A block for each step: the rows and URIs of one process's part."""
-
-    uris: pa.ChunkedArray
-    order: SamplingOrder
-    steps: range
-    rank: int
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def block(self, number: int) -> pa.Table:
-        rows = pa.array(self.order.part(self.steps[number], self.rank, self.size))
-        return pa.table({"row": rows, "uri": self.uris.take(rows)})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fti_ingest.engine.ray import RayEngine
 from fti_ingest.engine.resources import available, check_gpus
 from fti_qdrant.errors import FtiError
 from fti_qdrant.model.backbone import Backbone
-from fti_qdrant.model.loading import absolute_name
+from fti_qdrant.model.names import absolute_name
 from fti_training.distributed import DistributedGroup, ProcessGroup, SingleProcess
 from fti_training.fit.config import FitConfig
 from fti_training.fit.training import FitJob, InverterTraining
