@@ -30,7 +30,7 @@ class Fingerprint:
     dim: int
 
     def __post_init__(self) -> None:
-        # galleries made before version 0.2 spell it the British way
+        # older galleries have the British spelling
         american = self.preprocess.replace("centre-crop", "center-crop")
         object.__setattr__(self, "preprocess", american)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class ProcessGroup(Protocol):
-    """The processes among which a batch is divided.
+    """The processes among which a batch is split_pattern.
 
     Attributes:
         rank: number of this process, from 0.

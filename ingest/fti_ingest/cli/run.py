@@ -70,7 +70,9 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
     help="Find duplicates, exact and near (the same picture re-encoded or resized): keep them, "
     "mark them in the payload (_fti.duplicate_of), or skip them.  [default: do not look for them]",
 )
-@click.option("--prune", is_flag=True, help="Then delete the images that the source lacks.")
+@click.option(
+    "--prune", is_flag=True, help="Then delete the images that are no longer in the source."
+)
 @click.option(
     "--prune-at-most",
     type=click.FloatRange(0, 1),
@@ -165,7 +167,7 @@ def _conclude(report: RunReport) -> None:
 
 
 def _preview(job: IngestJob) -> None:
-    """Prints each bad file, duplicate, and image that the source lacks; then the counts."""
+    """Prints each bad file, duplicate, and image no longer in the source; then the counts."""
     from dataclasses import replace
 
     from fti_ingest.run.preview import preview

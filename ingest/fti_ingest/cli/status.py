@@ -31,8 +31,8 @@ def status(location: GalleryLocation, as_json: bool) -> None:
     with closing(location.open()) as gallery:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
-        told = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
-        click.echo(json.dumps(told, ensure_ascii=False))
+        state_and_spec = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
+        click.echo(json.dumps(state_and_spec, ensure_ascii=False))
         return
     indexes = ", ".join(f"{field}: {kind}" for field, kind in spec.indexes.items())
     for label, value in (

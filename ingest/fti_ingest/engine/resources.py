@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 def check_gpus(workers: int, gpus_per_worker: float) -> None:
     """Raises FtiError where a Ray of our own has too few; a cluster that is joined may grow."""
-    wanted, there = workers * gpus_per_worker, available("GPU")
-    if wanted > there:
+    wanted, available_gpus = workers * gpus_per_worker, available("GPU")
+    if wanted > available_gpus:
         _lacking(
             f"workers={workers} with gpus_per_worker={gpus_per_worker:g} need {wanted:g} GPUs; "
-            f"the cluster has {there:g}"
+            f"the cluster has {available_gpus:g}"
         )
 
 

@@ -20,12 +20,12 @@ HELD_BY: dict[IndexType, tuple[IndexType, ...]] = {
 
 def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
     """Raises BadManifest where a source has values that the gallery's indexes would leave out."""
-    there = gallery.spec.indexes
+    indexed = gallery.spec.indexes
     for field, kind in found.items():
-        if field in there and kind not in HELD_BY.get(there[field], (there[field],)):
+        if field in indexed and kind not in HELD_BY.get(indexed[field], (indexed[field],)):
             raise BadManifest(
-                f"gallery {gallery.name} has {there[field]} index on {field!r}, and this source "
-                f"has {kind} values there, which filters would miss; mend the source, or ingest "
+                f"gallery {gallery.name} has {indexed[field]} index on {field!r}, and this source "
+                f"has {kind} values there, which filters would miss; correct the source, or ingest "
                 f"all into a new gallery with --index {field}:{kind}"
             )
 
@@ -43,10 +43,10 @@ def warn_of_new_fields(found: Mapping[str, IndexType], gallery: Gallery) -> None
 
 def check_indexes(wanted: Mapping[str, IndexType], gallery: Gallery) -> None:
     """Raises BadManifest where a gallery was made without an index that is asked for."""
-    there = gallery.spec.indexes
+    indexed = gallery.spec.indexes
     for field, kind in wanted.items():
-        if there.get(field) != kind:
+        if indexed.get(field) != kind:
             raise BadManifest(
-                f"gallery {gallery.name} has {there.get(field, 'no')} index on {field!r}, not "
+                f"gallery {gallery.name} has {indexed.get(field, 'no')} index on {field!r}, not "
                 f"{kind}: indexes are made before the data goes in; ingest into a new gallery"
             )

@@ -80,7 +80,7 @@ class IngestJob:
 
 @dataclass(frozen=True)
 class Ready:
-    """A job whose source is listed and whose gallery is known.
+    """A job whose source is listed and whose gallery has been opened.
 
     Attributes:
         gallery: None where there is none yet.

@@ -72,10 +72,10 @@ class RunReport(BaseModel):
     def make_room(path: Path) -> None:
         """Removes the report of an earlier run. Raises OutputUnavailable."""
         with _writing():
-            there = path.resolve()
-            there.open("a").close()
-            if there.is_file():  # no device
-                there.unlink()
+            target = path.resolve()
+            target.open("a").close()
+            if target.is_file():  # not a device
+                target.unlink()
 
 
 @contextmanager

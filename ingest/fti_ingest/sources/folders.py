@@ -67,7 +67,7 @@ class Pattern:
 EVERYTHING = Pattern((ANY_DEPTH,), hidden=True)
 
 
-def divided(pattern: str) -> tuple[str, Pattern]:
+def split_pattern(pattern: str) -> tuple[str, Pattern]:
     """Splits a glob pattern before its first wildcard, into a folder and the rest.
 
     As in a shell, hidden names match only where a part of the pattern begins with a dot, and ``**``
@@ -81,18 +81,18 @@ def divided(pattern: str) -> tuple[str, Pattern]:
     return scheme + sign + str(PurePosixPath(*parts[:fixed])), Pattern(rest, hidden)
 
 
-def files_here(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator[tuple[str, str]]:
+def local_files(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator[tuple[str, str]]:
     """Paths of files, and their paths relative to ``root``; links keep their own names.
 
     Links to folders are followed as deep as the pattern names folders.
     """
-    there = root.resolve()
+    top = root.resolve()
 
     def report(error: OSError) -> None:
         unreadable(str(error.filename), str(error.strerror))
 
-    for folder, below, names in os.walk(there, onerror=report, followlinks=True):
-        inside = Path(folder).relative_to(there)
+    for folder, below, names in os.walk(top, onerror=report, followlinks=True):
+        inside = Path(folder).relative_to(top)
         depth = len(inside.parts)
         below[:] = [
             name
@@ -103,10 +103,10 @@ def files_here(root: Path, pattern: Pattern, unreadable: Unreadable) -> Iterator
         for name in sorted(names):
             key = (inside / name).as_posix()
             if pattern.matches(key):
-                yield str(there / key), key
+                yield str(top / key), key
 
 
-def files_there(
+def remote_files(
     fs: AbstractFileSystem, root: str, pattern: Pattern, unreadable: Unreadable
 ) -> Iterator[tuple[str, str]]:
     """URIs of files, and their paths relative to ``root``, on a filesystem of fsspec.

@@ -23,13 +23,13 @@ class SeenIds:
     def add(self, ids: np.ndarray) -> np.ndarray:
         """uint64 ``[n]`` -> bool ``[n]``: True for the first occurrence of each id."""
         values, first = np.unique(ids, return_index=True)
-        known = np.zeros(len(values), dtype=bool)
+        present = np.zeros(len(values), dtype=bool)
         for run in self._runs:
             places = np.searchsorted(run, values).clip(max=len(run) - 1)
-            known |= run[places] == values
+            present |= run[places] == values
         new = np.zeros(len(ids), dtype=bool)
-        new[first[~known]] = True
-        self._insert(values[~known])
+        new[first[~present]] = True
+        self._insert(values[~present])
         return new
 
     def _insert(self, run: np.ndarray) -> None:

@@ -154,8 +154,8 @@ class Listing:
 
     def _note(self, uri: str, reason: str) -> None:
         self._reject_count += 1
-        known = uri.encode(errors="backslashreplace").decode()
-        self._rejects.write(json.dumps([known, reason]) + "\n")
+        printable = uri.encode(errors="backslashreplace").decode()
+        self._rejects.write(json.dumps([printable, reason]) + "\n")
 
     def source(self) -> Source:
         self._pack()

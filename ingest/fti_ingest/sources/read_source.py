@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from fti_ingest.sources.archives import add_archive, is_archive
 from fti_ingest.sources.filesystems import filesystem, is_remote, location, readable
-from fti_ingest.sources.folders import EVERYTHING, divided, files_here, files_there
+from fti_ingest.sources.folders import EVERYTHING, local_files, remote_files, split_pattern
 from fti_ingest.sources.listing import IMAGE_SUFFIXES, Item, Listing, Source, is_image_name
 from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, add_manifest
 from fti_qdrant.errors import BadManifest
@@ -45,12 +45,12 @@ def read_source(source: str) -> Source:
 def _list_local(listing: Listing, source: str) -> None:
     path = Path(source)
     if path.is_dir():
-        _add_images(listing, files_here(path, EVERYTHING, _unreadable(listing)))
+        _add_images(listing, local_files(path, EVERYTHING, _unreadable(listing)))
     elif path.is_file():
         _add_file(listing, source, path.name)
-    elif glob.has_magic(source) and Path(divided(source)[0]).is_dir():
-        root, pattern = divided(source)
-        _add_all(listing, files_here(Path(root), pattern, _unreadable(listing)))
+    elif glob.has_magic(source) and Path(split_pattern(source)[0]).is_dir():
+        root, pattern = split_pattern(source)
+        _add_all(listing, local_files(Path(root), pattern, _unreadable(listing)))
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 
@@ -58,9 +58,9 @@ def _list_local(listing: Listing, source: str) -> None:
 def _list_remote(listing: Listing, source: str) -> None:
     fs, name = filesystem(source)
     if glob.has_magic(source):
-        root, pattern = divided(name)
-        listing.own = divided(source)[0] + "/"
-        _add_all(listing, files_there(fs, root, pattern, _unreadable(listing)))
+        root, pattern = split_pattern(name)
+        listing.own = split_pattern(source)[0] + "/"
+        _add_all(listing, remote_files(fs, root, pattern, _unreadable(listing)))
         return
     path = location(source)
     file = PurePosixPath(urlsplit(source).path).name
@@ -71,7 +71,7 @@ def _list_remote(listing: Listing, source: str) -> None:
         _add_file(listing, source, file)
     elif path.is_dir() or is_url(source):
         listing.own = source.rstrip("/") + "/"
-        _add_images(listing, files_there(fs, name, EVERYTHING, _unreadable(listing)))
+        _add_images(listing, remote_files(fs, name, EVERYTHING, _unreadable(listing)))
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 

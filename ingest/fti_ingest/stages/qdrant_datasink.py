@@ -35,7 +35,7 @@ class PayloadSink(QdrantDatasink):
     def write_rows(self, table: pa.Table) -> None:
         """Raises GalleryUnavailable where the server does not take them.
 
-        The sink itself tries again a few times, not where it is told to wait, and not for long.
+        The sink itself retries a few times, but not for long, and not after Retry-After.
         """
         with translated(f"collection {self.collection!r} at {self.url}"):
             retrying(self.write, self.location.patience)([table], ctx=None)

@@ -28,7 +28,7 @@ FACTS = {
 """Columns that are stored under ``_fti``, and their keys there."""
 
 HEAVY = ("payload", "vector", "words")
-"""Columns that nobody needs once they are stored."""
+"""Columns that are not needed after they are stored."""
 
 
 def write(batch: pa.Table, gallery: Gallery, mark: bool = False) -> pa.Table:
