@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.ingest.sources_and_runs import (
     marked_processes,
     picture,
     read_rejects,
+    small_disk,
     write_bad_pictures,
     write_csv,
     write_odd_pictures,
@@ -218,6 +220,31 @@ def test_only_bad_files_is_an_error_of_the_input(tmp_path: Path) -> None:
     assert "no image could be stored, see bad.jsonl; the first one, " in run.error
     assert "0 bytes" in run.error
     assert list(read_rejects(tmp_path / "bad.jsonl")) == [str(tmp_path / "photos" / "a.jpg")]
+
+
+def test_a_folder_that_holds_other_things_is_not_taken_for_a_gallery(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", 1)
+    before = sorted((tmp_path / "photos").iterdir())
+    run = ingest("photos", "--gallery", "photos", cwd=tmp_path)
+    assert run.code == 1
+    assert (
+        "'photos' is not a gallery, and it is not empty: it contains 'picture-000.jpg'" in run.error
+    )
+    assert sorted((tmp_path / "photos").iterdir()) == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_read_only_folder_is_a_failure(tmp_path: Path, exists: bool) -> None:
+    """As a mounted file system that allows no writing."""
+    write_pictures(tmp_path / "photos", 1)
+    disk = tmp_path / "disk"
+    with small_disk(disk, 300):
+        if exists:
+            assert ingest("photos", "--gallery", "disk/g", cwd=tmp_path).code == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        run = ingest("photos", "--gallery", "disk/g", cwd=tmp_path)
+    assert run.code == 1
+    assert "Read-only file system" in run.error
 
 
 def test_a_gallery_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from tests.ingest.sources_and_runs import (
     marked_processes,
     picture,
     read_rejects,
+    small_disk,
     start_ingest,
 )
 
@@ -309,22 +309,6 @@ def test_a_file_gone_between_listing_and_reading(
         assert "no such file" in rejects[str(tmp_path / "photos" / name)]
     expected = set(undisturbed[0]) - {point_id(name) for name in gone}
     assert set(elsewhere.held("vanishing")) == expected
-
-
-@contextmanager
-def small_disk(path: Path, megabytes: int) -> Iterator[None]:
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @setups("disk", "local-embedded", "ray-embedded")

@@ -87,7 +87,7 @@ def test_ctrl_c_while_embedding_keeps_what_is_stored(tmp_path: Path) -> None:
     assert out == ""
     [line] = [line for line in err.splitlines() if not line.startswith("images ")]
     assert line == (
-        "Error: stopped; what is stored stays in gallery 'gallery', and the same command goes on"
+        "stopped; what is stored stays in gallery 'gallery', and the same command continues"
     )
     assert not (tmp_path / "gallery" / "report.json").exists()
     assert_finishes(tmp_path, wanted)

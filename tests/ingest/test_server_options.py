@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import trustme
+from click.testing import CliRunner
 
+from fti_ingest.cli.main import main
 from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery import connect, point_id
 from fti_qdrant.gallery.collection_config import CollectionConfig
@@ -20,16 +19,10 @@ from tests.ingest.sources_and_runs import ingest, start_ingest, write_csv, write
 from tests.qdrant_grpc_standin import serving
 
 
-def status(*arguments: str, cwd: Path, **environment: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "fti_ingest.cli", "status", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return run.stdout
+def status(*arguments: str, **environment: str) -> str:
+    done = CliRunner().invoke(main, ["status", *arguments], env=environment)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
 
 
 def test_a_collection_is_made_as_asked_and_loaded_in_bulk(tmp_path: Path, start: Start) -> None:
@@ -80,13 +73,13 @@ def test_a_bulk_load_that_was_cut_short_is_ended_by_the_next_run(
     with revived.open() as gallery:
         assert gallery.state().bulk
         assert 0 < gallery.count() < 200
-    assert "bulk load:" in status(*revived.arguments, cwd=tmp_path)
+    assert "bulk load:" in status(*revived.arguments)
     done = ingest("photos", *revived.arguments, cwd=tmp_path)
     assert done.code == 0, done.err
     with revived.open() as gallery:
         assert not gallery.state().bulk
         assert gallery.count() == 200
-    assert "bulk load:" not in status(*revived.arguments, cwd=tmp_path)
+    assert "bulk load:" not in status(*revived.arguments)
 
 
 @pytest.mark.parametrize("option", ["--bulk", "--on-disk", "--shards=2", "--quantization=scalar"])
@@ -140,25 +133,30 @@ def _answers(url: str) -> bool:
 
 
 @only_standin
-@pytest.mark.parametrize("words", [False, True])
-def test_a_road_that_drops_delays_and_cuts(tmp_path: Path, start: Start, words: bool) -> None:
-    names = write_pictures(tmp_path / "photos", 300)
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [("local", True), *(pytest.param("ray", one, marks=pytest.mark.soak) for one in (False, True))],
+)
+def test_a_road_that_drops_delays_and_cuts(
+    tmp_path: Path, start: Start, engine: str, words: bool
+) -> None:
+    names = write_pictures(tmp_path / "photos", 150)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no picture")
     server = start()
     road = BadRoad(server.url, fair=2)
     arguments = ("--url", road.url, "--collection", server.collection, "--patience", "120")
-    extra = ("--pseudo-words",) if words else ()
+    extra = ("--engine", engine, *(("--pseudo-words",) if words else ()))
     try:
         run = ingest("photos", *arguments, *extra, cwd=tmp_path)
     finally:
         road.close()
     assert run.code == 0, run.err
-    assert run.line == "301 images in: 300 stored, 0 unchanged, 1 rejected"
+    assert run.line == "151 images in: 150 stored, 0 unchanged, 1 rejected"
     assert sum(road.harmed.values()) > 0
     with server.open() as gallery:
         assert {id for id, _ in gallery.scroll()} == {point_id(name) for name in names}
     straight = ingest("photos", *server.arguments, *extra, cwd=tmp_path)
-    assert straight.line == "301 images in: 0 stored, 300 unchanged, 1 rejected"
+    assert straight.line == "151 images in: 0 stored, 150 unchanged, 1 rejected"
 
 
 @only_standin
@@ -194,7 +192,7 @@ def test_data_travels_by_grpc(tmp_path: Path) -> None:
         environment = {"QDRANT_GRPC_PORT": str(port)}
         run = ingest(*asked, cwd=tmp_path, **environment, **key)
         assert run.line == "5 images in: 5 stored, 0 unchanged, 0 rejected", run.err
-        told = json.loads(status(*place, "--json", cwd=tmp_path, **environment, **key))
+        told = json.loads(status(*place, "--json", **environment, **key))
         assert (told["points"], told["bulk"]) == (5, False)
         assert told["spec"]["indexes"] == {"brand": "keyword", "price": "integer"}
         write_csv(tmp_path / "shop.csv", rows[1:])

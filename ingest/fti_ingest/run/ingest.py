@@ -200,7 +200,8 @@ def _run(
         return run(engine, ready.source, gallery, ready.model, preprocess, options, callbacks)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped; what is stored stays in gallery {gallery.name}, and the same command goes on"
+            f"stopped; what is stored stays in gallery {gallery.name}, and the same command "
+            "continues"
         ) from None
 
 

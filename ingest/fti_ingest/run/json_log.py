@@ -12,14 +12,14 @@ from pythonjsonlogger.json import JsonFormatter
 from fti_qdrant.errors import OutputUnavailable
 
 LOGGED = ("fti_ingest", "fti_qdrant")
-"""Loggers whose records a log takes."""
+"""The loggers whose records go into the log."""
 
 logger = logging.getLogger("fti_ingest")
 
 
 @contextmanager
 def json_log(path: Path | None) -> Iterator[None]:
-    """Records of ours, also those of retries, as JSON lines in a file. Raises OutputUnavailable."""
+    """Appends our log records, retries included, to a file. Raises OutputUnavailable."""
     if path is None:
         yield
         return
@@ -40,7 +40,11 @@ def json_log(path: Path | None) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        logger.error("failed", extra={"error": str(error) or type(error).__name__})
+        reason = {"error": str(error) or type(error).__name__}
+        failed = logger.makeRecord(
+            logger.name, logging.ERROR, "", 0, "failed", (), None, extra=reason
+        )
+        handler.handle(failed)  # into the log alone: the command itself reports the error
         raise
     finally:
         for one, level in before:

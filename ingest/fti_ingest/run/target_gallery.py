@@ -15,16 +15,22 @@ from fti_qdrant.errors import (
 )
 from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery
 from fti_qdrant.gallery.collection_config import CollectionConfig
-from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
+from fti_qdrant.gallery.edge_folder import check_free
+from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation, ServerLocation
 
 
 @contextmanager
 def existing_gallery(location: GalleryLocation) -> Iterator[Gallery | None]:
-    """Opens the gallery; None where there is none yet. Raises GalleryUnavailable."""
+    """Opens the gallery; None where there is none yet.
+
+    Raises GalleryUnavailable, also for a folder that holds other things.
+    """
     try:
         gallery: Gallery | None = location.open()
     except GalleryNotFound:
         gallery = None
+        if isinstance(location, EmbeddedLocation):
+            check_free(location.path)
     try:
         yield gallery
     finally:
