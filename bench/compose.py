@@ -3,7 +3,7 @@
     python -m bench.compose
 
 Ratios, measured side by side in one run: each repetition times every contestant once, the medians
-are split_pattern. ViT-B/32 with random weights, batch 1, one JPEG read from disk.
+are divided. ViT-B/32 with random weights, batch 1, one JPEG read from disk.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python bench/train.py --model ViT-L-14 --batch 256 --device cuda --precision bf16
 
 Ratios, measured side by side in one run: each repetition times one whole step of every contestant
-(forward, backward, AdamW), the medians are split_pattern. Random weights, pictures decoded beforehand.
+(forward, backward, AdamW), the medians are divided. Random weights, pictures decoded beforehand.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class CIRCO(Benchmark):
     splits = ("val", "test")
     protocol = (
         "CIRCO: gallery = COCO 2017 unlabeled; mAP@5,10,25,50, precision summed over hits in the "
-        "first K and split_pattern by min(K, right answers); R@K of the target; mAP@10 by semantic "
+        "first K and divided by min(K, right answers); R@K of the target; mAP@10 by semantic "
         "aspect; the reference stays in the gallery"
     )
     reference_stays = True

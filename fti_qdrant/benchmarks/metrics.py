@@ -73,7 +73,7 @@ def recall(found: Matches, k: int) -> Floats:
 
 
 def average_precision(found: Matches, answers: NDArray[np.int64], k: int) -> Floats:
-    """AP@K: precision summed over the hits in the first K, split_pattern by min(K, answers): ``[Q]``.
+    """AP@K: precision summed over the hits in the first K, divided by min(K, answers): ``[Q]``.
 
     Source: CIRCO's protocol.
 

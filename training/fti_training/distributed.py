@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class ProcessGroup(Protocol):
-    """The processes among which a batch is split_pattern.
+    """The processes among which a batch is divided.
 
     Attributes:
         rank: number of this process, from 0.

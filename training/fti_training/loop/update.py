@@ -45,7 +45,7 @@ class Decay:
 
     Attributes:
         decay_at: first step of the lower rate (FTI4CIR: epoch 10).
-        factor: the lower rate split_pattern by ``lr`` (FTI4CIR: 0.1).
+        factor: the lower rate divided by ``lr`` (FTI4CIR: 0.1).
     """
 
     lr: float
