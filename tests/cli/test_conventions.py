@@ -22,7 +22,7 @@ import fti_ingest.cli.main
 import fti_qdrant.cli.demo
 import fti_qdrant.cli.evaluate
 import fti_qdrant.cli.search
-import fti_training.cli
+import fti_training.cli.main
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.logging_options import LOGGERS, logging_options
 from fti_qdrant.cli.program_options import program_options
@@ -37,7 +37,7 @@ PROGRAMS: dict[str, click.Command] = {
     "fti-demo": fti_qdrant.cli.demo.main,
     "fti-eval": fti_qdrant.cli.evaluate.main,
     "fti-ingest": fti_ingest.cli.main.main,
-    "fti-train": fti_training.cli.main,
+    "fti-train": fti_training.cli.main.main,
 }
 
 
