@@ -15,14 +15,13 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from tenacity import (
     RetryCallState,
     Retrying,
-    before_sleep_log,
     retry_if_exception,
     stop_after_attempt,
     stop_after_delay,
 )
 from tenacity.wait import wait_exponential_jitter
 
-from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable, first_line
 
 ATTEMPTS = 5
 LONGEST_PAUSE = 60
@@ -87,10 +86,21 @@ def retrying(call: Callable[..., T], patience: float | None = None) -> Callable[
         retry=retry_if_exception(_is_passing),
         stop=stop_after_attempt(ATTEMPTS) if patience is None else stop_after_delay(patience),
         wait=pause,
-        before_sleep=before_sleep_log(logger, logging.WARNING),
+        before_sleep=_warn,
         reraise=True,
     )
     return policy.wraps(call)
+
+
+def _warn(state: RetryCallState) -> None:
+    """Logs why a request failed, and when it is sent again."""
+    error = state.outcome.exception() if state.outcome else None
+    seconds = state.next_action.sleep if state.next_action else 0.0
+    if isinstance(error, grpc.RpcError):
+        reason = str(error.details())
+    else:
+        reason = first_line(getattr(error, "source", None) or error or TimeoutError())
+    logger.warning("the Qdrant server failed (%s); trying again in %.1f s", reason, seconds)
 
 
 def _is_passing(error: BaseException) -> bool:

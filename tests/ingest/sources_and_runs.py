@@ -119,8 +119,9 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The one line that a failure prints; asserts that it is one, and no traceback."""
-        lines = [line for line in self.err.splitlines() if not line.startswith("images ")]
+        """The one line that a failure prints; asserts that it is one, beside bar and warnings."""
+        passing = ("images ", "WARNING: ")
+        lines = [line for line in self.err.splitlines() if not line.startswith(passing)]
         assert len(lines) == 1, self.err
         assert lines[0].startswith("Error: "), self.err
         return lines[0]

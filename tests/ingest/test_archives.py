@@ -125,7 +125,7 @@ def test_of_a_tar_scattered_samples_are_told(tmp_path: Path) -> None:
     assert len(source) == 3
     assert not source.complete
     [told] = reasons(source)
-    assert told.startswith("the files of 2 samples do not stand together")
+    assert told.startswith("the files of 2 samples are not next to each other")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,9 @@ def test_what_is_no_zip(tmp_path: Path, data: bytes) -> None:
 def test_a_compressed_tar_is_refused_with_what_to_do(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar.gz", {"0.jpg": jpeg(0)}, "w:gz")
     source = read_source(str(tmp_path / "a.tar.gz"))
-    assert reasons(source) == ["a compressed tar cannot be read from the middle; make it a .tar"]
+    assert reasons(source) == [
+        "a compressed tar cannot be read from the middle; unpack it to a .tar"
+    ]
 
 
 def test_links_folders_and_devices_in_a_tar_are_no_images(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import point_id
 
-NOT_TEXT = "a name or value is not UTF-8; rename the file or mend the row"
+NOT_TEXT = "a name or value is not UTF-8; rename the file or correct the row"
 
 
 def touch(root: Path, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""Payload indexes of a gallery that is there already, beside the values that come."""
+"""Payload indexes of an existing gallery, and the values of a source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.cli.index_option import check_indexes, check_values, tell_new_fields
+from fti_ingest.run.field_indexes import check_indexes, check_values, warn_of_new_fields
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, GallerySpec, IndexType
 from fti_qdrant.model.backbone import Backbone
@@ -26,11 +26,11 @@ def gallery(tmp_path: Path, tiny_backbone: Backbone) -> Iterator[EdgeGallery]:
     "found", [{}, INDEXES, {"price": "integer"}, {"day": "keyword"}, {"stock": "integer"}]
 )
 def test_values_that_the_indexes_take(
-    gallery: EdgeGallery, found: dict[str, IndexType], capsys: pytest.CaptureFixture[str]
+    gallery: EdgeGallery, found: dict[str, IndexType], caplog: pytest.LogCaptureFixture
 ) -> None:
     check_values(found, gallery)
-    tell_new_fields(found, gallery)
-    assert capsys.readouterr().err == ""
+    warn_of_new_fields(found, gallery)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("kind", ["float", "keyword", "bool"])
@@ -39,11 +39,12 @@ def test_values_that_filters_would_miss(gallery: EdgeGallery, kind: IndexType) -
         check_values({"stock": kind}, gallery)
 
 
-def test_new_fields_are_told(gallery: EdgeGallery, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_fields_are_a_warning(gallery: EdgeGallery, caplog: pytest.LogCaptureFixture) -> None:
     found: dict[str, IndexType] = {"brand": "keyword", "color": "keyword", "price": "float"}
     check_values(found, gallery)
-    tell_new_fields(found, gallery)
-    assert "no index on brand, color: filters on that are slow" in capsys.readouterr().err
+    warn_of_new_fields(found, gallery)
+    [message] = caplog.messages
+    assert "has no index on brand, color, so filters on it are slow" in message
 
 
 def test_an_index_asked_for_must_be_there(gallery: EdgeGallery) -> None:
