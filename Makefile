@@ -23,6 +23,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python bench/start.py
 	$(BIN)/python bench/compose.py
 	$(BIN)/python bench/train.py
 	$(BIN)/python bench/store.py
