@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import qdrant_edge as edge
 from filelock import FileLock
-from qdrant_client import models
 
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.edge_engine import (
@@ -21,7 +20,6 @@ from fti_qdrant.gallery.edge_engine import (
     engine_errors,
     index_type,
 )
-from fti_qdrant.gallery.edge_filters import to_edge
 from fti_qdrant.gallery.edge_folder import (
     SHARD_FOLDER,
     SPEC_FILE,
@@ -47,6 +45,7 @@ from fti_qdrant.gallery.points import (
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 
 if TYPE_CHECKING:
+    from qdrant_client import models
     from typing_extensions import Self
 
 LEAST_FREE = 256_000_000
@@ -160,7 +159,7 @@ class EdgeGallery:
 
     def count(self, filter: models.Filter | None = None) -> int:
         with engine_errors(self.path):
-            return int(self._open_shard().count(edge.CountRequest(filter=to_edge(filter))))
+            return int(self._open_shard().count(edge.CountRequest(filter=_engine_filter(filter))))
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
         offset = None
@@ -175,8 +174,8 @@ class EdgeGallery:
 
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
-            empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-            request = edge.ScrollRequest(limit=1, filter=to_edge(models.Filter(must_not=[empty])))
+            filled = edge.Filter(must_not=[edge.IsEmptyCondition(key)])
+            request = edge.ScrollRequest(limit=1, filter=filled)
             with engine_errors(self.path):
                 records, _ = self._open_shard().scroll(request)
             if records:
@@ -248,9 +247,18 @@ class EdgeGallery:
         return edge.QueryRequest(
             limit=query.limit,
             query=edge.Query.Nearest(query.vector.tolist(), using=IMAGE_VECTOR),
-            filter=to_edge(query.filter),
+            filter=_engine_filter(query.filter),
             score_threshold=query.score_threshold,
             with_payload=True,
             with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
             params=edge.SearchParams(exact=query.exact is not False),
         )
+
+
+def _engine_filter(filter: models.Filter | None) -> edge.Filter | None:
+    """Imports on use: qdrant-client takes half a second to load, more than all else here."""
+    if filter is None:
+        return None
+    from fti_qdrant.gallery.edge_filters import to_edge
+
+    return to_edge(filter)

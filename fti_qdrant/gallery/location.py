@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from qdrant_client import QdrantClient
+from typing import TYPE_CHECKING
 
 from fti_qdrant.gallery.collection_config import CollectionConfig
-from fti_qdrant.gallery.edge import EdgeGallery
 from fti_qdrant.gallery.points import GallerySpec
-from fti_qdrant.gallery.server import ServerGallery
-from fti_qdrant.gallery.server_connection import connect
+
+if TYPE_CHECKING:  # a location is loaded quickly; its gallery, and that one's client, on use
+    from qdrant_client import QdrantClient
+
+    from fti_qdrant.gallery.edge import EdgeGallery
+    from fti_qdrant.gallery.server import ServerGallery
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,14 @@ class EmbeddedLocation:
 
     def open(self) -> EdgeGallery:
         """Raises GalleryNotFound, GalleryUnavailable."""
+        from fti_qdrant.gallery.edge import EdgeGallery
+
         return EdgeGallery.open(self.path)
 
     def create(self, spec: GallerySpec) -> EdgeGallery:
         """Raises GalleryUnavailable."""
+        from fti_qdrant.gallery.edge import EdgeGallery
+
         return EdgeGallery.create(self.path, spec)
 
     def options(self) -> list[str]:
@@ -51,15 +57,16 @@ class ServerLocation:
 
     def open(self) -> ServerGallery:
         """Raises GalleryNotFound, GalleryUnavailable; does not wait for a server."""
-        return ServerGallery.open(self._connect(0), self.collection, self.patience)
+        return self._open(0)
 
     def open_patiently(self) -> ServerGallery:
         """The same for a worker, which waits: the driver has already reached the server."""
-        client = self._connect(self.patience or 0)
-        return ServerGallery.open(client, self.collection, self.patience)
+        return self._open(self.patience or 0)
 
     def create(self, spec: GallerySpec, storage: CollectionConfig | None = None) -> ServerGallery:
         """Raises GalleryUnavailable."""
+        from fti_qdrant.gallery.server import ServerGallery
+
         client = self._connect(self.patience or 0)
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
@@ -68,7 +75,14 @@ class ServerLocation:
         grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
         return ["--url", self.url, "--collection", self.collection, *grpc]
 
+    def _open(self, patience: float) -> ServerGallery:
+        from fti_qdrant.gallery.server import ServerGallery
+
+        return ServerGallery.open(self._connect(patience), self.collection, self.patience)
+
     def _connect(self, patience: float) -> QdrantClient:
+        from fti_qdrant.gallery.server_connection import connect
+
         return connect(self.url, self.api_key, grpc_port=self.grpc_port, patience=patience)
 
 

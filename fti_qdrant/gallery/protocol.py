@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from qdrant_client import models
 
 from fti_qdrant.gallery.points import (
     GalleryPoint,
@@ -17,6 +16,9 @@ from fti_qdrant.gallery.points import (
     ScoredPoint,
     StoredImage,
 )
+
+if TYPE_CHECKING:
+    from qdrant_client import models
 
 
 @dataclass(frozen=True)

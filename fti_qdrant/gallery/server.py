@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
-from fti_qdrant.gallery.collection_config import SEARCH_LINKS, CollectionConfig, search_params
+from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
@@ -28,6 +28,12 @@ from fti_qdrant.gallery.points import (
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.server_collection import (
+    SEARCH_LINKS,
+    creation_options,
+    read_config,
+    search_params,
+)
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 if TYPE_CHECKING:
@@ -94,9 +100,8 @@ class ServerGallery:
                 return  # created by an earlier attempt whose answer was lost
             client.create_collection(
                 collection,
-                vectors_config=storage.vectors(spec),
                 metadata={SPEC_KEY: spec.model_dump(mode="json")},
-                **storage.collection(),
+                **creation_options(storage, spec),
             )
 
         with translated(name):
@@ -146,7 +151,7 @@ class ServerGallery:
     def storage(self) -> CollectionConfig:
         """How the collection stores its vectors."""
         info = self._call(self.client.get_collection, self.collection)
-        return CollectionConfig.of(info.config.params)
+        return read_config(info.config.params)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)

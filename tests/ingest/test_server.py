@@ -20,7 +20,9 @@ def payload_of(gallery: ServerGallery, key: str) -> dict[str, Any]:
     return {name: value for name, value in stored.payload.items() if name != "_fti"}
 
 
-def test_a_server_that_is_busy_at_first_gets_payloads_as_they_are(tmp_path: Path, start: Start) -> None:
+def test_a_server_that_is_busy_at_first_gets_payloads_as_they_are(
+    tmp_path: Path, start: Start
+) -> None:
     """With a server that is busy at first, and fields by the names of the sink's own columns."""
     names = write_pictures(tmp_path, 70)
     rows = [

@@ -195,11 +195,12 @@ def progress_bar() -> Iterator[Callbacks]:
     """A bar that follows a run."""
     from fti_ingest.run.pipeline import Callbacks
     from fti_qdrant.cli.progress import step_progress
+    from fti_qdrant.cli.user_text import as_text
 
     with step_progress() as progress:
         task = progress.add_task("images", total=None)
         yield Callbacks(
             begin=lambda count: progress.update(task, total=count),
             advance=lambda count: progress.update(task, advance=count),
-            note=progress.console.print,
+            note=lambda sentence: progress.console.print(as_text(sentence)),
         )

@@ -111,7 +111,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             RejectsFile(files.rejects) as rejects,
             DuplicatesFile(files.duplicates) as duplicates,
             open_engine(job.engine, job.metrics_port) as engine,
-            bulk_loading(gallery, job.bulk, callbacks.note),
+            bulk_loading(gallery, job.location, job.bulk, callbacks.note),
         ):
             callbacks.begin(len(ready.source))
             recorded = replace(
@@ -161,7 +161,7 @@ def prepared(job: IngestJob) -> Iterator[Ready]:
         if job.prune:
             check_prunable(source, job.source)
         if gallery is not None:
-            check_fits(gallery, job.indexes, source.indexes, job.storage)
+            check_fits(gallery, job.location, job.indexes, source.indexes, job.storage)
             if job.prune:
                 check_pruned_share(gallery, source, job.prune_at_most)
         yield Ready(job, source, gallery, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from fti_ingest.run.field_indexes import check_indexes, check_values, warn_of_new_fields
 from fti_ingest.stages.embed import ModelChoice, words_of
@@ -13,10 +14,13 @@ from fti_qdrant.errors import (
     ModelMismatch,
     UnsupportedModel,
 )
-from fti_qdrant.gallery import Gallery, GallerySpec, IndexType, ServerGallery
+from fti_qdrant.gallery import Gallery, GallerySpec, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_folder import check_free
 from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation, ServerLocation
+
+if TYPE_CHECKING:
+    from fti_qdrant.gallery import ServerGallery
 
 
 @contextmanager
@@ -105,6 +109,7 @@ def created_gallery(
 
 def check_fits(
     gallery: Gallery,
+    location: GalleryLocation,
     asked: Mapping[str, IndexType],
     found: Mapping[str, IndexType],
     storage: CollectionConfig,
@@ -117,9 +122,9 @@ def check_fits(
 
     Raises BadManifest where the gallery has other indexes, or is stored in another way.
     """
-    if isinstance(gallery, ServerGallery):
-        gallery.storage().check(storage, gallery.name)
-        gallery.index_fields()
+    if (server := _on_server(gallery, location)) is not None:
+        server.storage().check(storage, server.name)
+        server.index_fields()
     check_indexes(asked, gallery)
     check_values(found, gallery)
     if not asked:
@@ -127,15 +132,28 @@ def check_fits(
 
 
 @contextmanager
-def bulk_loading(gallery: Gallery, bulk: bool, note: Callable[[str], None]) -> Iterator[None]:
+def bulk_loading(
+    gallery: Gallery, location: GalleryLocation, bulk: bool, note: Callable[[str], None]
+) -> Iterator[None]:
     """Builds the index at the end; a bulk load that fails is finished by the next run."""
-    if not isinstance(gallery, ServerGallery):
+    server = _on_server(gallery, location)
+    if server is None:
         yield
         return
     if bulk:
-        gallery.begin_bulk()
+        server.begin_bulk()
     yield
-    if gallery.state().bulk:
-        gallery.end_bulk()
+    if server.state().bulk:
+        server.end_bulk()
         note("building the index ...")
-        gallery.build_index()
+        server.build_index()
+
+
+def _on_server(gallery: Gallery, location: GalleryLocation) -> ServerGallery | None:
+    """The gallery as what it is on a server; None for an embedded one, which needs no client."""
+    if not isinstance(location, ServerLocation):
+        return None
+    from fti_qdrant.gallery import ServerGallery
+
+    assert isinstance(gallery, ServerGallery)
+    return gallery
