@@ -133,8 +133,8 @@ def fit_error(*arguments: object, **settings: object) -> str:
 
 
 def test_augmentation_and_a_cache_exclude_each_other(cached: Path, tmp_path: Path) -> None:
-    told = fit_error("--cache", cached, "--out", tmp_path / "o", augment="jitter")
-    assert "augment=jitter changes the pictures" in told
+    message = fit_error("--cache", cached, "--out", tmp_path / "o", augment="jitter")
+    assert "augment=jitter changes the pictures" in message
 
 
 def test_a_cache_of_another_model_is_refused(

@@ -52,7 +52,7 @@ def test_it_states_data_settings_figures_and_draws_the_curve(run_folder: Path) -
     result = train("card", run_folder, "--license", "apache-2.0")
     assert result.exit_code == 0, result.output
     card = (run_folder / "inverter" / "README.md").read_text()
-    for told in (
+    for message in (
         "license: apache-2.0",
         "1,234 captioned pictures",
         "5 more were left out",
@@ -62,7 +62,7 @@ def test_it_states_data_settings_figures_and_draws_the_curve(run_folder: Path) -
         "| 200 | 0.0375 | 4.5000 | 0.7500 | 1.6000 | 4.0 |",
         "| step | emoji_R@1 | emoji_R@10 |\n|---|---|---|\n| 200 | 0.250 | 0.750 |",
     ):
-        assert told in card
+        assert message in card
     with Image.open(run_folder / "inverter" / "curve.png") as curve:
         assert curve.width > curve.height > 200
 
@@ -78,7 +78,7 @@ def test_a_resumed_log_drops_the_rows_after_the_checkpoint(run_folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [
         ("inverter/config.json", "holds no inverter/"),
         ("log.csv", "log.csv' is missing or empty"),
@@ -86,11 +86,11 @@ def test_a_resumed_log_drops_the_rows_after_the_checkpoint(run_folder: Path) -> 
         ("data.json", "data.json' cannot be read"),
     ],
 )
-def test_what_is_missing_is_named(run_folder: Path, missing: str, told: str) -> None:
+def test_what_is_missing_is_named(run_folder: Path, missing: str, message: str) -> None:
     (run_folder / missing).unlink()
     result = train("card", run_folder)
     assert result.exit_code == 2
-    assert told in result.output
+    assert message in result.output
 
 
 def test_a_run_is_pushed_with_its_card_only(run_folder: Path) -> None:

@@ -153,15 +153,15 @@ def test_killed_and_run_again(tmp_path: Path, tiny_blip: Path) -> None:
     assert sorted(uris) == sorted(str(photos / f"{number}.jpg") for number in range(SLOW))
 
 
-def test_workers_of_a_cluster_write_the_same_captions(
+def test_a_worker_of_a_cluster_writes_the_same_captions(
     tmp_path: Path, tiny_blip: Path, ray_cluster: dict[str, str]
 ) -> None:
     write_pictures(tmp_path / "photos", 5)
     (tmp_path / "photos" / "bad.jpg").write_text("no picture")
     ours, theirs = tmp_path / "here.parquet", tmp_path / "there.parquet"
-    arguments = ("--model", tiny_blip, "--batch", 2)
+    arguments = ("--model", tiny_blip, "--batch", 8)
     assert run_captions(tmp_path / "photos", "--out", ours, *arguments).code == 0
-    line = (tmp_path / "photos", "--out", theirs, *arguments, "--workers", 2)
+    line = (tmp_path / "photos", "--out", theirs, *arguments, "--engine", "ray")
     process = start_captions(*line, **ray_cluster)
     output, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors
@@ -185,8 +185,8 @@ def test_captions_of_the_user_enter_at_the_split(tmp_path: Path) -> None:
         f"'{tmp_path / 'missing.jpg'}': no such file",
     ]
     rows = CaptionsTable.read(out).rows.to_pylist()
-    told = {(row["caption"], row["subject"], row["attribute"]) for row in rows}
-    assert told == {
+    message = {(row["caption"], row["subject"], row["attribute"]) for row in rows}
+    assert message == {
         ("a woman in a red dress dress", "a woman", "in a red dress dress"),
         ("a red dress", None, None),
     }

@@ -163,6 +163,22 @@ def assert_same_curve(one: Path, other: Path) -> None:
             assert mine[name] == pytest.approx(expected[name], abs=1e-4), (name, mine["step"])
 
 
+def test_a_log_that_cannot_be_written_ends_the_run(
+    captions: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "log.csv").mkdir(parents=True)
+    line = fit_line("--captions", captions, "--model", tiny_model, "--out", out)
+    done = train(*line)
+    assert done.exit_code == 1
+    assert f"the log in '{out}' cannot be written" in done.output
+    (tmp_path / "file").write_text("")
+    elsewhere = ["--storage", tmp_path / "store", "--out", tmp_path / "file" / "out"]
+    done = train(*fit_line("--captions", captions, "--model", tiny_model, *elsewhere))
+    assert done.exit_code == 1
+    assert "out' cannot be written" in done.output
+
+
 def test_a_validated_run_skips_counts_and_lists_pictures_that_cannot_be_read(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

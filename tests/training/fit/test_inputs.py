@@ -91,7 +91,7 @@ def test_settings_from_a_file_and_flags_over_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--set", "learning_rate=1"], "learning_rate=1: Extra inputs are not permitted"),
         (["--set", "lr=fast"], "lr='fast'"),
@@ -111,12 +111,12 @@ def test_settings_from_a_file_and_flags_over_it(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_told_in_a_line(
-    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, output = fit(*arguments)
     assert code == 2
-    assert told in output
+    assert message in output
 
 
 def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
@@ -142,16 +142,16 @@ def test_rows_without_a_split_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([{"uri": "a", "caption": "a dog"}], "no column 'subject'"),
         ([{"uri": "a", "subject": None, "attribute": None}], "none of 1 has a subject"),
     ],
 )
 def test_captions_that_nothing_can_be_trained_on(
-    rows: list[dict[str, str | None]], told: str, tmp_path: Path
+    rows: list[dict[str, str | None]], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadManifest, match=told):
+    with pytest.raises(BadManifest, match=message):
         read_samples(table(tmp_path / "c.parquet", rows))
 
 

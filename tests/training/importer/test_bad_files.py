@@ -121,12 +121,12 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("write", "told"), OTHERS.values(), ids=OTHERS.keys())
-def test_no_checkpoint_of_the_authors(tmp_path, write, told):
+@pytest.mark.parametrize(("write", "message"), OTHERS.values(), ids=OTHERS.keys())
+def test_no_checkpoint_of_the_authors(tmp_path, write, message):
     write(tmp_path / "model.pth")
     with pytest.raises(CheckpointError) as refused:
         convert_checkpoint(tmp_path / "model.pth", "mini")
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "model.pth" in str(refused.value)
 
 
@@ -178,12 +178,12 @@ OTHER_WEIGHTS: dict[str, tuple[Callable[[State], State], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "told"), OTHER_WEIGHTS.values(), ids=OTHER_WEIGHTS.keys())
-def test_other_weights(for_mini, tmp_path, change, told):
+@pytest.mark.parametrize(("change", "message"), OTHER_WEIGHTS.values(), ids=OTHER_WEIGHTS.keys())
+def test_other_weights(for_mini, tmp_path, change, message):
     path = save(change(for_mini.state_dict()), tmp_path / "state.pth")
     with pytest.raises(CheckpointError) as refused:
         convert_checkpoint(path, "mini")
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "state.pth" in str(refused.value)
 
 

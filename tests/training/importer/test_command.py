@@ -53,18 +53,18 @@ def test_hostile_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "told"),
+    ("backbone", "message"),
     [
         ("ViT-B-32-quickgelu/openai", "trained with width 192, d 192, t 192"),
         ("ViT-L-14/openai", "use ViT-L-14-quickgelu/openai"),
     ],
 )
-def test_another_backbone(checkpoint, tmp_path, backbone, told):
+def test_another_backbone(checkpoint, tmp_path, backbone, message):
     done = fti_train("import", checkpoint, "--backbone", backbone, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert names(tmp_path) == []
 
 

@@ -145,11 +145,11 @@ CONSTANTS = {
 }
 
 
-@pytest.mark.parametrize(("name", "value", "told"), CONSTANTS.values(), ids=CONSTANTS.keys())
-def test_constants_are_checked(tmp_path, name, value, told):
+@pytest.mark.parametrize(("name", "value", "message"), CONSTANTS.values(), ids=CONSTANTS.keys())
+def test_constants_are_checked(tmp_path, name, value, message):
     direct = network(*MINI_SIZES)
     setattr(direct, name, value)
-    with pytest.raises(FtiError, match=told):
+    with pytest.raises(FtiError, match=message):
         convert_checkpoint(save(direct, tmp_path / "model.pth"), "mini")
 
 
@@ -193,11 +193,11 @@ OTHER_NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), OTHER_NETWORKS)
-def test_weights_that_mean_something_else(tmp_path, change, told):
+@pytest.mark.parametrize(("change", "message"), OTHER_NETWORKS)
+def test_weights_that_mean_something_else(tmp_path, change, message):
     direct = network(*MINI_SIZES)
     change(direct)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         convert_checkpoint(save(direct, tmp_path / "model.pth"), "mini")
 
 
@@ -211,11 +211,11 @@ def test_a_relu_layer_is_as_good_as_the_function(tmp_path):
 
 
 def test_another_backbone_is_told_with_both_sizes(checkpoint, tmp_path):
-    told = (
+    message = (
         "trained with width 192, d 192, t 192; ViT-B-32-quickgelu/openai has "
         "width 768, d 512, t 512; try the backbone that it was trained with"
     )
-    with pytest.raises(ModelMismatch, match=told):
+    with pytest.raises(ModelMismatch, match=message):
         convert_checkpoint(checkpoint, "ViT-B-32-quickgelu/openai")
     state = network(8, 8).state_dict() | {
         "templates": torch.zeros(1, 24, 1024),
@@ -227,7 +227,7 @@ def test_another_backbone_is_told_with_both_sizes(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "told"),
+    ("name", "kind", "message"),
     [
         ("ViT-L-14/openai", ModelMismatch, "use ViT-L-14-quickgelu/openai"),
         ("ViT-L-14-quickgelu/openia", UnsupportedModel, "no such weights.*quickgelu/openai"),
@@ -238,8 +238,8 @@ def test_another_backbone_is_told_with_both_sizes(checkpoint, tmp_path):
         ("local-dir:/no/such/folder", UnsupportedModel, "/no/such/folder"),
     ],
 )
-def test_backbones_that_cannot_be_meant(checkpoint, name, kind, told):
-    with pytest.raises(kind, match=told):
+def test_backbones_that_cannot_be_meant(checkpoint, name, kind, message):
+    with pytest.raises(kind, match=message):
         convert_checkpoint(checkpoint, name)
 
 

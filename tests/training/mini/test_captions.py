@@ -33,10 +33,10 @@ def test_the_same_seed_writes_the_same_captions(captioner: Captioner) -> None:
 def test_an_edit_tells_the_target_by_another_of_its_family(captioner: Captioner) -> None:
     emoji = next(one for one in TRAINED if one.name == "woman firefighter medium skin tone")
     captions = {captioner.caption(emoji) for _ in range(400)}
-    told = [caption for caption in captions if " but " in caption]
-    assert told
-    assert any(caption.endswith("medium skin tone") for caption in told)
-    assert any(caption.endswith("woman") for caption in told)
+    message = [caption for caption in captions if " but " in caption]
+    assert message
+    assert any(caption.endswith("medium skin tone") for caption in message)
+    assert any(caption.endswith("woman") for caption in message)
 
 
 def test_no_caption_holds_an_unseen_wording(captioner: Captioner) -> None:
@@ -57,8 +57,8 @@ def test_no_caption_speaks_of_a_held_out_combination(captioner: Captioner) -> No
     held_out = {emoji.name for emoji in all_emoji() if emoji.held_out}
     trained = {emoji.name for emoji in TRAINED}
     for emoji in TRAINED:
-        told = captioner.caption(emoji).removeprefix("a photo of ").split(" but ")[0]
-        assert told in trained or told not in held_out
+        message = captioner.caption(emoji).removeprefix("a photo of ").split(" but ")[0]
+        assert message in trained or message not in held_out
 
 
 def test_a_caption_splits_where_the_sequence_states_attributes() -> None:

@@ -119,7 +119,7 @@ def test_other_settings_do_not_continue_a_run(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("steps=3", "steps"),
         ("backbone_steps=many", "backbone_steps='many'"),
@@ -127,10 +127,10 @@ def test_other_settings_do_not_continue_a_run(trained: Path) -> None:
         ("backbone_lr=-1", "backbone_lr"),
     ],
 )
-def test_a_bad_setting_is_one_line(tmp_path: Path, change: str, told: str) -> None:
+def test_a_bad_setting_is_one_line(tmp_path: Path, change: str, message: str) -> None:
     done = CliRunner().invoke(main, ["mini", f"--out={tmp_path}", f"--set={change}"])
     assert done.exit_code == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

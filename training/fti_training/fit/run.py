@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_ingest.engine.local import LocalEngine
 from fti_qdrant.atomic_files import replacing, write_text
-from fti_qdrant.errors import CheckpointError, FtiError, first_line
+from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable, first_line
 from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import Cache
 from fti_training.distributed import SingleProcess
@@ -71,8 +71,13 @@ class FitRun:
         self._check_folder()
         backbone = self._backbone()
         facts, job = self._check_data(backbone)
-        write_text(self.out / CONFIG, self.config.model_dump_json(indent=2) + "\n")
-        facts.write(self.out)
+        try:
+            write_text(self.out / CONFIG, self.config.model_dump_json(indent=2) + "\n")
+            facts.write(self.out)
+        except OSError as error:
+            raise OutputUnavailable(
+                f"{str(self.out)!r} cannot be written: {first_line(error)}; choose another --out"
+            ) from error
         with recording("fit", self.out, job.steps, self.resume) as recorder:
             self._train(job, backbone, recorder)
         self.skipped, self.last = recorder.skipped, recorder.last

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from fti_ingest.run.rejects import RejectsFile, read_rejects
 from fti_ingest.sources.listing import Reject
 from fti_qdrant.cli.progress import step_progress
+from fti_qdrant.errors import OutputUnavailable, first_line
 from fti_training.loop.events import Began, Event, Skipped, Stepped, Validated
 from fti_training.loop.records import Records, Row
 
@@ -37,6 +38,15 @@ class Recorder:
         self._task = progress.add_task(name, total=None)
 
     def handle(self, event: Event) -> None:
+        """Raises OutputUnavailable where the logs cannot be written."""
+        try:
+            self._record(event)
+        except OSError as error:
+            raise OutputUnavailable(
+                f"the log in {str(self.records.folder)!r} cannot be written: {first_line(error)}"
+            ) from error
+
+    def _record(self, event: Event) -> None:
         if isinstance(event, Began):
             self.records.begin(event.step)
             self._show(completed=event.step)
