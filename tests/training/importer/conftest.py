@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from fti_training.importer import import_inverter
+from fti_training.importer.backbone_sizes import sizes_of
 from tests.training.importer.standins import IMG2TEXT, network, save
 
 MINI_SIZES = (192, 192)
@@ -30,3 +34,11 @@ def checkpoint(for_mini: IMG2TEXT, tmp_path_factory: pytest.TempPathFactory) -> 
 def zipped(request: pytest.FixtureRequest) -> bool:
     """Both formats of torch.save."""
     return bool(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sizes_read_once() -> Iterator[None]:
+    """The sizes of a backbone do not change; reading those of ``mini`` loads it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_inverter, "sizes_of", cache(sizes_of))
+        yield
