@@ -12,6 +12,10 @@ PART = ".part"
 """Suffix of what is being written. A killed process may leave one; the next write replaces it."""
 
 
+OLD = ".old"
+"""Suffix of a folder that is being replaced."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write a file or a folder to, which takes the place of ``path`` at the end.
@@ -34,11 +38,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         if part.is_dir():
-            _remove(path)  # a folder cannot replace a folder
+            _replace_folder(part, path)
         else:
             with part.open("rb") as file:
                 os.fsync(file.fileno())  # else a power loss may leave an empty file
-        part.replace(path)
+            part.replace(path)
     except BaseException:
         _remove(part)
         raise
@@ -48,6 +52,16 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a text file. Raises OSError."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def _replace_folder(part: Path, path: Path) -> None:
+    """A folder cannot replace a folder: the old one is moved aside, which takes no time."""
+    old = path.with_name(path.name + OLD)
+    _remove(old)
+    if path.exists():
+        path.replace(old)
+    part.replace(path)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

@@ -46,6 +46,7 @@ TINY = {
 
 RAY_ACCESS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 os.environ.update(RAY_ACCESS)  # Ray reads it once in a process
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, some at a time
 
 if "FTI_CACHE" not in os.environ:  # tests and the processes that they start leave the user's alone
     os.environ["FTI_CACHE"] = tempfile.mkdtemp(prefix="fti-cache-")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         LoadedImage,
         content_hash,
         decode_image,
+        decode_pixels,
         open_image,
         to_rgb,
     )
@@ -30,6 +31,7 @@ _HOMES = {
     "LoadedImage": "read",
     "content_hash": "read",
     "decode_image": "read",
+    "decode_pixels": "read",
     "open_image": "read",
     "to_rgb": "read",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "Preprocess",
     "content_hash",
     "decode_image",
+    "decode_pixels",
     "open_image",
     "target_pad",
     "to_rgb",

@@ -116,7 +116,18 @@ def is_url(source: str) -> bool:
 def decode_image(
     data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
 ) -> LoadedImage:
-    """Encoded bytes -> upright RGB picture; of an animation, the first frame. Raises BadImage."""
+    """Encoded bytes -> upright RGB picture with its content hash. Raises BadImage."""
+    image, size = decode_pixels(data, uri=uri, limits=limits)
+    return LoadedImage(image, hashlib.sha256(data).hexdigest(), uri, size)
+
+
+def decode_pixels(
+    data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Encoded bytes -> ``LoadedImage``'s image and size, without hashing the bytes.
+
+    Of an animation, the first frame. Raises BadImage.
+    """
     label = _check_bytes(data, uri, limits)
     try:
         with warnings.catch_warnings():
@@ -138,8 +149,7 @@ def decode_image(
         raise
     except Exception as error:  # damaged files raise nearly anything inside Pillow's decoders
         raise BadImage(f"{label}: cannot be decoded ({error}); is it truncated?") from error
-    digest = hashlib.sha256(data).hexdigest()
-    return LoadedImage(upright, digest, uri, (size[1], size[0]) if turned else size)
+    return upright, (size[1], size[0]) if turned else size
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.stages.row_status import REJECTED, STORE
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images import Preprocess, decode_image
+from fti_qdrant.images import Preprocess, decode_pixels
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PictureDecoder:
         try:
             if isinstance(data, BadImage):
                 raise data
-            image = decode_image(data, uri=without_span(uri)).image
+            image, _ = decode_pixels(data, uri=without_span(uri))
             return "", self.preprocess.pixels(image).tobytes()
         except BadImage as error:
             return str(error), b""

@@ -90,7 +90,7 @@ def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
         if own and uri.startswith(own):
             return fetch(uri, DEFAULT_LIMITS, named)
         if not allow_urls:
-            raise BadImage(f"{uri!r} is a URL; pass --allow-urls to fetch it")
+            raise BadImage(f"{uri!r} is a URL; fetch it with --allow-urls, or download it first")
         return fetch(uri, DEFAULT_LIMITS)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:

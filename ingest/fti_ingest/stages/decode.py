@@ -21,7 +21,7 @@ from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images import Preprocess, decode_image
+from fti_qdrant.images import Preprocess, decode_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,14 +108,13 @@ class Decoder:
                 return Decoded(UNCHANGED)
             if same_image(revision, stored_revision):
                 return Decoded(PAYLOAD, revision=revision)
-            loaded = decode_image(data, uri=uri)
-            pixels = self.preprocess.pixels(loaded.image).tobytes() if self.preprocess else b""
-            hashed = str(PerceptualHash.of(loaded.image)) if self.hashes else ""
+            image, (width, height) = decode_pixels(data, uri=uri)
+            pixels = self.preprocess.pixels(image).tobytes() if self.preprocess else b""
+            hashed = str(PerceptualHash.of(image)) if self.hashes else ""
         except BadImage as error:
             return Decoded(REJECTED, str(error))
         except Exception as error:  # one image must never stop the others
             return Decoded(REJECTED, f"{uri!r}: {type(error).__name__}: {error}")
-        width, height = loaded.size
         return Decoded(STORE, "", sha256, revision, width, height, hashed, pixels)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.stages.row_status import REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images import decode_image
+from fti_qdrant.images import decode_pixels
 from fti_training.captions.captioner import Captioner, Pixels
 
 
@@ -67,7 +67,7 @@ class ImageReader:
             sha256 = hashlib.sha256(data).hexdigest()
             if sha256 == stored_sha256:
                 return ReadImage(UNCHANGED, sha256)
-            image = decode_image(data, uri=without_span(uri)).image
+            image, _ = decode_pixels(data, uri=without_span(uri))
             if self.pixels is None:
                 return ReadImage(STORE, sha256)
             return ReadImage(STORE, sha256, pixels=self.pixels(image))
