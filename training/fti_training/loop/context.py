@@ -1,6 +1,6 @@
 """Where a training loop runs, as the loop sees it: restore, report, checkpoint.
 
-``LocalContext`` is this process; ``RayContext`` (``fit.ray_context``) is a worker of Ray Train.
+``LocalContext`` is this process; ``RayContext`` (``fit.ray_training``) is a worker of Ray Train.
 Both keep their checkpoints in the same ``CheckpointStorage``, so a run that was started by one
 can be resumed by the other.
 """
