@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # also as a file: `python bench/ingest.py`
@@ -147,7 +148,7 @@ def curve(workers: list[int], count: int, root: Path) -> Table:
     return table
 
 
-def throughput(count: int, root: Path) -> list[Table]:
+def throughput(engines: Sequence[EngineName], count: int, root: Path) -> list[Table]:
     extra = (BACKLOG + 2) * EMBED_ROWS
     name = write_model(root / "model")
     write_jpegs(root / "photos", count + extra, (640, 480), count)
@@ -159,7 +160,7 @@ def throughput(count: int, root: Path) -> list[Table]:
         f"{torch.get_num_threads()} threads"
     )
     details = []
-    for engine in ENGINES:
+    for engine in engines:
         before = bare_rate(model, batches)
         ours, uses = pipeline_rate(
             name, root / "photos", root / engine, count, EngineChoice(engine)
@@ -214,14 +215,14 @@ def peak_memory(folder: Path, gallery: Path, engine: EngineName) -> int:
     return peak
 
 
-def memory(few: int, many: int, root: Path) -> Table:
+def memory(engines: Sequence[EngineName], few: int, many: int, root: Path) -> Table:
     write_jpegs(root / "few", few, (64, 64), 100)
     write_jpegs(root / "many", many, (64, 64), 100)
     table = Table(
         "engine", "at most", "aim", "measured", "met", f"{few:,} images", f"{many:,} images"
     )
     table.title = "peak memory of fti-ingest, model mini, images of 64 x 64"
-    for engine in ENGINES:
+    for engine in engines:
         small = peak_memory(root / "few", root / f"few-{engine}", engine)
         large = peak_memory(root / "many", root / f"many-{engine}", engine)
         ratio = large / small
@@ -237,19 +238,28 @@ def memory(few: int, many: int, root: Path) -> Table:
 @click.option("--memory", "only_memory", is_flag=True, help="Measure peak memory instead.")
 @click.option("--few", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--many", default=20_000, show_default=True, type=click.IntRange(min=1))
-def main(count: int, workers: str | None, only_memory: bool, few: int, many: int) -> None:
+@click.option("--engine", type=click.Choice(ENGINES), help="Only this one.  [default: both]")
+def main(
+    count: int,
+    workers: str | None,
+    only_memory: bool,
+    few: int,
+    many: int,
+    engine: EngineName | None,
+) -> None:
     """Prints the speed or the memory of fti-ingest, beside its bars."""
+    engines = (engine,) if engine else ENGINES
     logging.disable(logging.WARNING)  # open_clip warns that these weights are random
     if hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # as the pipeline's model has
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if only_memory:
-            tables = [memory(few, many, root)]
+            tables = [memory(engines, few, many, root)]
         elif workers:
             tables = [curve([int(one) for one in workers.split(",")], count, root)]
         else:
-            tables = throughput(count, root)
+            tables = throughput(engines, count, root)
     for table in tables:
         Console().print(table)
 

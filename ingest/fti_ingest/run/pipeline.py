@@ -37,7 +37,7 @@ from fti_qdrant.images import Preprocess
 
 logger = logging.getLogger(__name__)
 
-DECODE_ROWS = 16
+DECODE_ROWS = 32
 EMBED_ROWS, GPU_ROWS = 64, 256
 
 ORIGINALS = "originals.sqlite"
