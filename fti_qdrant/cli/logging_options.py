@@ -63,7 +63,7 @@ def logging_options(command: F) -> F:
         is_flag=True,
         expose_value=False,
         callback=_quiet,
-        help="Report errors only, and show no progress bar.",
+        help="Show no progress bar and no warnings, only errors and results.",
     )
     return verbose(quiet(command))
 

@@ -79,21 +79,24 @@ def main(
     sheet: Path | None,
 ) -> None:
     """Find images like the reference, changed as the text says, that pass the filter."""
+    from fti_qdrant.query import Query
+
     filter = _parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
+    query = Query(  # refuses bad input before a model is loaded
+        image=list(images) or None,
+        text=text,
+        filter=filter,
+        limit=limit,
+        composer=composer,
+        exclude_reference=not keep_reference,
+        score_threshold=score_threshold,
+        explain=explain,
+    )
     options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
     with _open(location, options) as search:
-        hits = search.query(
-            list(images) or None,
-            text,
-            filter=filter,
-            limit=limit,
-            composer=composer,
-            exclude_reference=not keep_reference,
-            score_threshold=score_threshold,
-            explain=explain,
-        )
+        [hits] = search.query_many([query])
         pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
         print_json(_as_dict(hits))

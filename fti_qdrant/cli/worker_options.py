@@ -28,7 +28,7 @@ OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
-        help="Of the model.  [default: by device]",
+        help="Numeric precision of the model.  [default: by device]",
     ),
     engine_option,
     click.option(

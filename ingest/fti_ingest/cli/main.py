@@ -15,9 +15,10 @@ class IngestGroup(DefaultGroup):
     """A group whose default command may be left out: its options are shown as the group's own."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = [one.get_help_record(ctx) for one in run.ingest.get_params(ctx)]
+        options = {one.name: one for one in (*run.ingest.get_params(ctx), *self.get_params(ctx))}
+        records = [one.get_help_record(ctx) for one in options.values()]
         with formatter.section("Options"):
-            formatter.write_dl([one for one in records if one is not None])
+            formatter.write_dl([one for one in records if one is not None and one[1]])
         self.format_commands(ctx, formatter)
 
 

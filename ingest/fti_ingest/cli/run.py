@@ -70,9 +70,7 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
     help="Find duplicates, exact and near (the same picture re-encoded or resized): keep them, "
     "mark them in the payload (_fti.duplicate_of), or skip them.  [default: do not look for them]",
 )
-@click.option(
-    "--prune", is_flag=True, help="Then delete the images that are no longer in the source."
-)
+@click.option("--prune", is_flag=True, help="Afterwards, delete images no longer in the source.")
 @click.option(
     "--prune-at-most",
     type=click.FloatRange(0, 1),
@@ -198,9 +196,9 @@ def progress_bar() -> Iterator[Callbacks]:
     from fti_qdrant.cli.user_text import as_text
 
     with step_progress() as progress:
-        task = progress.add_task("images", total=None)
+        task = progress.add_task("images", total=None, visible=False)
         yield Callbacks(
-            begin=lambda count: progress.update(task, total=count),
+            begin=lambda count: progress.update(task, total=count, visible=True),
             advance=lambda count: progress.update(task, advance=count),
             note=lambda sentence: progress.console.print(as_text(sentence)),
         )

@@ -72,7 +72,14 @@ def model_for(
     named = ModelChoice(choice.model or made_with, inverter, choice.precision, choice.device)
     named = named.anywhere()
     if named.model != made_with:
-        spec.check_model(named.load().backbone.fingerprint, gallery.name)
+        try:
+            loaded = named.load()
+        except UnsupportedModel as error:
+            raise ModelMismatch(
+                f"gallery {gallery.name} was made with {spec.fingerprint}, and {named.model!r} "
+                f"cannot be loaded to compare the two ({error}); leave out --model"
+            ) from error
+        spec.check_model(loaded.backbone.fingerprint, gallery.name)
     return named
 
 
