@@ -190,15 +190,24 @@ def _preview(job: IngestJob) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callbacks]:
-    """A bar that follows a run."""
+    """A bar that follows a run. It appears when the work begins, so not before an early error."""
     from fti_ingest.run.pipeline import Callbacks
     from fti_qdrant.cli.progress import step_progress
     from fti_qdrant.cli.user_text import as_text
 
-    with step_progress() as progress:
-        task = progress.add_task("images", total=None, visible=False)
+    progress = step_progress()
+    task = progress.add_task("images", total=None)
+
+    def begin(count: int) -> None:
+        progress.update(task, total=count)
+        progress.start()
+
+    try:
         yield Callbacks(
-            begin=lambda count: progress.update(task, total=count, visible=True),
+            begin,
             advance=lambda count: progress.update(task, advance=count),
             note=lambda sentence: progress.console.print(as_text(sentence)),
         )
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -107,13 +107,13 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
     with prepared(job) as ready, _target(ready) as gallery:
         files = job.files.beside(job.location)
         RunReport.make_room(files.report)
+        callbacks.begin(len(ready.source))
         with (
             RejectsFile(files.rejects) as rejects,
             DuplicatesFile(files.duplicates) as duplicates,
             open_engine(job.engine, job.metrics_port) as engine,
             bulk_loading(gallery, job.location, job.bulk, callbacks.note),
         ):
-            callbacks.begin(len(ready.source))
             recorded = replace(
                 callbacks,
                 reject=_both(rejects.add, callbacks.reject),
