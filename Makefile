@@ -12,11 +12,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Every fault on every engine and store: over an hour on two cores.
 soak: $(VENV)/.installed-dev
-	$(BIN)/pytest -m soak --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m soak --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
