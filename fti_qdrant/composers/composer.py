@@ -18,7 +18,7 @@ from fti_qdrant.composers.registry import (
     find_composer,
 )
 from fti_qdrant.deprecation import renamed_argument, warn_deprecated
-from fti_qdrant.errors import BadQuery, ModelMismatch
+from fti_qdrant.errors import BadQuery
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
@@ -92,16 +92,16 @@ class Composer:
     """
 
     def __init__(self, backbone: Backbone, inverter: Inverter | None = None):
-        """Raises ModelMismatch where the inverter is for a backbone of other sizes."""
-        expected = (backbone.width, backbone.dim, backbone.token_dim)
-        if inverter is not None and inverter.sizes != expected:
-            raise ModelMismatch(
-                f"the inverter is for a backbone of (w, d, t) = {inverter.sizes}, and "
-                f"{backbone.name!r} has {expected}; load the inverter trained for this backbone"
-            )
+        """Wraps both.
+
+        Raises:
+            UnsupportedModel: an inverter, and a backbone that cannot do textual inversion.
+            ModelMismatch: the inverter is for a backbone of other sizes.
+        """
+        if inverter is not None:
+            inverter.check_backbone(backbone)
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
-        self.prompts = backbone.prompts
 
     @classmethod
     def load(
@@ -238,7 +238,7 @@ class _Inputs:
     @cached_property
     def texts(self) -> Tensor:
         backbone = self._model.backbone
-        tokens = backbone.vocabulary.tokenize(self._texts)
+        tokens = backbone.tokenize(self._texts)
         self.truncated = tokens.truncated
         return F.normalize(backbone.text_features(tokens).float(), dim=-1)
 
@@ -254,7 +254,7 @@ class _Inputs:
         if not attributes:
             words = replace(words, counts=torch.zeros_like(words.counts))
         counts = [part.tolist() for part in words.counts.split(list(references.sizes))]
-        tokens = self._model.prompts.composed(counts, self._texts)
+        tokens = backbone.prompts.composed(counts, self._texts)
         self.truncated = tokens.truncated
         return backbone.text_features(tokens, words.used())
 
