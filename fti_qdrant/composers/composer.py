@@ -14,7 +14,7 @@ from fti_qdrant.composers.description import ComposerOptions
 from fti_qdrant.composers.inputs import Composed, ComposeRequest, References
 from fti_qdrant.composers.registry import TEXT_ONLY, composer_names, find_composer
 from fti_qdrant.deprecation import renamed_argument, warn_deprecated
-from fti_qdrant.errors import BadQuery, ModelMismatch
+from fti_qdrant.errors import BadQuery
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter
@@ -35,16 +35,16 @@ class Composer:
     """
 
     def __init__(self, backbone: Backbone, inverter: Inverter | None = None):
-        """Raises ModelMismatch where the inverter is for a backbone of other sizes."""
-        expected = (backbone.width, backbone.dim, backbone.token_dim)
-        if inverter is not None and inverter.sizes != expected:
-            raise ModelMismatch(
-                f"the inverter is for a backbone of (w, d, t) = {inverter.sizes}, and "
-                f"{backbone.name!r} has {expected}; load the inverter trained for this backbone"
-            )
+        """Wraps both.
+
+        Raises:
+            UnsupportedModel: an inverter, and a backbone that cannot do textual inversion.
+            ModelMismatch: the inverter is for a backbone of other sizes.
+        """
+        if inverter is not None:
+            inverter.check_backbone(backbone)
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
-        self.prompts = backbone.prompts
 
     @classmethod
     def load(

@@ -58,7 +58,6 @@ class Explainer:
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        self.prompts = backbone.prompts
         self._features: Tensor | None = None
 
     @cached_property
@@ -71,7 +70,7 @@ class Explainer:
         """The ``most`` nearest words of the first image's tokens."""
         count = int(words.counts[0])
         stars = torch.cat([words.subject[:1], words.attributes[0, :count]])
-        tokens = self.prompts.composed([[0]] * len(stars), [""] * len(stars))
+        tokens = self.backbone.prompts.composed([[0]] * len(stars), [""] * len(stars))
         features = F.normalize(self.backbone.text_features(tokens, stars).float(), dim=-1)
         cosines, rows = (features @ self._vocabulary().T).topk(min(most, len(self.words)), dim=1)
         nearest = [

@@ -138,7 +138,7 @@ class Vocabulary:
         *start, end = wrapped("").input_ids or [None]
         if end is None or end != wrapped.eos_token_id:
             raise UnsupportedModel(
-                f"the tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
+                f"its tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
                 "token, where the text feature is read"
             )
 
