@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.stand_ins import StorageType, StoredModule, StoredStorage, new_names
+from fti_qdrant.model.importer.stand_ins import StorageType, StoredModule, StoredStorage, new_names
 
 OpenStorage = Callable[[str, str, int], StoredStorage]
 """(key, dtype, number of values) -> the storage that a pickle refers to."""

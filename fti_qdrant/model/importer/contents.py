@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError, first_line
-from fti_training.importer.stand_ins import StoredModule, StoredTensor
+from fti_qdrant.model.importer.stand_ins import StoredModule, StoredTensor
 
 WRAPPER = "module."
 """DataParallel's prefix."""

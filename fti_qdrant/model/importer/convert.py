@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError, ModelMismatch
+from fti_qdrant.model.importer.architecture import Hyperparameters
 from fti_qdrant.model.inverter import Inverter
-from fti_training.importer.architecture import Hyperparameters
-from fti_training.importer.backbone_sizes import BackboneSizes
+
+
+class BackboneSizes(NamedTuple):
+    """``w``, ``d`` and ``t`` of a backbone."""
+
+    width: int
+    dim: int
+    token_dim: int
+
+    def __str__(self) -> str:
+        return f"width {self.width}, d {self.dim}, t {self.token_dim}"
+
+
+class ExpectedBackbone(NamedTuple):
+    """The backbone that a checkpoint should have been trained with."""
+
+    name: str
+    sizes: BackboneSizes
+
 
 THEIRS = {
     "queries": "templates",
@@ -49,20 +68,24 @@ def their_name(ours: str) -> str:
 
 
 def to_inverter(
-    tensors: dict[str, Tensor], constants: Hyperparameters, sizes: BackboneSizes, backbone: str
+    tensors: dict[str, Tensor],
+    constants: Hyperparameters,
+    expected: ExpectedBackbone | None = None,
 ) -> Inverter:
     """An inverter with the checkpoint's weights, in float32 and evaluation mode.
 
     Args:
         tensors: by the authors' names.
-        sizes: the backbone's.
-        backbone: its name, for messages.
+        expected: the backbone that it is meant for; None takes the checkpoint's own sizes.
 
     Raises:
         ModelMismatch: the checkpoint was trained with a backbone of other sizes.
         CheckpointError: tensors are missing, unknown, of other shapes, or not finite.
     """
-    latents = _check_sizes(tensors, sizes, backbone)
+    sizes = trained_sizes(tensors)
+    if expected is not None:
+        _check_backbone(sizes, expected)
+    latents = tensors["templates"].shape[1]
     if constants.num_k not in (None, latents):
         raise CheckpointError(f"num_k = {constants.num_k}, but templates has {latents} of them")
     stated = {"topk": constants.topk, "epsilon": constants.epsilon}
@@ -85,8 +108,11 @@ def to_inverter(
     return inverter.eval()
 
 
-def _check_sizes(tensors: dict[str, Tensor], sizes: BackboneSizes, backbone: str) -> int:
-    """Returns ``K``."""
+def trained_sizes(tensors: dict[str, Tensor]) -> BackboneSizes:
+    """The sizes of the backbone that a checkpoint was trained with.
+
+    Raises CheckpointError where it is not an FTI4CIR network.
+    """
     required = ("templates", "phi_s.layers.0.weight", "local_atte_fc.0.weight")
     missing = [name for name in required if name not in tensors]
     if missing:
@@ -96,13 +122,16 @@ def _check_sizes(tensors: dict[str, Tensor], sizes: BackboneSizes, backbone: str
         raise CheckpointError(f"templates is {tuple(templates.shape)}, not [1, K, width]")
     if from_pooled.dim() != 2 or to_local.dim() != 2:
         raise CheckpointError("its linear layers are no matrices")
-    trained = BackboneSizes(templates.shape[2], from_pooled.shape[1], to_local.shape[0])
-    if trained != sizes:
+    return BackboneSizes(templates.shape[2], from_pooled.shape[1], to_local.shape[0])
+
+
+def _check_backbone(trained: BackboneSizes, expected: ExpectedBackbone) -> None:
+    if trained != expected.sizes:
         known = TRAINED_ON.get(trained, "the backbone that it was trained with")
         raise ModelMismatch(
-            f"the checkpoint was trained with {trained}; {backbone} has {sizes}; try {known}"
+            f"the checkpoint was trained with {trained}; {expected.name} has {expected.sizes}; "
+            f"try {known}"
         )
-    return int(templates.shape[1])
 
 
 def _check_names(found: Iterable[str], wanted: Iterable[str]) -> None:

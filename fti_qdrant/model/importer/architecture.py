@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fti_qdrant.errors import CheckpointError
+from fti_qdrant.model.importer.contents import CheckpointContents
+from fti_qdrant.model.importer.stand_ins import Named, StoredModule
 from fti_qdrant.model.inverter import Inverter
-from fti_training.importer.contents import CheckpointContents
-from fti_training.importer.stand_ins import Named, StoredModule
 
 NORM_EPSILON = 1e-5
 """The default of torch.nn.LayerNorm, which our inverter uses."""

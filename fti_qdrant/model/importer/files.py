@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from fti_qdrant.errors import CheckpointError, FtiError, first_line
-from fti_training.importer.stand_ins import StoredStorage
-from fti_training.importer.unpickle import read_pickle
+from fti_qdrant.model.importer.stand_ins import StoredStorage
+from fti_qdrant.model.importer.unpickle import read_pickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of the older stream."""
