@@ -18,13 +18,16 @@ WRAPPER = "module."
 
 NETWORK = "IMG2TEXT"
 
+LOSSES = "torch.nn.modules.loss"
+"""Home of the losses that a network keeps; their tensors are no weights of it."""
+
 
 @dataclass(frozen=True)
 class CheckpointContents:
     """The contents of a checkpoint.
 
     Attributes:
-        tensors: by the authors' names, without DataParallel's prefix.
+        tensors: by the authors' names, without DataParallel's prefix and without those of losses.
         modules: by the same names, the network itself as ``""``; None for a state dict, which
             states no hyperparameters.
     """
@@ -84,6 +87,8 @@ def _walk(root: StoredModule) -> Iterator[tuple[str, StoredModule]]:
 
 def _tensors(modules: dict[str, StoredModule]) -> Iterator[tuple[str, Tensor]]:
     for owner, module in modules.items():
+        if type(module).__module__ == LOSSES:
+            continue
         for kind in ("_parameters", "_buffers"):
             for name, value in _table(module, kind).items():
                 full = _dotted(owner, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from fti_qdrant.errors import CheckpointError, ModelMismatch
 from fti_qdrant.model.importer.architecture import Hyperparameters
 from fti_qdrant.model.inverter import Inverter
+
+logger = logging.getLogger(__name__)
 
 
 class BackboneSizes(NamedTuple):
@@ -100,7 +102,7 @@ def to_inverter(
     wanted = {
         ours: (their_name(ours), value.shape) for ours, value in inverter.state_dict().items()
     }
-    _check_names(tensors, [theirs for theirs, _ in wanted.values()])
+    _check_names(tensors, {theirs for theirs, _ in wanted.values()})
     for theirs, shape in wanted.values():
         _check_tensor(theirs, tensors[theirs], shape)
     converted = {ours: _plain(tensors[theirs]) for ours, (theirs, _) in wanted.items()}
@@ -134,14 +136,17 @@ def _check_backbone(trained: BackboneSizes, expected: ExpectedBackbone) -> None:
         )
 
 
-def _check_names(found: Iterable[str], wanted: Iterable[str]) -> None:
-    found, wanted = set(found), set(wanted)
-    if missing := sorted(wanted - found):
+def _check_names(tensors: dict[str, Tensor], wanted: set[str]) -> None:
+    """Leaves out, with a warning, only what cannot be a weight: a target or a counter."""
+    if missing := sorted(wanted - tensors.keys()):
         raise CheckpointError(f"{len(missing)} tensors are missing: {_listed(missing)}")
-    if unknown := sorted(found - wanted):
+    others = sorted(tensors.keys() - wanted)
+    if unknown := [name for name in others if tensors[name].is_floating_point()]:
         raise CheckpointError(
             f"{len(unknown)} tensors are not part of the method: {_listed(unknown)}"
         )
+    if others:
+        logger.warning("left out, for whole numbers are no weights: %s", _listed(others))
 
 
 def _check_tensor(name: str, tensor: Tensor, shape: torch.Size) -> None:

@@ -34,5 +34,6 @@ def import_checkpoint(
     with errors_name(path):
         contents = contents_of(loaded)
         constants = hyperparameters(contents, topk, epsilon)
+        inverter = to_inverter(contents.tensors, constants, expected)
         check_architecture(contents)
-        return to_inverter(contents.tensors, constants, expected)
+        return inverter

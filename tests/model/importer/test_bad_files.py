@@ -116,7 +116,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another network": (
         lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path),
-        "torch.nn.modules.conv.Conv2d",
+        "it holds a Conv2d, not an IMG2TEXT",
     ),
 }
 

@@ -180,6 +180,31 @@ def no_sigmoid(direct: IMG2TEXT) -> None:
     direct.local_atte_fc[1] = nn.Identity()
 
 
+def tanh_for_dropout(direct: IMG2TEXT) -> None:
+    direct.phi_s.layers[2] = nn.Tanh()
+
+
+def one_layer_more(direct: IMG2TEXT) -> None:
+    direct.phi_a.layers.append(nn.Softplus())
+
+
+def another_order(direct: IMG2TEXT) -> None:
+    layers = direct.phi_s.layers._modules
+    layers["0"] = layers.pop("0")
+
+
+def group_norm(direct: IMG2TEXT) -> None:
+    direct.transformer.layers[1].norm2 = nn.GroupNorm(1, MINI_SIZES[0])
+
+
+def other_scale(direct: IMG2TEXT) -> None:
+    direct.transformer.layers[0].attn.scale = 1.0
+
+
+def decoder(direct: IMG2TEXT) -> None:
+    direct.transformer.enc_dec = True
+
+
 OTHER_NETWORKS = [
     (two_heads, r"num_heads of transformer\.layers\.1\.attn"),
     (other_norm, r"eps of transformer\.layers\.2\.norm1"),
@@ -188,6 +213,12 @@ OTHER_NETWORKS = [
     (relu_in_phi, r"phi_a\.layers\.4 is a ReLU; .* GELU"),
     (approximate, r"phi_s\.layers\.1 is an approximate GELU"),
     (no_sigmoid, r"local_atte_fc\.1 is a Identity; .* Sigmoid"),
+    (tanh_for_dropout, r"phi_s\.layers\.2 is a Tanh; .* Dropout"),
+    (one_layer_more, r"phi_a\.layers\.7 is a Softplus; the method has nothing there"),
+    (another_order, r"phi_s\.layers\.1 is a GELU; the method has a Linear there"),
+    (group_norm, r"transformer\.layers\.1\.norm2 is a GroupNorm; .* LayerNorm"),
+    (other_scale, r"scale of transformer\.layers\.0\.attn is 1\.0; .* 0\.0721688"),
+    (decoder, r"enc_dec of transformer"),
 ]
 
 
