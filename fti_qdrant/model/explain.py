@@ -35,8 +35,11 @@ class NearestWords:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """The words nearest to an image's subject token, and to each of its r attribute tokens."""
+class ImageWords:
+    """The words nearest to an image's subject token, and to each of its r attribute tokens.
+
+    Iterates over the subject and then the attributes.
+    """
 
     subject: NearestWords
     attributes: tuple[NearestWords, ...]
@@ -63,7 +66,7 @@ class Explainer:
         return words_of(self.backbone.name)
 
     @torch.inference_mode()
-    def explain(self, words: PseudoWords, most: int = 5) -> Explanation:
+    def explain(self, words: PseudoWords, most: int = 5) -> ImageWords:
         """The ``most`` nearest words of the first image's tokens."""
         count = int(words.counts[0])
         stars = torch.cat([words.subject[:1], words.attributes[0, :count]])
@@ -79,7 +82,7 @@ class Explainer:
             )
             for number, (line, found) in enumerate(zip(cosines, rows))
         ]
-        return Explanation(nearest[0], tuple(nearest[1:]))
+        return ImageWords(nearest[0], tuple(nearest[1:]))
 
     def _vocabulary(self) -> Tensor:
         if self._features is None:

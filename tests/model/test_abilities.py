@@ -111,7 +111,8 @@ def test_composers_without_an_inverter_work(backbone, squares):
     composer = Composer(backbone)
     for name in composer_names(inverter=False):
         vectors = composer.compose(squares, ["a photo of red dress", "blue"], name)
-        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+        if name != "raw-sum":
+            torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
     long = composer.texts(["blue " * 100, "red"])
     assert long.truncated == (True, False)
 

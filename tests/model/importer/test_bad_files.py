@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.contents import contents_of
-from fti_training.importer.files import MAGIC, errors_name, read_checkpoint
-from fti_training.importer.import_inverter import convert_checkpoint
-from tests.training.importer.conftest import MINI_SIZES
-from tests.training.importer.standins import network, save
+from fti_qdrant.model.importer.contents import contents_of
+from fti_qdrant.model.importer.files import MAGIC, errors_name, read_checkpoint
+from fti_qdrant.model.importer.import_checkpoint import import_checkpoint
+from tests.model.importer.conftest import MINI_SIZES
+from tests.model.importer.standins import network, save
 
 
 @pytest.fixture(scope="module", params=["zip", "stream"])
@@ -116,7 +116,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another network": (
         lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path),
-        "torch.nn.modules.conv.Conv2d",
+        "it holds a Conv2d, not an IMG2TEXT",
     ),
 }
 
@@ -125,7 +125,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_no_checkpoint_of_the_authors(tmp_path, write, message):
     write(tmp_path / "model.pth")
     with pytest.raises(CheckpointError) as refused:
-        convert_checkpoint(tmp_path / "model.pth", "mini")
+        import_checkpoint(tmp_path / "model.pth")
     assert message in str(refused.value)
     assert "model.pth" in str(refused.value)
 
@@ -182,7 +182,7 @@ OTHER_WEIGHTS: dict[str, tuple[Callable[[State], State], str]] = {
 def test_other_weights(for_mini, tmp_path, change, message):
     path = save(change(for_mini.state_dict()), tmp_path / "state.pth")
     with pytest.raises(CheckpointError) as refused:
-        convert_checkpoint(path, "mini")
+        import_checkpoint(path)
     assert message in str(refused.value)
     assert "state.pth" in str(refused.value)
 
@@ -191,7 +191,7 @@ def test_other_weights(for_mini, tmp_path, change, message):
 def test_a_network_of_another_depth(tmp_path, layers):
     path = save(network(*MINI_SIZES, num_layers=layers), tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match=r"tensors are .*'transformer\.layers\.[23]\."):
-        convert_checkpoint(path, "mini")
+        import_checkpoint(path)
 
 
 def test_a_module_that_was_never_initialized(tmp_path):

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError, first_line
-from fti_training.importer.stand_ins import StoredModule, StoredTensor
+from fti_qdrant.model.importer.stand_ins import StoredModule, StoredTensor
 
 WRAPPER = "module."
 """DataParallel's prefix."""
 
 NETWORK = "IMG2TEXT"
+
+LOSSES = "torch.nn.modules.loss"
+"""Home of the losses that a network keeps; their tensors are no weights of it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class CheckpointContents:
     """The contents of a checkpoint.
 
     Attributes:
-        tensors: by the authors' names, without DataParallel's prefix.
+        tensors: by the authors' names, without DataParallel's prefix and without those of losses.
         modules: by the same names, the network itself as ``""``; None for a state dict, which
             states no hyperparameters.
     """
@@ -84,6 +87,8 @@ def _walk(root: StoredModule) -> Iterator[tuple[str, StoredModule]]:
 
 def _tensors(modules: dict[str, StoredModule]) -> Iterator[tuple[str, Tensor]]:
     for owner, module in modules.items():
+        if type(module).__module__ == LOSSES:
+            continue
         for kind in ("_parameters", "_buffers"):
             for name, value in _table(module, kind).items():
                 full = _dotted(owner, name)

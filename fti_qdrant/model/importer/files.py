@@ -1,4 +1,4 @@
-"""Reads files of ``torch.save`` without torch: the zip archive and the older single stream.
+"""Reads files of ``torch.save`` without ``torch.load``: the zip archive and the older stream.
 
 The archive holds ``NAME/data.pkl`` and the values of storage K in ``NAME/data/K``, uncompressed.
 The older stream is four pickles (a number, a version, facts about the machine, the object), one
@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from fti_qdrant.errors import CheckpointError, FtiError, first_line
-from fti_training.importer.stand_ins import StoredStorage
-from fti_training.importer.unpickle import read_pickle
+from fti_qdrant.model.importer.stand_ins import STORAGES, StoredStorage
+from fti_qdrant.model.importer.unpickle import read_pickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of the older stream."""
 
-VALUE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int64": 8}
+VALUE_BYTES = {dtype: getattr(torch, dtype).itemsize for dtype in STORAGES.values()}
 
 ZIP_START = b"PK\x03\x04"
 
