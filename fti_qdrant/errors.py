@@ -52,7 +52,7 @@ class PromptTooLong(FtiError, ValueError):
 
 
 class UnsupportedModel(FtiError, ValueError):
-    """A model that the method cannot use: not a ViT, an unknown name, or no weights named."""
+    """A model that cannot be loaded, or that cannot do what is asked of it."""
 
 
 class ModelMismatch(FtiError, ValueError):

@@ -146,7 +146,7 @@ def compose(
         composer.compose_references(references, texts, name)
         for texts in zip(*(query.texts for query in queries))
     ]
-    mean = torch.stack([one.vectors for one in made]).mean(dim=0)
+    mean = torch.stack([F.normalize(one.vectors, dim=-1) for one in made]).mean(dim=0)
     return F.normalize(mean, dim=-1), [any(cut) for cut in zip(*(one.truncated for one in made))]
 
 

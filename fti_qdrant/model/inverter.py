@@ -140,8 +140,24 @@ class Inverter(
 
     @classmethod
     def for_backbone(cls, backbone: Backbone, **options: float) -> Self:
-        """A fresh inverter of the backbone's sizes."""
+        """A fresh inverter of the backbone's sizes; raises as ``check_backbone``."""
+        backbone.require("patch_tokens", "pseudo_words", needed_by="an inverter")
         return cls(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raises where this inverter cannot work on a backbone.
+
+        Raises:
+            UnsupportedModel: the backbone has no patch tokens, or takes no pseudo-words.
+            ModelMismatch: it has other sizes.
+        """
+        backbone.require("patch_tokens", "pseudo_words", needed_by="an inverter")
+        expected = (backbone.width, backbone.dim, backbone.token_dim)
+        if self.sizes != expected:
+            raise ModelMismatch(
+                f"the inverter is for a backbone of (w, d, t) = {self.sizes}, and "
+                f"{backbone.name!r} has {expected}; load the inverter trained for this backbone"
+            )
 
     @cached_property
     def weights_hash(self) -> str:
@@ -177,7 +193,7 @@ class Inverter(
     def local_features(self, features: ImageFeatures) -> Tensor:
         """Latent local attribute features ``[B, K, t]``, in 0..1."""
         queries = self.queries.expand(len(features), -1, -1)
-        x = torch.cat([queries, features.tokens], dim=1)
+        x = torch.cat([queries, features.required_tokens()], dim=1)
         for number, block in enumerate(self.blocks, 1):
             last = number == len(self.blocks)
             x = block(x, queries.shape[1] if last else x.shape[1])

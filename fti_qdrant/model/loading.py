@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,27 @@ def load_open_clip(name: str) -> tuple[nn.Module, Any]:
     if pretrained is not None:
         check_activation(architecture, pretrained)
     try:
+        check_no_remote_code(name, open_clip.get_model_config(architecture) or {})
         model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
         return model, open_clip.get_tokenizer(architecture)
+    except UnsupportedModel:
+        raise
     except Exception as error:
+        if "transformers" in str(error) and find_spec("transformers") is None:
+            raise UnsupportedModel(
+                f"model {name!r} needs transformers for its texts: pip install 'fti-qdrant[hf]'"
+            ) from error
         raise UnsupportedModel(f"model {name!r} cannot be loaded: {first_line(error)}") from error
+
+
+def check_no_remote_code(name: str, config: dict[str, Any]) -> None:
+    """Refuses a model whose configuration asks for code from its repository to be run."""
+    options = config.get("text_cfg", {}).get("tokenizer_kwargs") or {}
+    if options.get("trust_remote_code"):
+        raise UnsupportedModel(
+            f"model {name!r} asks to run code from its repository for its tokenizer, which is "
+            "never done; use a model without such code"
+        )
 
 
 def split_name(name: str) -> tuple[str, str | None]:

@@ -134,7 +134,7 @@ def test_help_has_examples(done: dict[str, Done]) -> None:
 def test_table(done: dict[str, Done], place: dict[str, Any]) -> None:
     run = done["table"]
     assert (run.returncode, run.stderr) == (0, "")
-    assert "composer: fti" in run.stdout
+    assert "composer: pdv" in run.stdout
     ranks = re.findall(r"^│ (\d) +│ (-?\d\.\d{3}) +│ (\S+\.png)", run.stdout, re.MULTILINE)
     assert [rank for rank, _, _ in ranks] == ["1", "2", "3"]
     assert float(ranks[0][1]) >= float(ranks[2][1])
@@ -151,7 +151,7 @@ def test_json(done: dict[str, Done], place: dict[str, Any]) -> None:
     run = done["json"]
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)
-    assert answer["composer"] == "fti"
+    assert answer["composer"] == "pdv"
     names = {hit["payload"]["name"] for hit in answer["hits"]}
     assert names == {"picture 0", "picture 2", "picture 3"}
     for hit in answer["hits"]:
@@ -173,7 +173,7 @@ def test_sheet_is_a_page_of_its_own(done: dict[str, Done], place: dict[str, Any]
 
 def test_stored_id(done: dict[str, Done]) -> None:
     answer = json.loads(done["id"].stdout)
-    assert answer["composer"] == "fti"
+    assert answer["composer"] == "pdv"
     assert len(answer["hits"]) == 6
 
 

@@ -11,9 +11,10 @@ import torch
 
 from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.image_tower import check_visual
 from fti_qdrant.model.importer.convert import BackboneSizes
 from fti_qdrant.model.loading import check_activation, split_name
-from fti_qdrant.model.text_tower import TextTower, check_visual
+from fti_qdrant.model.text_tower import TextTower
 
 
 def sizes_of(name: str) -> BackboneSizes:

@@ -88,7 +88,7 @@ def composed_ranks(
     parts = []
     for start in range(0, len(asked), CHUNK):
         chosen = reference_rows[start : start + CHUNK]
-        features = ImageFeatures(gallery.features.pooled[chosen], gallery.features.tokens[chosen])
+        features = gallery.features.take(chosen)
         invert = find_composer(method).needs_inverter
         references = composer.references(features, (1,) * len(chosen), invert=invert)
         chunk = texts[start : start + CHUNK]
