@@ -16,7 +16,8 @@ from fti_qdrant.composers.registry import TEXT_ONLY, composer_names, find_compos
 from fti_qdrant.deprecation import renamed_argument, warn_deprecated
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
-from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.gpu import GraphedFunction, matmul_precision
+from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
 from fti_qdrant.model.names import MINI
 
@@ -45,6 +46,7 @@ class Composer:
             inverter.check_backbone(backbone)
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
+        self._small_batch = GraphedFunction(self._words_as_tensors)
 
     @classmethod
     def load(
@@ -144,8 +146,17 @@ class Composer:
         Args:
             invert: compute pseudo-words, where an inverter is loaded.
         """
-        words = self.inverter(features) if invert and self.inverter is not None else None
+        words = None
+        if invert and self.inverter is not None:
+            with matmul_precision(exact=self.backbone.precision == "fp32"):
+                given = (features.pooled, features.required_tokens())
+                words = PseudoWords(*self._small_batch(*given))
         return References(features.pooled, words, tuple(sizes))
+
+    def _words_as_tensors(self, pooled: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        assert self.inverter is not None
+        words = self.inverter(ImageFeatures(pooled, tokens))
+        return words.subject, words.attributes, words.counts
 
     @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose_references(
