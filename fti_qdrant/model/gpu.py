@@ -1,8 +1,8 @@
 """What a GPU needs to be fast: recorded graphs for small batches, and the right kernels.
 
 One picture through a ViT-L/14 takes a card about as long as its kernels take to launch, many times
-over: 8.7 ms against 1.4 ms as a graph on an H200 (``python bench/gpu.py``). From 64 pictures on
-there is no difference.
+over: 8.7 ms against 1.4 ms as a graph on an H200. From 64 pictures on the card is busy either way,
+but each launch waits for Python's lock, which decoding threads hold meanwhile; a graph waits once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from fti_qdrant.errors import first_line
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BATCH = 8
+SMALL_BATCH = 8
+"""Every batch up to this size is recorded."""
+
+RECORDED_BATCHES = frozenset((*range(1, SMALL_BATCH + 1), 16, 32, 64))
+"""The sizes that are recorded: each keeps memory. Ingest's batches grow through the larger ones."""
 
 Tensors = tuple[Tensor, ...]
 
@@ -50,10 +54,10 @@ def attention_of_any_length(device: torch.device) -> AbstractContextManager[None
 
 
 class GraphedFunction:
-    """A function of tensors on a GPU, recorded once for each shape of a small batch.
+    """A function of tensors on a GPU, recorded once for each shape of a batch.
 
     It must do the same for every input of one shape, without asking the GPU for values. Elsewhere,
-    with gradients, and for large batches the function is called as it is.
+    with gradients, and for other sizes the function is called as it is.
     """
 
     def __init__(self, function: Callable[..., Tensors]):
@@ -63,7 +67,7 @@ class GraphedFunction:
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         first = inputs[0]
-        if not first.is_cuda or len(first) > LARGEST_BATCH or torch.is_grad_enabled():
+        if not first.is_cuda or len(first) not in RECORDED_BATCHES or torch.is_grad_enabled():
             return self._function(*inputs)
         key = (first.device, *((one.shape, one.dtype) for one in inputs))
         with self._lock:  # a recording has one set of inputs and outputs
