@@ -67,7 +67,10 @@ def _vocabulary_of(tokenizer: Tokenizer, context_length: int, name: str) -> Voca
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    return Vocabulary(encode, (around[0],), around[1], 0, context_length)
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids)).replace("</w>", " ")
+
+    return Vocabulary(encode, decode, (around[0],), around[1], 0, context_length)
 
 
 def _read_tokenizer(files: CheckpointFiles) -> Tokenizer | None:
