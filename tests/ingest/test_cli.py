@@ -271,7 +271,7 @@ def test_a_preprocessing_is_chosen_once_and_kept(tmp_path: Path) -> None:
     assert "bicubic/squash-64, not with target-pad; leave out --preprocess" in other.error
     unknown = ingest("photos", "--gallery", "g", "--preprocess", "crop", cwd=tmp_path)
     assert unknown.code == 2
-    assert "'target-pad', 'center-crop', 'squash'" in unknown.error
+    assert "'target-pad', 'center-crop', 'squash'" in unknown.err
 
 
 def test_a_gallery_that_is_open_elsewhere_is_a_failure(tmp_path: Path) -> None:
