@@ -9,18 +9,16 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from fti_qdrant.errors import ModelMismatch
+from fti_qdrant.images.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:  # decoding workers do without torch, which takes seconds to load
     from torch import Tensor
-
-Recipe = Literal["target-pad", "center-crop", "squash"]
-RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
 Rounding = Literal["half-even", "down"]
 """Where a crop begins if the margins are odd: torchvision rounds to even, transformers down."""
@@ -94,6 +92,17 @@ class Preprocess:
         if found.name != name:
             raise unknown
         return found
+
+    @classmethod
+    def if_known(cls, name: str) -> str | None:
+        """The name of a gallery's preprocessing, to load its model with; None if it is unknown.
+
+        The model then has its default, and the comparison of fingerprints names both.
+        """
+        try:
+            return cls.for_decoding(name).name
+        except ModelMismatch:
+            return None
 
     @property
     def name(self) -> str:

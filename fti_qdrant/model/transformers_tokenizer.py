@@ -68,7 +68,7 @@ def _vocabulary_of(tokenizer: Tokenizer, context_length: int, name: str) -> Voca
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(ids: list[int]) -> str:
-        return " ".join(tokenizer.decode(ids).replace("</w>", " ").split())
+        return str(tokenizer.decode(ids)).replace("</w>", " ")
 
     return Vocabulary(encode, decode, (around[0],), around[1], 0, context_length)
 
