@@ -18,7 +18,6 @@ from fti_qdrant.errors import BadQuery
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter
-from fti_qdrant.model.names import MINI
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +54,7 @@ class Composer:
         device: str | torch.device | None = None,
         precision: str | None = None,
     ) -> Self:
-        """Loads a backbone by name, and an inverter from a folder or a hub repository.
+        """Loads a backbone by name, and an inverter by what ``load_inverter`` takes.
 
         ``mini`` comes with its inverter; other models without one can use the composers that
         need no inverter.
@@ -67,8 +66,8 @@ class Composer:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
         backbone = Backbone.load(model, device=device, precision=precision)
-        source = inverter or (str(MINI / "inverter") if model == "mini" else None)
-        return cls(backbone, load_inverter(source) if source else None)
+        source = inverter or ("mini" if model == "mini" else None)
+        return cls(backbone, load_inverter(source, model) if source else None)
 
     @property
     def default_composer(self) -> str:

@@ -54,7 +54,10 @@ in the format that the benchmark's server takes. A run that was stopped continue
     show_default=True,
     help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH.",
 )
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @click.option(
     "--composer",
     "composers",
