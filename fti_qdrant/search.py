@@ -74,7 +74,8 @@ class ComposedSearch:
         Args:
             path: its folder.
             model: by default the model that the gallery was made with.
-            inverter: folder or hub repository of an inverter; ``mini`` comes with its own.
+            inverter: as ``load_inverter`` takes it, such as ``fti4cir``, a folder, or ORG/REPO on
+                the hub; ``mini`` comes with its own.
             device, precision: see ``Backbone.load``.
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             allow_urls: whether a reference may be an http(s) URL.

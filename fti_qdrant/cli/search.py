@@ -1,4 +1,4 @@
-"""``fti-search``: one composed query from the command line."""
+"""``fti-search``: one composed query from the command line, and what can be named in it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
@@ -74,7 +77,10 @@ Examples:
 @click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
 @click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
 @click.option("--model", help="[default: the model that the gallery was made with]")
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
 @click.option(
     "--explain",
@@ -83,9 +89,8 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an HTML page with images.")
-@program_options("fti-search")
 @one_line_errors(after_stop="nothing was changed")
-def main(
+def query(
     location: GalleryLocation,
     images: tuple[str, ...],
     text: str | None,
@@ -111,7 +116,7 @@ def main(
     filter = _parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
-    query = Query(  # refuses bad input before a model is loaded
+    asked = Query(  # refuses bad input before a model is loaded
         image=list(images) or None,
         text=text,
         filter=filter,
@@ -127,7 +132,7 @@ def main(
     )
     options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
     with _open(location, options) as search:
-        [hits] = search.query_many([query])
+        [hits] = search.query_many([asked])
         pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
         print_json(_as_dict(hits))
@@ -242,6 +247,18 @@ def _path_and_id(hit: Hit) -> Text:
     id = as_text(hit.id, "dim")
     return as_text(hit.uri).append("\n").append_text(id) if hit.uri else id
 
+
+@click.group(cls=DefaultCommandGroup, default="query", default_if_no_args=True, epilog=EPILOG)
+@program_options("fti-search")
+def main() -> None:
+    """Find images like the reference, changed as the text says, that pass the filter.
+
+    "query" may be left out: fti-search --gallery shop ... is fti-search query --gallery shop ...
+    """
+
+
+for command in (query, models):
+    main.add_command(logging_options(command))
 
 if __name__ == "__main__":
     main()

@@ -20,7 +20,6 @@ from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.gpu import GraphedFunction, matmul_precision
 from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
-from fti_qdrant.model.names import MINI
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +64,7 @@ class Composer:
         precision: str | None = None,
         preprocess: str | None = None,
     ) -> Self:
-        """Loads a backbone by name, and an inverter from a folder or a hub repository.
+        """Loads a backbone by name, and an inverter by what ``load_inverter`` takes.
 
         ``mini`` comes with its inverter; other models without one can use the composers that
         need no inverter.
@@ -77,8 +76,8 @@ class Composer:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
         backbone = Backbone.load(model, device=device, precision=precision, preprocess=preprocess)
-        source = inverter or (str(MINI / "inverter") if model == "mini" else None)
-        return cls(backbone, load_inverter(source) if source else None)
+        source = inverter or ("mini" if model == "mini" else None)
+        return cls(backbone, load_inverter(source, model) if source else None)
 
     @property
     def default_composer(self) -> str:

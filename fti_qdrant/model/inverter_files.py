@@ -66,8 +66,8 @@ def find_inverter(source: str) -> InverterFiles:
     name = HubName.parse(known.repository if known and known.repository else source)
     if name is None:
         raise CheckpointError(
-            f"inverter {source!r}: no such file or folder, and no name of an inverter; known are "
-            f"{', '.join(KNOWN_INVERTERS)}, and ORG/REPO on the Hugging Face hub"
+            f"inverter {source!r}: no such file or folder, and no name of an inverter; pass "
+            f"{', '.join(KNOWN_INVERTERS)}, a path, or ORG/REPO on the Hugging Face hub"
         )
     try:
         found = _on_the_hub(name)

@@ -26,9 +26,9 @@ class KnownModel:
         dim: ``d``, values of one vector.
         license: of the weights.
         page: where weights and license are published; a repository of the Hugging Face hub.
-        composer: the one to use with it, where no inverter is loaded.
         preprocess: how its authors prepare pictures.
         architecture: open_clip's name of the same towers.
+        composer: the one that it was trained for; None for the usual ones.
         method: its name in ``fti_qdrant.benchmarks.published``, where it has figures.
     """
 
@@ -38,9 +38,9 @@ class KnownModel:
     dim: int
     license: str
     page: str
-    composer: str
     preprocess: Recipe
     architecture: str
+    composer: str | None = None
     method: str | None = None
 
 
@@ -56,7 +56,6 @@ class KnownInverter:
         backbone: the model that it was trained with; with another its pseudo-words mean nothing.
         same_backbone: other names of that model.
         repository: where it is published on the Hugging Face hub; None for one in this package.
-        composer: the one to use with it.
         preprocess: how pictures were prepared in its training.
         method: its name in ``fti_qdrant.benchmarks.published``, where it has figures.
     """
@@ -68,7 +67,6 @@ class KnownInverter:
     backbone: str
     same_backbone: tuple[str, ...]
     repository: str | None
-    composer: str
     preprocess: Recipe
     method: str | None = None
 
@@ -88,7 +86,7 @@ KNOWN_MODELS = _by_name(
             *(14_175_553, 192),
             "apache-2.0",
             "fti_qdrant/weights/mini",
-            *("fti", "target-pad"),
+            "target-pad",
             "mini",
         ),
         KnownModel(
@@ -97,19 +95,19 @@ KNOWN_MODELS = _by_name(
             *(149_620_737, 512),
             "mit",
             "BAAI/BGE-VL-base",
-            *("raw-sum", "center-crop"),
+            "center-crop",
             "ViT-B-16-quickgelu",
-            "BGE-VL-base",
+            *("raw-sum", "BGE-VL-base"),
         ),
         KnownModel(
             "hf:BAAI/BGE-VL-large",
-            "photographs; trained for composed search, more exact and slower",
+            "photographs; trained for composed search, large",
             *(427_616_513, 768),
             "mit",
             "BAAI/BGE-VL-large",
-            *("raw-sum", "center-crop"),
+            "center-crop",
             "ViT-L-14-quickgelu",
-            "BGE-VL-large",
+            *("raw-sum", "BGE-VL-large"),
         ),
         KnownModel(
             "ViT-L-14-quickgelu/openai",
@@ -117,7 +115,7 @@ KNOWN_MODELS = _by_name(
             *(427_616_513, 768),
             "mit",
             "openai/clip-vit-large-patch14",
-            *("sum", "center-crop"),
+            "center-crop",
             "ViT-L-14-quickgelu",
         ),
         KnownModel(
@@ -126,7 +124,7 @@ KNOWN_MODELS = _by_name(
             *(151_277_313, 512),
             "mit",
             "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-            *("sum", "center-crop"),
+            "center-crop",
             "ViT-B-32",
         ),
         KnownModel(
@@ -135,7 +133,7 @@ KNOWN_MODELS = _by_name(
             *(151_277_313, 512),
             "mit",
             "patrickjohncyh/fashion-clip",
-            *("sum", "center-crop"),
+            "center-crop",
             "ViT-B-32",
         ),
         KnownModel(
@@ -144,7 +142,7 @@ KNOWN_MODELS = _by_name(
             *(375_187_970, 768),
             "apache-2.0",
             "timm/ViT-B-16-SigLIP2",
-            *("sum", "squash"),
+            "squash",
             "ViT-B-16-SigLIP2",
         ),
         KnownModel(
@@ -153,7 +151,7 @@ KNOWN_MODELS = _by_name(
             *(1_136_008_498, 1152),
             "apache-2.0",
             "timm/ViT-SO400M-14-SigLIP2-378",
-            *("sum", "squash"),
+            "squash",
             "ViT-SO400M-14-SigLIP2-378",
         ),
         KnownModel(
@@ -162,7 +160,7 @@ KNOWN_MODELS = _by_name(
             *(447_660_545, 1024),
             "apache-2.0",
             "timm/PE-Core-B-16",
-            *("sum", "squash"),
+            "squash",
             "PE-Core-B-16",
         ),
         KnownModel(
@@ -171,7 +169,7 @@ KNOWN_MODELS = _by_name(
             *(671_138_817, 1024),
             "apache-2.0",
             "timm/PE-Core-L-14-336",
-            *("sum", "squash"),
+            "squash",
             "PE-Core-L-14-336",
         ),
         KnownModel(
@@ -180,7 +178,7 @@ KNOWN_MODELS = _by_name(
             *(74_835_073, 512),
             "apple-amlr",
             "timm/MobileCLIP2-S0-OpenCLIP",
-            *("sum", "center-crop"),
+            "center-crop",
             "MobileCLIP2-S0",
         ),
         KnownModel(
@@ -189,7 +187,7 @@ KNOWN_MODELS = _by_name(
             *(99_243_329, 512),
             "apple-amlr",
             "timm/MobileCLIP2-S2-OpenCLIP",
-            *("sum", "center-crop"),
+            "center-crop",
             "MobileCLIP2-S2",
         ),
         KnownModel(
@@ -198,7 +196,7 @@ KNOWN_MODELS = _by_name(
             *(366_120_000, 512),
             "mit",
             "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
-            *("sum", "center-crop"),
+            "center-crop",
             "xlm-roberta-base-ViT-B-32",
         ),
         KnownModel(
@@ -207,7 +205,7 @@ KNOWN_MODELS = _by_name(
             *(501_890_000, 512),
             "cc-by-nc-4.0",
             "visheratin/nllb-clip-base-oc",
-            *("sum", "center-crop"),
+            "center-crop",
             "nllb-clip-base",
         ),
     ]
@@ -224,7 +222,7 @@ KNOWN_INVERTERS = _by_name(
             "mini",
             (),
             None,
-            *("fti", "target-pad"),
+            "target-pad",
         ),
         KnownInverter(
             "fti4cir",
@@ -234,7 +232,7 @@ KNOWN_INVERTERS = _by_name(
             "ViT-L-14-quickgelu/openai",
             ("hf:openai/clip-vit-large-patch14",),
             "iLearn-Lab/SIGIR24-FTI4CIR",
-            *("fti", "target-pad"),
+            "target-pad",
             "FTI4CIR",
         ),
     ]

@@ -25,7 +25,7 @@ from fti_qdrant.gallery import EdgeGallery
 from tests.benchmarks import standins
 from tests.commands import start_command
 
-COMPOSERS = ["fti", "subject", "sum", "image", "text"]
+COMPOSERS = ["pdv", "fti", "subject", "sum", "image", "text"]
 INGESTED = " stored, "
 """What a run prints where it has ingested."""
 

@@ -56,7 +56,10 @@ in the format that the benchmark's server takes. A run that was stopped continue
     help=MODEL_NAMES,
 )
 @preprocess_option
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @click.option(
     "--composer",
     "composers",
