@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.explain import Explanation
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.search import ComposedSearch
@@ -40,6 +41,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.open``."""
         search = await asyncio.to_thread(
@@ -50,6 +52,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             allow_urls=allow_urls,
+            limits=limits,
         )
         return cls(search)
 
@@ -66,6 +69,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.connect``."""
         search = await asyncio.to_thread(
@@ -79,6 +83,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             allow_urls=allow_urls,
+            limits=limits,
         )
         return cls(search)
 

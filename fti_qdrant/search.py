@@ -24,6 +24,7 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.explain import Explainer, Explanation
 from fti_qdrant.query import Hit, Hits, Query, Reference
 from fti_qdrant.references import (
@@ -46,12 +47,20 @@ class ComposedSearch:
         >>> search.query("dress.jpg", "in red", filter={"price": {"lt": 50}})  # doctest: +SKIP
     """
 
-    def __init__(self, composer: Composer, gallery: Gallery, *, allow_urls: bool = False):
+    def __init__(
+        self,
+        composer: Composer,
+        gallery: Gallery,
+        *,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.limits = limits
         self._explainer = Explainer(composer.backbone)
 
     @classmethod
@@ -64,6 +73,7 @@ class ComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
 
@@ -73,11 +83,12 @@ class ComposedSearch:
             inverter: folder or hub repository of an inverter; ``mini`` comes with its own.
             device, precision: see ``Backbone.load``.
             allow_urls: whether a reference may be an http(s) URL.
+            limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
         gallery = EdgeGallery.open(path)
-        return cls._over(gallery, model, inverter, device, precision, allow_urls)
+        return cls._over(gallery, model, inverter, device, precision, allow_urls, limits)
 
     @classmethod
     def connect(
@@ -92,6 +103,7 @@ class ComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
 
@@ -100,12 +112,12 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, allow_urls: as for ``open``.
+            model, inverter, device, precision, allow_urls, limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
         gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(gallery, model, inverter, device, precision, allow_urls)
+        return cls._over(gallery, model, inverter, device, precision, allow_urls, limits)
 
     @classmethod
     def _over(
@@ -116,12 +128,13 @@ class ComposedSearch:
         device: str | torch.device | None,
         precision: str | None,
         allow_urls: bool,
+        limits: ImageLimits,
     ) -> Self:
         """Loads the model and checks it; closes the gallery where that fails."""
         try:
             name = model or gallery.spec.fingerprint.model
             composer = Composer.load(name, inverter, device=device, precision=precision)
-            return cls(composer, gallery, allow_urls=allow_urls)
+            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
             raise
@@ -190,7 +203,7 @@ class ComposedSearch:
         if not asked:
             return []
         filters = [self._checked_filter(query.filter) for query in asked]
-        loaded = load_references(asked, self.gallery, self.allow_urls)
+        loaded = load_references(asked, self.gallery, self.allow_urls, self.limits)
         references = embed_references(loaded, self.composer, self.gallery)
         composed = compose_queries(loaded, references, self.composer)
         searches = [
@@ -226,7 +239,7 @@ class ComposedSearch:
         Raises BadQuery where no inverter is loaded; otherwise as ``query``.
         """
         query = with_composer(Query(image=image, explain=True), self.composer)
-        loaded = load_references([query], self.gallery, self.allow_urls)
+        loaded = load_references([query], self.gallery, self.allow_urls, self.limits)
         (references,) = embed_references(loaded, self.composer, self.gallery)
         return self._explanations(references, words)[0]
 

@@ -10,10 +10,12 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.errors import BadFilter
+from fti_qdrant.images.limits import ImageLimits
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -55,6 +57,7 @@ Examples:
 @click.option("--model", help="[default: the model that the gallery was made with]")
 @click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
+@max_pixels_option
 @click.option(
     "--explain", is_flag=True, help="Show the words nearest to the pseudo-words of each reference."
 )
@@ -74,6 +77,7 @@ def main(
     model: str | None,
     inverter: str | None,
     allow_urls: bool,
+    max_pixels: int,
     explain: bool,
     as_json: bool,
     sheet: Path | None,
@@ -94,7 +98,13 @@ def main(
         score_threshold=score_threshold,
         explain=explain,
     )
-    options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    limits = ImageLimits(max_pixels=max_pixels)
+    options = {
+        "model": model,
+        "inverter": inverter,
+        "allow_urls": allow_urls,
+        "limits": limits,
+    }
     with _open(location, options) as search:
         [hits] = search.query_many([query])
         pictures = [_picture(search, image) for image in images] if sheet else []

@@ -21,7 +21,7 @@ from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images import Preprocess, decode_pixels
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, decode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,12 +71,14 @@ class Decoder:
         allow_urls: whether images may be fetched from any web server.
         own: ``Source.own``.
         hashes: whether perceptual hashes are wanted, for near duplicates.
+        limits: of one image, once it is read.
     """
 
     preprocess: Preprocess | None
     allow_urls: bool = False
     own: str = ""
     hashes: bool = False
+    limits: ImageLimits = DEFAULT_LIMITS
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.select(["uri", "payload", "stored_revision"]).to_pydict()
@@ -108,9 +110,12 @@ class Decoder:
                 return Decoded(UNCHANGED)
             if same_image(revision, stored_revision):
                 return Decoded(PAYLOAD, revision=revision)
-            image, (width, height) = decode_pixels(data, uri=uri)
-            pixels = self.preprocess.pixels(image).tobytes() if self.preprocess else b""
-            hashed = str(PerceptualHash.of(image)) if self.hashes else ""
+            image = decode(data, uri=uri, limits=self.limits)
+            width, height = image.size
+            pixels = b""
+            if self.preprocess is not None:
+                pixels = image.prepared(self.preprocess.pixels).tobytes()
+            hashed = str(PerceptualHash.of(image.in_srgb())) if self.hashes else ""
         except BadImage as error:
             return Decoded(REJECTED, str(error))
         except Exception as error:  # one image must never stop the others
