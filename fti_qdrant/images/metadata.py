@@ -76,7 +76,7 @@ def _tiff(data: bytes) -> bytes | None:
             one = data[at + step + number * entry : at + step + (number + 1) * entry]
             if len(one) == entry and struct.unpack_from(f"{order}H", one)[0] in TIFF_TAGS:
                 kept.append(one)
-    except struct.error:
+    except (struct.error, OverflowError):  # it points outside the file
         return None
     directory = struct.pack(f"{order}{count}", len(kept)) + b"".join(kept) + bytes(8 if big else 4)
     return data[:at] + directory + data[at + len(directory) :]
