@@ -26,7 +26,7 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.query import Hit, Hits, Query, Reference
 from fti_qdrant.references import (
     LoadedQuery,
@@ -49,12 +49,20 @@ class ComposedSearch:
         >>> search.query("dress.jpg", "in red", filter={"price": {"lt": 50}})  # doctest: +SKIP
     """
 
-    def __init__(self, composer: Composer, gallery: Gallery, *, allow_urls: bool = False):
+    def __init__(
+        self,
+        composer: Composer,
+        gallery: Gallery,
+        *,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.limits = limits
         self._explainer = QueryExplainer(composer.backbone)
 
     @classmethod
@@ -68,6 +76,7 @@ class ComposedSearch:
         precision: str | None = None,
         preprocess: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
 
@@ -79,11 +88,21 @@ class ComposedSearch:
             device, precision: see ``Backbone.load``.
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             allow_urls: whether a reference may be an http(s) URL.
+            limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
         gallery = EdgeGallery.open(path)
-        return cls._over(gallery, model, inverter, device, precision, preprocess, allow_urls)
+        return cls._over(
+            gallery,
+            allow_urls,
+            limits,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+        )
 
     @classmethod
     def connect(
@@ -99,6 +118,7 @@ class ComposedSearch:
         precision: str | None = None,
         preprocess: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
 
@@ -107,35 +127,39 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, preprocess, allow_urls: as for ``open``.
+            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
         gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(gallery, model, inverter, device, precision, preprocess, allow_urls)
+        return cls._over(
+            gallery,
+            allow_urls,
+            limits,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+        )
 
     @classmethod
     def _over(
         cls,
         gallery: Gallery,
-        model: str | None,
-        inverter: str | None,
-        device: str | torch.device | None,
-        precision: str | None,
-        preprocess: str | None,
         allow_urls: bool,
+        limits: ImageLimits,
+        *,
+        model: str | None,
+        preprocess: str | None,
+        **loading: Any,
     ) -> Self:
         """Loads the model and checks it; closes the gallery where that fails."""
         try:
             made_by = gallery.spec.fingerprint
-            composer = Composer.load(
-                model or made_by.model,
-                inverter,
-                device=device,
-                precision=precision,
-                preprocess=preprocess or Preprocess.if_known(made_by.preprocess),
-            )
-            return cls(composer, gallery, allow_urls=allow_urls)
+            chosen = preprocess or Preprocess.if_known(made_by.preprocess)
+            composer = Composer.load(model or made_by.model, preprocess=chosen, **loading)
+            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
             raise
@@ -303,7 +327,7 @@ class ComposedSearch:
         loaded = [
             answerable(query, original)
             for query, original in zip(
-                load_references(chosen, self.gallery, self.allow_urls), asked
+                load_references(chosen, self.gallery, self.allow_urls, self.limits), asked
             )
         ]
         references = embed_references(loaded, self.composer, self.gallery)

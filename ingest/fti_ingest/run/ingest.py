@@ -33,7 +33,7 @@ from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, Preprocess
 from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
@@ -51,6 +51,7 @@ class IngestJob:
         indexes: payload fields to index in a new gallery; by default by their values.
         storage, bulk: how a server's new collection is stored, and whether its index is built
             after the load.
+        max_pixels: larger images are rejected; see ``ImageLimits``.
         prune: delete what the source no longer lists, at most this ``prune_at_most`` share.
     """
 
@@ -63,6 +64,7 @@ class IngestJob:
     storage: CollectionConfig = field(default_factory=CollectionConfig)
     bulk: bool = False
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
     prune: bool = False
     prune_at_most: float = MAX_PRUNED
@@ -186,6 +188,7 @@ def _options(job: IngestJob, engine: Engine) -> RunOptions:
         gpus_per_worker=job.engine.gpus_per_worker,
         server=server if engine.distributes else None,
         allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
         dedupe=job.dedupe,
         prune=job.prune,
         metrics_port=job.metrics_port,

@@ -33,7 +33,7 @@ from fti_ingest.stages.write import ServerWriter, messages_in, write
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.gallery.points import Payload
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class RunOptions:
         gpus_per_worker: share of a GPU for each.
         server: where workers write to; None where the driver writes.
         allow_urls: fetch images from any web server that a manifest names.
+        max_pixels: larger images are rejected.
         dedupe: what becomes of duplicates; None does not look for them.
         prune: delete in the end what the source does not list.
         metrics_port: where Prometheus metrics are served.
@@ -62,6 +63,7 @@ class RunOptions:
     gpus_per_worker: float = 0.0
     server: ServerLocation | None = None
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
     prune: bool = False
     metrics_port: int | None = None
@@ -196,8 +198,9 @@ def decoding(
         word_preprocess: of what pseudo-words are made of, where it is another.
     """
     dedupe = options.dedupe
+    limits = ImageLimits(max_pixels=options.max_pixels)
     decoder = Decoder(
-        preprocess, options.allow_urls, source.own, dedupe is not None, word_preprocess
+        preprocess, options.allow_urls, source.own, dedupe is not None, word_preprocess, limits
     )
     first: list[Any] = [CpuStage(decoder, DECODE_ROWS)]
     if dedupe is None:

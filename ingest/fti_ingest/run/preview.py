@@ -62,7 +62,12 @@ def preview(job: IngestJob, callbacks: Callbacks = SILENT) -> Preview:
 
 def _decode(ready: Ready, found: Preview, callbacks: Callbacks) -> None:
     job = ready.job
-    options = RunOptions(allow_urls=job.allow_urls, dedupe=job.dedupe, prune=job.prune)
+    options = RunOptions(
+        allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
+        dedupe=job.dedupe,
+        prune=job.prune,
+    )
     held = ready.gallery.scroll() if ready.gallery else ()
     with open_engine(job.engine) as engine:
         pipeline = decoding(engine, ready.source, held, None, options)
