@@ -156,6 +156,7 @@ def _ingest(job: IngestJob) -> RunReport:
 
 def _conclude(report: RunReport) -> None:
     click.echo(report.line())
+    _tell_of_other_files(report.other_files)
     if report.duplicates_file and report.duplicates:
         exact, near = report.duplicates["exact"], report.duplicates["near"]
         click.echo(
@@ -168,6 +169,13 @@ def _conclude(report: RunReport) -> None:
         )
     if report.rejects_file:
         click.echo(f"rejected files are listed in {report.rejects_file}")
+
+
+def _tell_of_other_files(files: Mapping[str, int]) -> None:
+    from fti_ingest.sources.image_files import counted
+
+    if files:
+        click.echo(f"files that are no images: {counted(files)}")
 
 
 def _preview(job: IngestJob) -> None:
@@ -192,6 +200,7 @@ def _preview(job: IngestJob) -> None:
             ),
         )
     click.echo(found.line())
+    _tell_of_other_files(found.other_files)
 
 
 @contextmanager

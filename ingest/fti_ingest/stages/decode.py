@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.sources.fetch import Read, read_batch, reason_of, without_span
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
@@ -123,9 +123,9 @@ class Decoder:
             ]
             hashed = str(PerceptualHash.of(image.in_srgb())) if self.hashes else ""
         except BadImage as error:
-            return Decoded(REJECTED, str(error))
+            return Decoded(REJECTED, reason_of(error, uri))
         except Exception as error:  # one image must never stop the others
-            return Decoded(REJECTED, f"{uri!r}: {type(error).__name__}: {error}")
+            return Decoded(REJECTED, f"{type(error).__name__}: {error}")
         return Decoded(STORE, "", sha256, revision, width, height, hashed, *pixels)
 
 
