@@ -40,6 +40,7 @@ class AsyncComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
     ) -> Self:
         """See ``ComposedSearch.open``."""
@@ -50,6 +51,7 @@ class AsyncComposedSearch:
             inverter=inverter,
             device=device,
             precision=precision,
+            preprocess=preprocess,
             allow_urls=allow_urls,
         )
         return cls(search)
@@ -66,6 +68,7 @@ class AsyncComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
     ) -> Self:
         """See ``ComposedSearch.connect``."""
@@ -79,6 +82,7 @@ class AsyncComposedSearch:
             inverter=inverter,
             device=device,
             precision=precision,
+            preprocess=preprocess,
             allow_urls=allow_urls,
         )
         return cls(search)

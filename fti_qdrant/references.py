@@ -175,6 +175,8 @@ def embed_references(
     """The references of each query; None where its composer uses no image.
 
     All pictures pass the backbone in one batch, and those that need pseudo-words the inverter.
+    Where the inverter was trained on pictures preprocessed in another way, these pass the backbone
+    once more.
 
     Raises:
         ModelMismatch: stored pseudo-words of another inverter than the loaded one.
@@ -191,8 +193,11 @@ def embed_references(
         for group, invert in ((inverted, True), (plain, False)):
             if group:
                 part = features.take([rows[sha256] for sha256 in group])
-                sizes = (1,) * len(group)
-                references = composer.references(part, sizes, invert=invert)
+                images = [pictures[sha256].image for sha256 in group]
+                for_words = composer.word_features(images) if invert else None
+                references = composer.references(
+                    part, (1,) * len(group), invert=invert, for_words=for_words
+                )
                 fresh.update(zip(group, references.split()))
     return [
         _of_query(query, composer, gallery, fresh) if query.embeds else None for query in queries

@@ -26,6 +26,7 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
+from fti_qdrant.images import Preprocess
 from fti_qdrant.query import Hit, Hits, Query, Reference
 from fti_qdrant.references import (
     LoadedQuery,
@@ -65,6 +66,7 @@ class ComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
     ) -> Self:
         """Opens an embedded gallery.
@@ -75,12 +77,13 @@ class ComposedSearch:
             inverter: as ``load_inverter`` takes it, such as ``fti4cir``, a folder, or ORG/REPO on
                 the hub; ``mini`` comes with its own.
             device, precision: see ``Backbone.load``.
+            preprocess: by default as the gallery was made; see ``Backbone.load``.
             allow_urls: whether a reference may be an http(s) URL.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
         gallery = EdgeGallery.open(path)
-        return cls._over(gallery, model, inverter, device, precision, allow_urls)
+        return cls._over(gallery, model, inverter, device, precision, preprocess, allow_urls)
 
     @classmethod
     def connect(
@@ -94,6 +97,7 @@ class ComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
     ) -> Self:
         """Opens a collection on a Qdrant server.
@@ -103,12 +107,12 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, allow_urls: as for ``open``.
+            model, inverter, device, precision, preprocess, allow_urls: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
         gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(gallery, model, inverter, device, precision, allow_urls)
+        return cls._over(gallery, model, inverter, device, precision, preprocess, allow_urls)
 
     @classmethod
     def _over(
@@ -118,12 +122,19 @@ class ComposedSearch:
         inverter: str | None,
         device: str | torch.device | None,
         precision: str | None,
+        preprocess: str | None,
         allow_urls: bool,
     ) -> Self:
         """Loads the model and checks it; closes the gallery where that fails."""
         try:
-            name = model or gallery.spec.fingerprint.model
-            composer = Composer.load(name, inverter, device=device, precision=precision)
+            made_by = gallery.spec.fingerprint
+            composer = Composer.load(
+                model or made_by.model,
+                inverter,
+                device=device,
+                precision=precision,
+                preprocess=preprocess or Preprocess.if_known(made_by.preprocess),
+            )
             return cls(composer, gallery, allow_urls=allow_urls)
         except BaseException:
             gallery.close()

@@ -14,9 +14,11 @@ from fti_qdrant.composers.description import ComposerOptions
 from fti_qdrant.composers.inputs import Composed, ComposeRequest, References
 from fti_qdrant.composers.registry import TEXT_ONLY, composer_names, find_composer
 from fti_qdrant.deprecation import renamed_argument, warn_deprecated
-from fti_qdrant.errors import BadQuery
+from fti_qdrant.errors import BadQuery, ModelMismatch
+from fti_qdrant.images import Preprocess
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
-from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.gpu import GraphedFunction, matmul_precision
+from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
 
 if TYPE_CHECKING:
@@ -38,12 +40,19 @@ class Composer:
 
         Raises:
             UnsupportedModel: an inverter, and a backbone that cannot do textual inversion.
-            ModelMismatch: the inverter is for a backbone of other sizes.
+            ModelMismatch: the inverter is for a backbone of other sizes, or was trained on
+                pictures that were preprocessed in an unknown way.
         """
+        self.word_preprocess: Preprocess | None = None
+        """Of pictures that become pseudo-words, where the backbone's own is another."""
         if inverter is not None:
             inverter.check_backbone(backbone)
+            preprocess = backbone.preprocess.by(inverter.preprocess)
+            if preprocess.name != backbone.preprocess.name:
+                self.word_preprocess = preprocess
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
+        self._small_batch = GraphedFunction(self._words_as_tensors)
 
     @classmethod
     def load(
@@ -53,6 +62,7 @@ class Composer:
         *,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
     ) -> Self:
         """Loads a backbone by name, and an inverter by what ``load_inverter`` takes.
 
@@ -60,12 +70,12 @@ class Composer:
         need no inverter.
 
         Args:
-            device, precision: see ``Backbone.load``.
+            device, precision, preprocess: see ``Backbone.load``.
 
         Raises:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
-        backbone = Backbone.load(model, device=device, precision=precision)
+        backbone = Backbone.load(model, device=device, precision=precision, preprocess=preprocess)
         source = inverter or ("mini" if model == "mini" else None)
         return cls(backbone, load_inverter(source, model) if source else None)
 
@@ -127,24 +137,68 @@ class Composer:
         description = find_composer(name)
         references = None
         if description.uses_image:
-            features = self.backbone.image_features(images)
-            invert = description.needs_inverter
-            references = self.references(features, (1,) * len(images), invert=invert)
+            references = self.image_references(images, invert=description.needs_inverter)
         return self.compose_references(
             references, texts, name, options=options, avoid=avoid
         ).vectors
 
+    def image_references(self, images: Sequence[Image.Image], *, invert: bool = True) -> References:
+        """Pictures as references, one for each query.
+
+        Args:
+            invert: compute pseudo-words, where an inverter is loaded.
+        """
+        features = self.backbone.image_features(images)
+        for_words = self.word_features(images) if invert else None
+        sizes = (1,) * len(images)
+        return self.references(features, sizes, invert=invert, for_words=for_words)
+
+    def word_features(self, images: Sequence[Image.Image]) -> ImageFeatures | None:
+        """The features that pseudo-words are made of.
+
+        None where those of ``Backbone.image_features`` serve for both: the inverter was trained on
+        pictures that were preprocessed in the same way.
+        """
+        if self.word_preprocess is None:
+            return None
+        return self.backbone.image_features(images, self.word_preprocess)
+
     @torch.inference_mode()
     def references(
-        self, features: ImageFeatures, sizes: Sequence[int], *, invert: bool = True
+        self,
+        features: ImageFeatures,
+        sizes: Sequence[int],
+        *,
+        invert: bool = True,
+        for_words: ImageFeatures | None = None,
     ) -> References:
         """The features of N images that belong to ``len(sizes)`` queries, as references.
 
         Args:
             invert: compute pseudo-words, where an inverter is loaded.
+            for_words: of the same images, from ``word_features``.
+
+        Raises ModelMismatch where pseudo-words need ``for_words``, and it is None.
         """
-        words = self.inverter(features) if invert and self.inverter is not None else None
+        words = None
+        if invert and self.inverter is not None:
+            if for_words is None and self.word_preprocess is not None:
+                raise ModelMismatch(
+                    f"the inverter was trained on pictures preprocessed by "
+                    f"{self.word_preprocess.name}, and these were by "
+                    f"{self.backbone.preprocess.name}; pass the features of word_features"
+                )
+            words = self._words(features if for_words is None else for_words)
         return References(features.pooled, words, tuple(sizes))
+
+    def _words(self, features: ImageFeatures) -> PseudoWords:
+        with matmul_precision(exact=self.backbone.precision == "fp32"):
+            return PseudoWords(*self._small_batch(features.pooled, features.required_tokens()))
+
+    def _words_as_tensors(self, pooled: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        assert self.inverter is not None
+        words = self.inverter(ImageFeatures(pooled, tokens))
+        return words.subject, words.attributes, words.counts
 
     @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose_references(

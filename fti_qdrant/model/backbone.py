@@ -17,8 +17,15 @@ from fti_qdrant.images import Preprocess
 from fti_qdrant.model.abilities import Abilities, Ability
 from fti_qdrant.model.features import ImageFeatures
 from fti_qdrant.model.fingerprint import Fingerprint
-from fti_qdrant.model.image_tower import for_inference, token_width, tower_kind, visual_pass
-from fti_qdrant.model.loading import load_open_clip, weights_file
+from fti_qdrant.model.gpu import GraphedFunction
+from fti_qdrant.model.image_tower import (
+    for_inference,
+    preprocess_of,
+    token_width,
+    tower_kind,
+    visual_pass,
+)
+from fti_qdrant.model.loading import load_model
 from fti_qdrant.model.names import absolute_name
 from fti_qdrant.model.own_text_tower import text_parts
 from fti_qdrant.model.prompts import Prompts
@@ -44,7 +51,8 @@ class Backbone(nn.Module):
     takes the pseudo-words of textual inversion.
 
     Attributes:
-        name: the open_clip name it was loaded by.
+        name: the name it was loaded by.
+        preprocess: from pictures to pixels; part of the fingerprint.
         dim: ``d``, size of the joint embedding.
         abilities: what it can do beside image and text features.
     """
@@ -58,12 +66,14 @@ class Backbone(nn.Module):
         name: str,
         precision: str = "fp32",
         *,
-        weights_file: Path | None = None,
+        preprocess: Preprocess | None = None,
+        weights_files: Sequence[Path] = (),
     ):
         """Wraps an open_clip model; see ``Backbone.load`` for models by name.
 
         Args:
-            weights_file: where the weights were loaded from; their hash is then cached on disk.
+            preprocess: by default as ``image_tower.preprocess_of`` reads it from the model.
+            weights_files: where the weights were loaded from; their hash is then cached on disk.
 
         Raises:
             UnsupportedModel: an unknown precision, or an input that is not square.
@@ -73,8 +83,8 @@ class Backbone(nn.Module):
             raise UnsupportedModel(f"unknown precision {precision!r}; use one of {list(DTYPES)}")
         self.name = name
         self.precision = precision
-        self.preprocess = _preprocess_of(model.visual)
-        self._weights_hash = cached_weights_hash(model.state_dict(), weights_file)
+        self.preprocess = preprocess or preprocess_of(model.visual)
+        self._weights_hash = cached_weights_hash(model.state_dict(), weights_files)
         self._activation = _activation_of(model)
         self._width = token_width(model.visual)
         self.visual = for_inference(model.visual)
@@ -87,6 +97,7 @@ class Backbone(nn.Module):
         )
         if isinstance(self.text, TextTower):
             self.text.cache_prefix(self.prompts.prefix)
+        self._small_batch = GraphedFunction(self._pass_as_tensors)
         self.to(DTYPES[precision])
         self.eval().requires_grad_(False)
 
@@ -97,25 +108,40 @@ class Backbone(nn.Module):
         *,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
     ) -> Self:
-        """Loads ``mini``, ``ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+        """Loads a model by name.
 
         Args:
+            name: ``mini``; ``ARCH/PRETRAINED`` or ``hf-hub:ORG/REPO`` of open_clip;
+                ``hf:ORG/REPO[@REVISION]``, a CLIPModel of transformers; or a folder that holds a
+                model of either kind.
             device: as torch takes it, by name or as ``torch.device``; by default cuda, else mps,
                 else cpu.
             precision: fp32, bf16 or fp16; by default fp16 on cuda and fp32 elsewhere.
+            preprocess: ``target-pad``, ``center-crop`` or ``squash``, or the name of a
+                preprocessing in a gallery's fingerprint; by default ``squash`` where the model's
+                own configuration says so, what transformers does for its models, and
+                ``target-pad`` for all others.
 
         Raises:
             UnsupportedModel: no such model or device, or no weights named.
-            ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU).
+            ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU),
+                or an unknown preprocessing.
         """
         chosen = best_device() if device is None else str(device)
         check_device(chosen)
         name = absolute_name(name)
-        model, tokenizer = load_open_clip(name)
+        loaded = load_model(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
-        file = weights_file(name)
-        backbone = cls(model, tokenizer, name, precision or default, weights_file=file)
+        backbone = cls(
+            loaded.model,
+            loaded.tokenizer,
+            name,
+            precision or default,
+            preprocess=loaded.preprocess.by(preprocess) if preprocess else loaded.preprocess,
+            weights_files=loaded.files,
+        )
         return backbone.to(chosen)
 
     def require(self, *wanted: Ability, needed_by: str) -> None:
@@ -169,15 +195,31 @@ class Backbone(nn.Module):
             self.name, self._weights_hash, self._activation, self.preprocess.name, self.dim
         )
 
-    def image_features(self, images: Sequence[Image.Image]) -> ImageFeatures:
-        """RGB pictures -> features of the batch, in float32, without gradients."""
-        return self.pixel_features(self.preprocess.batch(images))
+    def image_features(
+        self, images: Sequence[Image.Image], preprocess: Preprocess | None = None
+    ) -> ImageFeatures:
+        """RGB pictures -> features of the batch, in float32, without gradients.
+
+        Args:
+            preprocess: another recipe of ``self.preprocess.by`` than the backbone's own.
+        """
+        return self.pixel_features((preprocess or self.preprocess).batch(images))
 
     @torch.no_grad()
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` from ``Preprocess.pixels`` -> features in float32."""
         normalized = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
-        return self.visual_pass(normalized.to(self.dtype)).float()
+        return ImageFeatures(*self._small_batch(normalized.to(self.dtype))).float()
+
+    def _pass_as_tensors(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        features = self.visual_pass(normalized)
+        given = (features.pooled, features.tokens)
+        return tuple(one for one in given if one is not None)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves the weights, as ``to`` does; what was recorded on a GPU read them elsewhere."""
+        self._small_batch.forget()
+        return super()._apply(fn, recurse)
 
     def visual_pass(self, normalized: Tensor) -> ImageFeatures:
         """Normalized ``[B, 3, size, size]`` -> features in the model's own dtype."""
@@ -236,18 +278,6 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _preprocess_of(visual: Any) -> Preprocess:
-    config = visual.preprocess_cfg
-    size = config["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise UnsupportedModel(f"input of {height} x {width} pixels; only square inputs work")
-    red, green, blue = map(float, config["mean"])
-    std_red, std_green, std_blue = map(float, config["std"])
-    mean, std = (red, green, blue), (std_red, std_green, std_blue)
-    return Preprocess(int(height), mean, std)
 
 
 def _activation_of(model: nn.Module) -> str:

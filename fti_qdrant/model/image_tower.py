@@ -10,6 +10,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.images import Preprocess
 from fti_qdrant.model.features import ImageFeatures
 
 
@@ -49,6 +50,33 @@ def for_inference(visual: nn.Module) -> nn.Module:
     if any(hasattr(part, name) for part in visual.modules() for name in branched):
         return reparameterize_model(visual.eval())
     return visual
+
+
+def preprocess_of(visual: Any) -> Preprocess:
+    """``squash`` where the model's own configuration says so, else FTI4CIR's ``target-pad``.
+
+    ``center-crop`` and ``squash`` by ``Preprocess.by`` are then open_clip's own transforms.
+
+    Raises UnsupportedModel for a tower whose input is not square.
+    """
+    config = visual.preprocess_cfg
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise UnsupportedModel(f"input of {height} x {width} pixels; only square inputs work")
+    return Preprocess(
+        int(height),
+        three(config["mean"]),
+        three(config["std"]),
+        "squash" if config.get("resize_mode") == "squash" else "target-pad",
+        "bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
+    )
+
+
+def three(values: Any) -> tuple[float, float, float]:
+    """One value for each channel, from three or from one for all."""
+    red, green, blue = values if isinstance(values, (list, tuple)) else (values,) * 3
+    return float(red), float(green), float(blue)
 
 
 def visual_pass(visual: Any, normalized: Tensor, *, tokens: bool) -> ImageFeatures:

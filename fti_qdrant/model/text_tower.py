@@ -10,6 +10,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model.gpu import attention_of_any_length
 from fti_qdrant.model.prefix_cache import (
     KeysValues,
     are_standard_blocks,
@@ -72,7 +73,8 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Token ids (and pseudo-words for their positions) -> ``[B, d]``, not normalized."""
-        pooled: Tensor = self.ln_final(self._pooled(tokens, words))
+        with attention_of_any_length(tokens.ids.device):
+            pooled: Tensor = self.ln_final(self._pooled(tokens, words))
         if self.text_projection is None:
             return pooled
         if isinstance(self.text_projection, nn.Linear):

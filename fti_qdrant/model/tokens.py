@@ -129,8 +129,12 @@ class Vocabulary:
     def of(cls, tokenizer: Any, context_length: int) -> Self:
         """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps.
 
+        What is a vocabulary already is returned as it is.
+
         Raises UnsupportedModel where a text has no end-of-text token.
         """
+        if isinstance(tokenizer, cls):
+            return tokenizer
         if isinstance(tokenizer, SimpleTokenizer):
             sot, eot = tokenizer.sot_token_id, tokenizer.eot_token_id
             return cls(tokenizer.encode, tokenizer.decode, (sot,), eot, 0, context_length)

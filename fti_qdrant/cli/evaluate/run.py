@@ -16,6 +16,7 @@ from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.gallery_options import location_of
 from fti_qdrant.cli.ingest import run_ingest
 from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
 from fti_qdrant.cli.user_text import printable
 from fti_qdrant.cli.worker_options import worker_options
 
@@ -52,8 +53,9 @@ in the format that the benchmark's server takes. A run that was stopped continue
     "--model",
     default="mini",
     show_default=True,
-    help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH.",
+    help=MODEL_NAMES,
 )
+@preprocess_option
 @click.option(
     "--inverter",
     help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
@@ -95,6 +97,7 @@ def run_command(
     root: Path | None,
     split: str | None,
     model: str,
+    preprocess: str | None,
     inverter: str | None,
     composers: str | None,
     gallery: Path | None,
@@ -123,7 +126,7 @@ def run_command(
     out = out or Path("eval") / f"{name}-{split or BENCHMARKS[name].splits[0]}"
     benchmark = open_benchmark(name, root_of(name, root), split)
     click.echo(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
-    choice = ModelChoice(model, inverter, precision, device).anywhere()
+    choice = ModelChoice(model, inverter, precision, device, preprocess).anywhere()
     composer = choice.load()
     names = _composer_names(composers, composer)
     location = location_of(

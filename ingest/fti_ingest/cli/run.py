@@ -16,6 +16,7 @@ from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
 @gallery_options
 @click.option(
     "--model",
-    help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH. A new gallery "
-    "needs it; an existing one knows its own.",
+    help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
 )
+@preprocess_option
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
 @click.option(
     "--pseudo-words",
@@ -88,6 +89,7 @@ def ingest(
     source: str,
     location: GalleryLocation,
     model: str | None,
+    preprocess: str | None,
     inverter: str | None,
     pseudo_words: bool,
     indexes: Mapping[str, IndexType],
@@ -116,7 +118,7 @@ def ingest(
     job = IngestJob(
         source=source,
         location=location,
-        model=ModelChoice(model or "", inverter, precision),
+        model=ModelChoice(model or "", inverter, precision, preprocess=preprocess),
         pseudo_words=pseudo_words,
         indexes=indexes,
         engine=engine,

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TypeVar
 
 from fti_ingest.engine.choose import EngineChoice, open_engine
@@ -35,6 +34,7 @@ from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 from fti_qdrant.images import Preprocess
+from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             workers = options.workers
             capacity = engine.capacity(workers, workers if options.server else 1)
         report = RunReport(
-            version=version("fti-qdrant"),
+            version=__version__,
             source=job.source,
             gallery=gallery.address,
             model=str(gallery.spec.fingerprint),

@@ -168,8 +168,12 @@ def _stream(
     if options.server is not None:
         arguments = (options.server, gallery.spec, options.dedupe == "mark")
         stages.append(WorkerStage(ServerWriter, arguments, rows, options.workers))
+    words = gallery.spec.words
+    other = None if words is None or words.preprocess is None else words.preprocess
+    word_preprocess = None if other is None else Preprocess.for_decoding(other)
+    held = gallery.scroll()
     yield from engine.stream(
-        decoding(engine, source, gallery.scroll(), preprocess, options, tuple(stages))
+        decoding(engine, source, held, preprocess, options, tuple(stages), word_preprocess)
     )
 
 
@@ -180,6 +184,7 @@ def decoding(
     preprocess: Preprocess | None,
     options: RunOptions,
     stages: tuple[CpuStage | WorkerStage, ...] = (),
+    word_preprocess: Preprocess | None = None,
 ) -> Pipeline:
     """Images read, decoded and, where asked for, compared to find duplicates; then ``stages``.
 
@@ -188,9 +193,12 @@ def decoding(
     Args:
         held: what the gallery holds, of ``Gallery.scroll``.
         preprocess: None only checks that images can be decoded.
+        word_preprocess: of what pseudo-words are made of, where it is another.
     """
     dedupe = options.dedupe
-    decoder = Decoder(preprocess, options.allow_urls, source.own, hashes=dedupe is not None)
+    decoder = Decoder(
+        preprocess, options.allow_urls, source.own, dedupe is not None, word_preprocess
+    )
     first: list[Any] = [CpuStage(decoder, DECODE_ROWS)]
     if dedupe is None:
         revisions = stored_revisions(held)
@@ -207,7 +215,7 @@ def decoding(
         ListedBlocks(source.path, path, block_rows(len(source))),
         (*first, *stages),
         ordered=dedupe is not None,
-        row_bytes=3 * preprocess.size**2 if preprocess else 0,
+        row_bytes=sum(3 * one.size**2 for one in (preprocess, word_preprocess) if one),
     )
 
 
