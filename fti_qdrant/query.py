@@ -69,10 +69,11 @@ class Query:
             not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)
         ):
             raise BadQuery(f"score_threshold must be a number from -1 to 1, got {least!r}")
+        weight = self.text_weight
+        if weight is not None and not (_is_weight(weight) and weight <= 1):
+            raise BadQuery(f"text_weight must be a number from 0 to 1, got {weight!r}")
         if self.composer is not None:
             find_composer(self.composer).check_options(self.composer_options)
-        elif self.text_weight is not None:
-            find_composer("sum").check_options({"text_weight": self.text_weight})
         if not self.references and not self.words:
             raise BadQuery("nothing to search for: pass an image, a text, or both")
         if self.explain and not self.references:
