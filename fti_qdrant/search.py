@@ -12,8 +12,8 @@ from qdrant_client import models
 
 from fti_qdrant.composers.composer import Composer, References
 from fti_qdrant.composition import compose_queries
-from fti_qdrant.errors import BadFilter, BadQuery
-from fti_qdrant.filters import FilterLike, as_filter, both, check_ranges, field_keys
+from fti_qdrant.errors import BadQuery
+from fti_qdrant.filters import FilterLike, both
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -33,6 +33,7 @@ from fti_qdrant.references import (
     load_references,
     with_composer,
 )
+from fti_qdrant.stored_fields import StoredFields, check_not_empty
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,7 @@ class ComposedSearch:
         self.gallery = gallery
         self.allow_urls = allow_urls
         self.limits = limits
+        self._fields = StoredFields(gallery)
         self._explainer = Explainer(composer.backbone)
 
     @classmethod
@@ -202,7 +204,7 @@ class ComposedSearch:
         asked = [with_composer(_as_query(query), self.composer) for query in queries]
         if not asked:
             return []
-        filters = [self._checked_filter(query.filter) for query in asked]
+        filters = [self._fields.checked(query.filter) for query in asked]
         loaded = load_references(asked, self.gallery, self.allow_urls, self.limits)
         references = embed_references(loaded, self.composer, self.gallery)
         composed = compose_queries(loaded, references, self.composer)
@@ -218,7 +220,7 @@ class ComposedSearch:
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
-            self._check_not_empty()
+            check_not_empty(self.gallery)
         return [
             Hits(
                 map(_hit, answer),
@@ -263,25 +265,6 @@ class ComposedSearch:
             self._explainer.explain(tokens.take([row]), words) for row in range(len(tokens))
         )
 
-    def _check_not_empty(self) -> None:
-        if self.gallery.count() == 0:
-            raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
-
-    def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
-        """Raises BadFilter for a field that no image has, or that has values of another type.
-
-        A misspelled field would match nothing, in silence.
-        """
-        filter = as_filter(spec)
-        for key in field_keys(filter):
-            if not self.gallery.has_field(key):
-                self._check_not_empty()
-                names = {name for _, payload in _sample(self.gallery) for name in payload}
-                fields = ", ".join(sorted(names - {OURS})) or "none"
-                raise BadFilter(f"{key}: no image has this field; fields are: {fields}")
-        check_ranges(filter, self.gallery.spec.indexes)
-        return filter
-
 
 def _as_query(query: Query | Mapping[str, Any]) -> Query:
     if isinstance(query, Query):
@@ -317,8 +300,3 @@ def _hit(point: ScoredPoint) -> Hit:
     ours = point.payload.get(OURS, {})
     payload = {name: value for name, value in point.payload.items() if name != OURS}
     return Hit(point.id, point.score, ours.get("uri"), payload, point.vector)
-
-
-def _sample(gallery: Gallery, most: int = 100) -> list[tuple[str, dict[str, Any]]]:
-    """The first images with their payloads: enough to name the fields."""
-    return [pair for pair, _ in zip(gallery.scroll(page=most), range(most))]
