@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # its module loads torch
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
 
+MAX_LIMIT = 100_000
+"""Hits of one query. All of them are in memory at once, with their payloads."""
+
 Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
 
@@ -62,8 +65,11 @@ class Query:
             raise BadQuery(f"text {self.text!r} is not valid Unicode; was it decoded wrongly?")
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
             raise BadQuery(f"limit must be a whole number of at least 1, got {self.limit!r}")
-        if self.limit >= 2**32:
-            raise BadQuery(f"limit {self.limit} is more than any gallery holds")
+        if self.limit > MAX_LIMIT:
+            raise BadQuery(
+                f"limit must be at most {MAX_LIMIT:,}, got {self.limit}; to read all images, use "
+                "gallery.scroll()"
+            )
         least = self.score_threshold
         if least is not None and (
             not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)

@@ -56,7 +56,10 @@ WRONG_INPUT = {
     "operator": (["--text", "x", "--filter", '{{"price": {{"<": 5}}}}'], "unknown operator '<'"),
     "field": (["--text", "x", "--filter", '{{"prize": 5}}'], "fields are: name, price"),
     "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
-    "text weight": (["--text", "x", "--text-weight", "2"], "text_weight must be a number from 0 to 1, got 2.0"),
+    "text weight": (
+        ["--text", "x", "--text-weight", "2"],
+        "text_weight must be a number from 0 to 1, got 2.0",
+    ),
     "option": (
         ["--text", "x", "--composer", "sum", "--composer-option", "push=1"],
         "composer 'sum' has no option 'push'; its options are: text_weight",
@@ -96,7 +99,10 @@ USAGE = {
     "no collection": (["--url", "http://127.0.0.1:9", "--text", "x"], "with --collection NAME"),
     "explain": (["--gallery", "a", "--text", "x", "--explain"], "--explain needs an --image"),
     "composer": (["--gallery", "a", "--text", "x", "--composer", "magic"], "'magic' is not one"),
-    "no value": (["--gallery", "a", "--text", "x", "--composer-option", "push"], "takes NAME=VALUE"),
+    "no value": (
+        ["--gallery", "a", "--text", "x", "--composer-option", "push"],
+        "takes NAME=VALUE",
+    ),
 }
 
 
