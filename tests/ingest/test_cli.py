@@ -93,7 +93,10 @@ def test_the_final_line_counts_every_image(shop: Shop) -> None:
     assert shop.first.line == expected
     first, *others = shop.first.out.splitlines()
     assert re.fullmatch(re.escape(expected) + r"(; [\d,]+\.\d images/s)?", first)
-    assert others == ["rejected files are listed in gallery/rejects.jsonl"]
+    assert others == [
+        "columns: id integer, brand keyword, price float, sku keyword, in_stock bool",
+        "rejected files are listed in gallery/rejects.jsonl",
+    ]
 
 
 def test_nothing_else_is_printed_and_no_process_is_left(shop: Shop) -> None:
