@@ -78,19 +78,24 @@ class Columns:
         self,
         chosen: Mapping[str, ColumnType],
         texts: bool,
-        can_be_read: Callable[[str], bool] = lambda uri: True,
+        image_problem: Callable[[str], str] = lambda uri: "",
     ):
         """Args:
         chosen: types that the user wants, by column.
         texts: values are texts of a CSV file, whose kind is to be found.
-        can_be_read: whether the image at a URI can be.
+        image_problem: why the image at a URI cannot be read; empty where it can.
         """
         self._chosen = chosen
         self._kinds: Callable[[Any], Iterable[Kind]] = _text_kinds if texts else kinds_of
         self._texts = texts
-        self._rows = ReadableRows(can_be_read)
+        self._rows = ReadableRows(image_problem)
         self._good: dict[str, _Tally] = defaultdict(_Tally)
         self._bad: dict[str, _Tally] = defaultdict(_Tally)
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Images that cannot be read, and why: those of rows that would have decided."""
+        return self._rows.problems
 
     def see(self, payload: Payload, where: str, uri: str) -> None:
         """``where`` is the row's line, for messages, and ``uri`` its image."""
@@ -134,24 +139,24 @@ class Columns:
 class ReadableRows:
     """Which rows may decide types: those whose image can be read."""
 
-    def __init__(self, can_be_read: Callable[[str], bool]):
-        self._can_be_read = can_be_read
-        self._last = ("", False)
-        self._failed = self._passed = 0
+    def __init__(self, image_problem: Callable[[str], str]):
+        self._image_problem = image_problem
+        self._last = ""
+        self._passed = 0
+        self.problems: dict[str, str] = {}
 
     @property
     def trusts_all(self) -> bool:
         """Whether no image could be read here; workers elsewhere may be able to."""
-        return self._failed >= MAX_FAILED_CHECKS and not self._passed
+        return len(self.problems) >= MAX_FAILED_CHECKS and not self._passed
 
     def has(self, uri: str) -> bool:
-        if self._last[0] != uri:
-            if self._failed >= MAX_FAILED_CHECKS:
-                return True
-            readable = self._can_be_read(uri)
-            self._passed, self._failed = self._passed + readable, self._failed + (not readable)
-            self._last = uri, readable
-        return self._last[1]
+        if uri not in (self._last, *self.problems) and len(self.problems) < MAX_FAILED_CHECKS:
+            if problem := self._image_problem(uri):
+                self.problems[uri] = problem
+            else:
+                self._passed, self._last = self._passed + 1, uri
+        return uri not in self.problems
 
 
 @dataclass

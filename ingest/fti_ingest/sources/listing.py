@@ -36,7 +36,6 @@ ROW_SCHEMA = ITEM_SCHEMA.append(pa.field("where", pa.string()))
 ROWS_FILE = "rows.arrow"
 """Rows whose values are still to become what their columns are: only the last row decides that."""
 
-OF_BAD_IMAGE = "; it does not decide, as its image cannot be read"
 NOT_UTF8 = "the name is not UTF-8; rename the file or correct the row"
 LISTED_TWICE = "the image is listed twice; the first one counts"
 SAME_BUT_FOR_SLASHES = (
@@ -56,16 +55,16 @@ class Listing:
     def __init__(
         self,
         types: Mapping[str, ColumnType] | None = None,
-        can_be_read: Callable[[str], bool] = lambda uri: True,
+        image_problem: Callable[[str], str] = lambda uri: "",
     ) -> None:
         """Args:
         types: of columns that the user has chosen; else values decide.
-        can_be_read: whether the image at a URI can be: others do not decide.
+        image_problem: why the image at a URI cannot be read; empty where it can.
         """
         self.own = ""
         self.texts = False
         self._chosen = dict(types or {})
-        self._can_be_read = can_be_read
+        self._image_problem = image_problem
         self._scratch = Scratch()
         self._rejects = (self._scratch.path / REJECTS_FILE).open("w", encoding="utf-8")
         self._reject_count = 0
@@ -151,7 +150,7 @@ class Listing:
 
     def _open_columns(self) -> Columns:
         if self._columns is None:
-            self._columns = Columns(self._chosen, self.texts, self._can_be_read)
+            self._columns = Columns(self._chosen, self.texts, self._image_problem)
         return self._columns
 
     def _open_file(self) -> Any:
@@ -206,7 +205,8 @@ class Listing:
                         payload = json.dumps(convert_payload(json.loads(row["payload"]), types))
                     except ValueError as error:
                         self._kept.append(short_id(row["id"]))
-                        self.note(row["uri"], _located(f"{error}{OF_BAD_IMAGE}", row["where"]))
+                        problem = self._open_columns().problems.get(row["uri"])
+                        self.note(row["uri"], problem or _located(str(error), row["where"]))
                     else:
                         kept.append((row["id"], row["uri"], payload))
                 if kept:

@@ -22,7 +22,7 @@ from fti_ingest.sources.image_files import IMAGE_SUFFIXES, counted
 from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, add_manifest
 from fti_ingest.sources.other_files import add_folder_files, add_matched_files
-from fti_ingest.sources.readable import can_be_read
+from fti_ingest.sources.readable import image_problem
 from fti_ingest.sources.source import Source
 from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.errors import BadManifest
@@ -47,7 +47,7 @@ def read_source(
     Raises BadManifest: there is nothing, no image, no ``image`` column, it cannot be read, or a
     type is chosen for a column that is not there.
     """
-    listing = Listing(types, lambda uri: can_be_read(uri, allow_urls, listing.own))
+    listing = Listing(types, lambda uri: image_problem(uri, allow_urls, listing.own))
     source = local_path(source)
     if is_remote(source):
         with readable(source):

@@ -101,4 +101,5 @@ def _delimiter_hint(names: list[str]) -> str:
 
 
 def _is_text(fields: list[str]) -> bool:
-    return all(printable(field) == field for field in fields)
+    joined = "".join(fields)
+    return printable(joined) == joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from fti_qdrant.errors import first_line
 ROWS, IMAGES = 1024, 16
 """Rows read at once, and rows with the bytes of an image."""
 
+INDEX = re.compile(r"__index_level_\d+__")
+"""pandas writes its index as such a column."""
+
 BYTES, PATH = "bytes", "path"
 """Hugging Face's struct for an image: its encoded bytes, and the name that it had."""
 
@@ -37,7 +41,11 @@ def parquet_rows(path: Path, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> 
     with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
         schema = file.schema_arrow
         column = image_column(path, schema.names, image_columns)
-        fields = [one.name for one in schema if one.name != column and not _holds_images(one.type)]
+        fields = [
+            one.name
+            for one in schema
+            if one.name != column and not _holds_images(one.type) and not INDEX.fullmatch(one.name)
+        ]
         images = _Images(file, column)
         number = 0
         for group in range(file.num_row_groups):
