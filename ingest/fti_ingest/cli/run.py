@@ -17,6 +17,8 @@ from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.image_options import max_pixels_option
+from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -55,9 +57,9 @@ are no images are counted, and those that could be are listed with the bad ones.
 @gallery_options
 @click.option(
     "--model",
-    help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH. A new gallery "
-    "needs it; an existing one knows its own.",
+    help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
 )
+@preprocess_option
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
 @click.option(
     "--pseudo-words",
@@ -69,6 +71,7 @@ are no images are counted, and those that could be are listed with the bad ones.
 @worker_options
 @server_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that a manifest names by URL.")
+@max_pixels_option
 @click.option(
     "--dedupe",
     type=click.Choice(DEDUPE),
@@ -93,6 +96,7 @@ def ingest(
     source: str,
     location: GalleryLocation,
     model: str | None,
+    preprocess: str | None,
     inverter: str | None,
     pseudo_words: bool,
     indexes: Mapping[str, IndexType],
@@ -101,6 +105,7 @@ def ingest(
     engine: EngineChoice,
     server: ServerChoice,
     allow_urls: bool,
+    max_pixels: int,
     dedupe: str | None,
     prune: bool,
     prune_at_most: float,
@@ -122,7 +127,7 @@ def ingest(
     job = IngestJob(
         source=source,
         location=location,
-        model=ModelChoice(model or "", inverter, precision),
+        model=ModelChoice(model or "", inverter, precision, preprocess=preprocess),
         pseudo_words=pseudo_words,
         indexes=indexes,
         types=types,
@@ -130,6 +135,7 @@ def ingest(
         storage=server.storage,
         bulk=server.bulk,
         allow_urls=allow_urls,
+        max_pixels=max_pixels,
         dedupe=dedupe,  # type: ignore[arg-type]
         prune=prune,
         prune_at_most=prune_at_most,

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TypeVar
 
 from fti_ingest.engine.choose import EngineChoice, open_engine
@@ -38,7 +37,8 @@ from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, Preprocess
+from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
 T = TypeVar("T")
@@ -56,6 +56,7 @@ class IngestJob:
         types: of payload columns, whatever their values look like; others are rejected.
         storage, bulk: how a server's new collection is stored, and whether its index is built
             after the load.
+        max_pixels: larger images are rejected; see ``ImageLimits``.
         prune: delete what the source no longer lists, at most this ``prune_at_most`` share.
     """
 
@@ -69,6 +70,7 @@ class IngestJob:
     storage: CollectionConfig = field(default_factory=CollectionConfig)
     bulk: bool = False
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
     prune: bool = False
     prune_at_most: float = MAX_PRUNED
@@ -132,7 +134,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             workers = options.workers
             capacity = engine.capacity(workers, workers if options.server else 1)
         report = RunReport(
-            version=version("fti-qdrant"),
+            version=__version__,
             source=job.source,
             gallery=gallery.address,
             model=str(gallery.spec.fingerprint),
@@ -218,6 +220,7 @@ def _options(job: IngestJob, engine: Engine) -> RunOptions:
         gpus_per_worker=job.engine.gpus_per_worker,
         server=server if engine.distributes else None,
         allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
         dedupe=job.dedupe,
         metrics_port=job.metrics_port,
     )

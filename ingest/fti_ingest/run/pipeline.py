@@ -31,7 +31,7 @@ from fti_ingest.stages.embed import Embedder, ModelChoice
 from fti_ingest.stages.write import ServerWriter, messages_in, write
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class RunOptions:
         gpus_per_worker: share of a GPU for each.
         server: where workers write to; None where the driver writes.
         allow_urls: fetch images from any web server that a manifest names.
+        max_pixels: larger images are rejected.
         dedupe: what becomes of duplicates; None does not look for them.
         metrics_port: where Prometheus metrics are served.
     """
@@ -56,6 +57,7 @@ class RunOptions:
     gpus_per_worker: float = 0.0
     server: ServerLocation | None = None
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
     metrics_port: int | None = None
 
@@ -163,7 +165,12 @@ def _stream(
     if options.server is not None:
         arguments = (options.server, gallery.spec, options.dedupe == "mark")
         stages.append(WorkerStage(ServerWriter, arguments, rows, options.workers))
-    yield from engine.stream(decoding(engine, source, contents, preprocess, options, tuple(stages)))
+    words = gallery.spec.words
+    other = None if words is None or words.preprocess is None else words.preprocess
+    word_preprocess = None if other is None else Preprocess.for_decoding(other)
+    yield from engine.stream(
+        decoding(engine, source, contents, preprocess, options, tuple(stages), word_preprocess)
+    )
 
 
 def decoding(
@@ -173,6 +180,7 @@ def decoding(
     preprocess: Preprocess | None,
     options: RunOptions,
     stages: tuple[CpuStage | WorkerStage, ...] = (),
+    word_preprocess: Preprocess | None = None,
 ) -> Pipeline:
     """Images read, decoded and, where asked for, compared to find duplicates; then ``stages``.
 
@@ -180,9 +188,13 @@ def decoding(
 
     Args:
         preprocess: None only checks that images can be decoded.
+        word_preprocess: of what pseudo-words are made of, where it is another.
     """
     dedupe = options.dedupe
-    decoder = Decoder(preprocess, options.allow_urls, source.own, hashes=dedupe is not None)
+    limits = ImageLimits(max_pixels=options.max_pixels)
+    decoder = Decoder(
+        preprocess, options.allow_urls, source.own, dedupe is not None, word_preprocess, limits
+    )
     first: list[Any] = [CpuStage(decoder, DECODE_ROWS)]
     if dedupe is not None:
         decide_all = engine.shared(Originals, (originals_of(source),), "decide_all")
@@ -191,5 +203,5 @@ def decoding(
         ListedBlocks(source.path, contents.revisions, block_rows(len(source))),
         (*first, *stages),
         ordered=dedupe is not None,
-        row_bytes=3 * preprocess.size**2 if preprocess else 0,
+        row_bytes=sum(3 * one.size**2 for one in (preprocess, word_preprocess) if one),
     )

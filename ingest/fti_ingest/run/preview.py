@@ -70,7 +70,11 @@ def preview(job: IngestJob, callbacks: Callbacks = SILENT) -> Preview:
 
 def _decode(ready: Ready, found: Preview, callbacks: Callbacks) -> None:
     job = ready.job
-    options = RunOptions(allow_urls=job.allow_urls, dedupe=job.dedupe)
+    options = RunOptions(
+        allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
+        dedupe=job.dedupe,
+    )
     with open_engine(job.engine) as engine:
         pipeline = decoding(engine, ready.source, ready.contents, None, options)
         with closing(engine.stream(pipeline)) as batches:
