@@ -201,6 +201,7 @@ class ComposedSearch:
 
         Raises: as ``query``.
         """
+        self.gallery.check_open()  # after a fork the model would wait for ever, too
         asked = [with_composer(_as_query(query), self.composer) for query in queries]
         if not asked:
             return []
@@ -240,6 +241,7 @@ class ComposedSearch:
 
         Raises BadQuery where no inverter is loaded; otherwise as ``query``.
         """
+        self.gallery.check_open()
         query = with_composer(Query(image=image, explain=True), self.composer)
         loaded = load_references([query], self.gallery, self.allow_urls, self.limits)
         (references,) = embed_references(loaded, self.composer, self.gallery)

@@ -53,6 +53,13 @@ def check_free(folder: Path) -> None:
         )
 
 
+def open_already(folder: Path) -> GalleryUnavailable:
+    return GalleryUnavailable(
+        f"gallery {str(folder)!r} is open already, here or in another process; close it there, or "
+        "use a Qdrant server to share one"
+    )
+
+
 @contextmanager
 def locked(folder: Path, *, make: bool) -> Iterator[FileLock]:
     """Takes the gallery's lock, and releases it where opening fails.
@@ -65,10 +72,7 @@ def locked(folder: Path, *, make: bool) -> Iterator[FileLock]:
         lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
         lock.acquire()
     except (Timeout, RuntimeError):
-        raise GalleryUnavailable(
-            f"gallery {str(folder)!r} is open already, here or in another process; close it there, "
-            "or use a Qdrant server to share one"
-        ) from None
+        raise open_already(folder) from None
     except OSError as error:
         raise GalleryUnavailable(f"gallery {str(folder)!r} cannot be opened: {error}") from error
     try:

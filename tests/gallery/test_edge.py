@@ -299,17 +299,32 @@ def test_fork(folder: Path, points: Points) -> None:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            told = "nothing"
-            try:
-                gallery.count()
-            except GalleryUnavailable as error:
-                told = str(error)
+            calls = [
+                gallery.check_open,
+                gallery.count,
+                gallery.state,
+                gallery.flush,
+                gallery.build_index,
+                gallery.sample,
+                lambda: list(gallery.scroll()),
+                lambda: gallery.has_field("brand"),
+                lambda: gallery.retrieve([points[0].id]),
+                lambda: gallery.search(VectorQuery(points[0].vector)),
+                lambda: gallery.upsert(points[:1]),
+                lambda: gallery.delete([points[0].id]),
+            ]
+            told = 0
+            for call in calls:
+                try:
+                    call()
+                except GalleryUnavailable as error:
+                    told += "opened before a fork; open it in each process" in str(error)
             gallery.close()
-            os.write(writer, told.encode())
+            os.write(writer, f"{told} of {len(calls)}".encode())
             os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as pipe:
-            assert "opened before a fork" in pipe.read()
+            assert pipe.read() == "12 of 12"
         os.waitpid(child, 0)
         with pytest.raises(GalleryUnavailable, match="is open already"):
             EdgeGallery.open(folder)
