@@ -80,7 +80,7 @@ def with_composer(query: Query, composer: Composer) -> Query:
     Raises BadQuery where an inverter is needed and none is loaded.
     """
     if query.explain and composer.inverter is None:
-        raise BadQuery("explain needs an inverter; pass inverter=... when opening the gallery")
+        raise BadQuery("explain needs an inverter; open the gallery with inverter=...")
     name = composer.default_composer if query.composer is None else query.composer
     if not query.references:
         return replace(query, composer=TEXT_ONLY)

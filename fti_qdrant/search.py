@@ -89,8 +89,15 @@ class ComposedSearch:
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
-        gallery = EdgeGallery.open(path)
-        return cls._over(gallery, model, inverter, device, precision, allow_urls, limits)
+        return cls.over(
+            EdgeGallery.open(path),
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            allow_urls=allow_urls,
+            limits=limits,
+        )
 
     @classmethod
     def connect(
@@ -118,21 +125,35 @@ class ComposedSearch:
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
-        gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(gallery, model, inverter, device, precision, allow_urls, limits)
+        return cls.over(
+            ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection),
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            allow_urls=allow_urls,
+            limits=limits,
+        )
 
     @classmethod
-    def _over(
+    def over(
         cls,
         gallery: Gallery,
-        model: str | None,
-        inverter: str | None,
-        device: str | torch.device | None,
-        precision: str | None,
-        allow_urls: bool,
-        limits: ImageLimits,
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Loads the model and checks it; closes the gallery where that fails."""
+        """Searches an open gallery, which is closed where the model cannot be loaded.
+
+        Args:
+            model, inverter, device, precision, allow_urls, limits: as for ``open``.
+
+        Raises ModelMismatch.
+        """
         try:
             name = model or gallery.spec.fingerprint.model
             composer = Composer.load(name, inverter, device=device, precision=precision)

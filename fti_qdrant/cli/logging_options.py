@@ -9,6 +9,8 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from fti_qdrant.cli.user_text import printable
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOGGERS = ("fti_qdrant", "fti_ingest", "fti_training")
@@ -68,12 +70,19 @@ def logging_options(command: F) -> F:
     return verbose(quiet(command))
 
 
+class _Printable(logging.Formatter):
+    """Messages hold file names and what servers answer."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+
 class _StandardError(logging.StreamHandler):
     """Writes to what ``sys.stderr`` is now: a progress bar or Ray's start may replace it."""
 
     def __init__(self, level: int):
         logging.Handler.__init__(self, level)
-        self.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
+        self.setFormatter(_Printable("{levelname}: {message}", style="{"))
 
     @property
     def stream(self) -> TextIO:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from fti_qdrant.query import Hit, Hits
     from fti_qdrant.search import ComposedSearch
 
+ID_WIDTH = 36
+"""Characters of an ID, which is never broken: it is there to be copied."""
+
+LEAST_WIDTH = 80
+"""Columns of the table; a narrower terminal breaks its lines itself."""
+
 EPILOG = """\b
 Examples:
   fti-search --gallery shop --image dress.jpg --text "in red, with long sleeves"
@@ -88,7 +94,7 @@ def main(
     filter = _parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
-    query = Query(  # refuses bad input before a model is loaded
+    query = Query(  # bad input is refused before a model is loaded, which takes seconds
         image=list(images) or None,
         text=text,
         filter=filter,
@@ -99,13 +105,9 @@ def main(
         explain=explain,
     )
     limits = ImageLimits(max_pixels=max_pixels)
-    options = {
-        "model": model,
-        "inverter": inverter,
-        "allow_urls": allow_urls,
-        "limits": limits,
-    }
-    with _open(location, options) as search:
+    _check_images(images, allow_urls, limits)
+    options: dict[str, Any] = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    with _open(location, filter, options | {"limits": limits}) as search:
         [hits] = search.query_many([query])
         pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
@@ -124,22 +126,51 @@ def _parse_filter(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        parsed = json.loads(text)
-    except ValueError as error:
+        parsed = json.loads(text, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
         raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
     if not isinstance(parsed, dict):
         raise BadFilter(f'--filter must be an object such as {{"brand": "Acme"}}, got {text}')
     return parsed
 
 
-def _open(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
-    from fti_qdrant.gallery.location import EmbeddedLocation
-    from fti_qdrant.search import ComposedSearch
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON would let the last of two conditions on a field win, and drop the first in silence."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadFilter(
+                f"--filter: {name!r} is there twice; join its conditions in one object, or write "
+                '{"and": [{...}, {...}]}'
+            )
+        found[name] = value
+    return found
 
-    if isinstance(location, EmbeddedLocation):
-        return ComposedSearch.open(location.path, **options)
-    options = {"api_key": location.api_key, "grpc_port": location.grpc_port, **options}
-    return ComposedSearch.connect(location.url, location.collection, **options)
+
+def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
+    """Raises BadImage for files that are missing or too large."""
+    from fti_qdrant.images.read import is_url, read_bytes
+    from fti_qdrant.query import stored_id
+
+    for image in images:
+        if stored_id(image) is None and not (allow_urls and is_url(image)):
+            read_bytes(image, allow_urls=allow_urls, limits=limits)
+
+
+def _open(
+    location: GalleryLocation, filter: dict[str, Any] | None, options: dict[str, Any]
+) -> ComposedSearch:
+    gallery = location.open()
+    try:
+        from fti_qdrant.stored_fields import StoredFields
+
+        StoredFields(gallery).checked(filter)
+        from fti_qdrant.search import ComposedSearch
+
+        return ComposedSearch.over(gallery, **options)
+    except BaseException:
+        gallery.close()
+        raise
 
 
 def _picture(search: ComposedSearch, image: str) -> str | None:
@@ -172,8 +203,9 @@ def _print(hits: Hits) -> None:
     from fti_qdrant.cli.console import output_console
 
     console = output_console()
+    console.width = max(console.width, LEAST_WIDTH)
     table = Table("", "score", title=f"composer: {hits.composer}")
-    table.add_column("image", overflow="fold")
+    table.add_column("image", overflow="fold", min_width=ID_WIDTH)
     table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import qdrant_edge as edge
 from filelock import FileLock
 
-from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import BadQuery, GalleryUnavailable
 from fti_qdrant.gallery.edge_engine import (
     check_version,
     engine_config,
@@ -26,6 +26,7 @@ from fti_qdrant.gallery.edge_folder import (
     UNFINISHED_SPEC,
     check_free,
     locked,
+    not_found,
 )
 from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
@@ -115,10 +116,7 @@ class EdgeGallery:
         check_version()
         folder = Path(path)
         if not (folder / SPEC_FILE).is_file():
-            raise GalleryNotFound(
-                f"no gallery at {str(folder)!r}; create one with: "
-                f"fti-ingest IMAGES --gallery {folder}"
-            )
+            raise not_found(folder)
         if is_read_only(folder):
             return cls._open_copy(folder)
         with locked(folder, make=False) as lock:

@@ -227,9 +227,10 @@ def test_a_gallery_that_lost_its_json_keeps_its_points(folder: Path, points: Poi
     saved = spec_file.read_bytes()
     spec = GallerySpec.read(saved, "here")
     spec_file.unlink()
-    with pytest.raises(GalleryNotFound, match="fti-ingest"):
+    reason = r"without a gallery\.json beside it; restore that file"
+    with pytest.raises(GalleryNotFound, match=reason):
         EdgeGallery.open(folder)
-    with pytest.raises(GalleryUnavailable, match=r"without a gallery\.json"):
+    with pytest.raises(GalleryUnavailable, match=reason):
         EdgeGallery.create(folder, spec)
     spec_file.write_bytes(saved)
     with EdgeGallery.open(folder) as gallery:
@@ -291,6 +292,20 @@ def test_places_without_a_gallery(tmp_path: Path, spec: GallerySpec) -> None:
     for path in (file, file / "below"):
         with pytest.raises(GalleryUnavailable, match="cannot be opened"):
             EdgeGallery.create(path, spec)
+
+
+def test_advice_where_there_is_no_gallery_works_there(tmp_path: Path, spec: GallerySpec) -> None:
+    new = tmp_path / "my new shop"
+    with pytest.raises(GalleryNotFound, match=f"fti-ingest IMAGES --gallery '{new}'"):
+        EdgeGallery.open(new)
+    EdgeGallery.create(new, spec).close()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    for path, reason in ((photos, "it contains 'a.jpg', and is not"), (photos / "a.jpg", "a file")):
+        with pytest.raises(GalleryNotFound, match=reason) as caught:
+            EdgeGallery.open(path)
+        assert "fti-ingest" not in str(caught.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
