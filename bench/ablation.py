@@ -111,8 +111,7 @@ class Ablation:
             for number in range(self.steps):
                 torch.manual_seed(seed * 1_000_003 + number)
                 chosen = batches(number)
-                pooled, tokens = self.features.pooled[chosen], self.features.tokens[chosen]
-                loss = losses(ImageFeatures(pooled, tokens), [captions[i] for i in chosen])
+                loss = losses(self.features.take(chosen), [captions[i] for i in chosen])
                 update(loss.total, number)
                 progress.update(task, advance=1)
         return inverter.eval()

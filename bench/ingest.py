@@ -103,7 +103,13 @@ def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:
 
 
 def pipeline_rate(
-    name: str, folder: Path, gallery: Path, count: int, engine: EngineChoice
+    name: str,
+    folder: Path,
+    gallery: Path,
+    count: int,
+    engine: EngineChoice,
+    device: str = "cpu",
+    precision: str | None = None,
 ) -> tuple[float, list[StageUse]]:
     """Images per second of the pipeline over ``count`` images after the first full batch."""
     times, done = [], []
@@ -113,7 +119,10 @@ def pipeline_rate(
         done.append(images)
 
     job = IngestJob(
-        str(folder), EmbeddedLocation(gallery), ModelChoice(name, device="cpu"), engine=engine
+        str(folder),
+        EmbeddedLocation(gallery),
+        ModelChoice(name, device=device, precision=precision),
+        engine=engine,
     )
     report = ingest(job, Callbacks(advance=advance))
     assert report.stored == report.images, report.line()

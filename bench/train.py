@@ -100,7 +100,7 @@ class Setup:
     def cached(self) -> Step:
         """From stored float16 features, as ``fti-train fit --cache``."""
         made = self.backbone.pixel_features(self.pixels)
-        pooled, tokens = made.pooled.half().cpu(), made.tokens.half().cpu()
+        pooled, tokens = made.pooled.half().cpu(), made.required_tokens().half().cpu()
         device = self.pixels.device
         split = [SplitCaption(*caption) for caption in self.captions]
         sentences = InverterStep(self.backbone, self.inverter).sentences(split).half()

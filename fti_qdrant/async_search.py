@@ -7,9 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fti_qdrant.composition import ComposedQuery
+from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.gallery import Gallery
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
-from fti_qdrant.model.explain import Explanation
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.search import ComposedSearch
 
@@ -40,6 +42,7 @@ class AsyncComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -51,6 +54,7 @@ class AsyncComposedSearch:
             inverter=inverter,
             device=device,
             precision=precision,
+            preprocess=preprocess,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -68,6 +72,7 @@ class AsyncComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -82,6 +87,34 @@ class AsyncComposedSearch:
             inverter=inverter,
             device=device,
             precision=precision,
+            preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
+        )
+        return cls(search)
+
+    @classmethod
+    async def over(
+        cls,
+        gallery: Gallery,
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """See ``ComposedSearch.over``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.over,
+            gallery,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -99,6 +132,10 @@ class AsyncComposedSearch:
         score_threshold: float | None = None,
         with_vectors: bool = False,
         explain: bool = False,
+        text_weight: float | None = None,
+        avoid: str | None = None,
+        weights: Sequence[float] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Hits:
         """See ``ComposedSearch.query``."""
         return await asyncio.to_thread(
@@ -112,15 +149,51 @@ class AsyncComposedSearch:
             score_threshold=score_threshold,
             with_vectors=with_vectors,
             explain=explain,
+            text_weight=text_weight,
+            avoid=avoid,
+            weights=weights,
+            options=options,
         )
 
     async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
         """See ``ComposedSearch.query_many``."""
         return await asyncio.to_thread(self.search.query_many, queries)
 
-    async def explain(self, image: Reference, *, words: int = 5) -> Explanation:
+    async def compose(
+        self,
+        image: Reference | Sequence[Reference] | None = None,
+        text: str | None = None,
+        *,
+        composer: str | None = None,
+        text_weight: float | None = None,
+        avoid: str | None = None,
+        weights: Sequence[float] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ComposedQuery:
+        """See ``ComposedSearch.compose``."""
+        return await asyncio.to_thread(
+            self.search.compose,
+            image,
+            text,
+            composer=composer,
+            text_weight=text_weight,
+            avoid=avoid,
+            weights=weights,
+            options=options,
+        )
+
+    async def explain(
+        self,
+        image: Reference | Sequence[Reference],
+        text: str | None = None,
+        *,
+        composer: str | None = None,
+        words: int = 5,
+    ) -> Explanation:
         """See ``ComposedSearch.explain``."""
-        return await asyncio.to_thread(self.search.explain, image, words=words)
+        return await asyncio.to_thread(
+            self.search.explain, image, text, composer=composer, words=words
+        )
 
     async def close(self) -> None:
         """Closes the gallery."""

@@ -1,14 +1,19 @@
-"""A batch of queries with their references -> query vectors: one pass for each composer."""
+"""A batch of queries with their references -> query vectors, whatever their composers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
 
-from fti_qdrant.composers.composer import Composer, References
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.inputs import ComposeRequest, References
 from fti_qdrant.references import LoadedQuery
+
+if TYPE_CHECKING:
+    from fti_qdrant.model.tokens import SentPrompt
 
 TRUNCATED = "the text is longer than the model's context; its end was cut off"
 
@@ -18,32 +23,79 @@ class ComposedQuery:
     """One composed query.
 
     Attributes:
-        vector: ``[d]``, unit length.
-        warnings: of composing, such as a text that was cut.
+        vector: float32 ``[d]``, of unit length; ``raw-sum`` leaves the length that it has.
+        composer: the one that made it.
+        prompt: the text or prompt as the text encoder saw it, a star in place of each pseudo-word;
+            None where no text was encoded.
+        warnings: what the user should know, such as a text that was cut.
+        cosines: of the vector with each feature that the composer read.
+        sent: the parts of ``prompt``.
     """
 
-    vector: Tensor
+    vector: np.ndarray
+    composer: str
+    prompt: str | None
     warnings: tuple[str, ...]
+    cosines: dict[str, float] = field(repr=False)
+    sent: tuple[SentPrompt, ...] = field(repr=False)
+
+    @property
+    def unit_vector(self) -> np.ndarray:
+        """The vector scaled to unit length."""
+        length = float(np.linalg.norm(self.vector))
+        return self.vector / length if length else self.vector
 
 
 def compose_queries(
     queries: Sequence[LoadedQuery], references: Sequence[References | None], composer: Composer
 ) -> list[ComposedQuery]:
-    """Composes the queries of each composer as one batch; the results in the queries' order.
+    """Composes all queries in one pass of the text tower; the results in the queries' order.
 
     Args:
         references: of each query, from ``embed_references``.
 
     Raises BadQuery, PromptTooLong: see ``Composer.compose_references``.
     """
+    groups = _groups(queries)
+    requests = [
+        _request([queries[row] for row in rows], [references[row] for row in rows], composer)
+        for rows in groups
+    ]
     composed: dict[int, ComposedQuery] = {}
-    for name in dict.fromkeys(query.composer.name for query in queries):
-        rows = [row for row, query in enumerate(queries) if query.composer.name == name]
-        texts = [queries[row].query.words for row in rows]
-        batch = None
-        if queries[rows[0]].composer.uses_image:
-            batch = References.join([one for row in rows if (one := references[row]) is not None])
-        result = composer.compose_references(batch, texts, name)
-        for row, vector, truncated in zip(rows, result.vectors, result.truncated):
-            composed[row] = ComposedQuery(vector, (TRUNCATED,) if truncated else ())
+    for rows, made in zip(groups, composer.compose_requests(requests)):
+        vectors = made.vectors.cpu().numpy()
+        for at, (row, cosines) in enumerate(zip(rows, made.cosines())):
+            query, sent = queries[row].query, made.prompts[at]
+            cut = (TRUNCATED,) if made.truncated[at] else ()
+            prompt = "; ".join(map(str, sent)) if sent else None
+            warnings = (*query.warnings, *cut)
+            composed[row] = ComposedQuery(
+                vectors[at], query.composer or "", prompt, warnings, cosines, sent
+            )
     return [composed[row] for row in range(len(queries))]
+
+
+def _groups(queries: Sequence[LoadedQuery]) -> list[list[int]]:
+    """Rows of queries with the same composer and options: each group is one request."""
+    groups: dict[str, list[int]] = {}
+    for row, query in enumerate(queries):
+        options = sorted(query.options.items())
+        key = repr((query.composer.name, options, query.query.weights is None))
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _request(
+    queries: Sequence[LoadedQuery], references: Sequence[References | None], composer: Composer
+) -> ComposeRequest:
+    first = queries[0]
+    batch = None
+    if first.composer.uses_image:
+        batch = References.join([one for one in references if one is not None])
+    return composer.request(
+        batch,
+        [query.query.words for query in queries],
+        first.composer.name,
+        options=first.options,
+        avoid=[(query.query.avoid or "").strip() for query in queries],
+    )

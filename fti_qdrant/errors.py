@@ -52,7 +52,7 @@ class PromptTooLong(FtiError, ValueError):
 
 
 class UnsupportedModel(FtiError, ValueError):
-    """A model that the method cannot use: not a ViT, an unknown name, or no weights named."""
+    """A model that cannot be loaded, or that cannot do what is asked of it."""
 
 
 class ModelMismatch(FtiError, ValueError):
@@ -61,6 +61,12 @@ class ModelMismatch(FtiError, ValueError):
 
 class CheckpointError(FtiError, ValueError):
     """A model folder or training checkpoint that is missing, truncated, or of other shapes."""
+
+
+class HubUnavailable(CheckpointError):
+    """The Hugging Face hub cannot be reached, and its cache on this machine does not help."""
+
+    exit_code = 1
 
 
 class GalleryNotFound(FtiError, LookupError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from fti_qdrant.filters import FilterLike
 from fti_qdrant.images import ImageSource
 
 if TYPE_CHECKING:  # its module loads torch
-    from fti_qdrant.model.explain import Explanation
+    from fti_qdrant.explanation import Explanation
+    from fti_qdrant.model.explain import ImageWords
 
 MAX_LIMIT = 100_000
 """Hits of one query. All of them are in memory at once, with their payloads."""
@@ -51,6 +52,10 @@ class Query:
     score_threshold: float | None = None
     with_vectors: bool = False
     explain: bool = False
+    text_weight: float | None = None
+    avoid: str | None = None
+    weights: Sequence[float] | None = None
+    options: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -70,12 +75,45 @@ class Query:
             not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)
         ):
             raise BadQuery(f"score_threshold must be a number from -1 to 1, got {least!r}")
+        weight = self.text_weight
+        if weight is not None and not (_is_weight(weight) and weight <= 1):
+            raise BadQuery(f"text_weight must be a number from 0 to 1, got {weight!r}")
         if self.composer is not None:
-            find_composer(self.composer)
+            find_composer(self.composer).check_options(self.composer_options)
         if not self.references and not self.words:
             raise BadQuery("nothing to search for: pass an image, a text, or both")
         if self.explain and not self.references:
             raise BadQuery("explain needs a reference image; pass one, or leave explain out")
+        self._check_avoid()
+        self._check_weights()
+
+    def _check_avoid(self) -> None:
+        if self.avoid is None:
+            return
+        if not isinstance(self.avoid, str) or not self.avoid.strip():
+            raise BadQuery(
+                f"avoid must be a text that says what results should not have, got {self.avoid!r}"
+            )
+        if _has_surrogates(self.avoid):
+            raise BadQuery(f"avoid {self.avoid!r} is not valid Unicode; was it decoded wrongly?")
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        weights = list(self.weights) if isinstance(self.weights, (list, tuple)) else self.weights
+        if not isinstance(weights, list) or not all(map(_is_weight, weights)) or not any(weights):
+            raise BadQuery(f"weights must be numbers from 0 on, not all 0, got {self.weights!r}")
+        if len(weights) != len(self.references):
+            raise BadQuery(
+                f"{len(weights)} weights for {len(self.references)} reference images; pass one for "
+                "each"
+            )
+
+    @property
+    def composer_options(self) -> dict[str, Any]:
+        """``options``, with ``text_weight`` among them."""
+        weight = {} if self.text_weight is None else {"text_weight": self.text_weight}
+        return {**(self.options or {}), **weight}
 
     @property
     def references(self) -> list[Reference]:
@@ -125,20 +163,28 @@ class Hits(list[Hit]):
     Attributes:
         query: as it was answered: ``query.composer`` names the composer, ``query.warnings`` says
             what to know about the result.
-        explanations: of each reference image, in their order, with ``explain=True``; else empty.
+        explanation: what the query was, with ``explain=True``; else None.
     """
 
-    def __init__(
-        self, hits: Iterable[Hit], query: Query, explanations: tuple[Explanation, ...] = ()
-    ):
+    def __init__(self, hits: Iterable[Hit], query: Query, explanation: Explanation | None = None):
         super().__init__(hits)
         self.query = query
-        self.explanations = explanations
+        self.explanation = explanation
+
+    @property
+    def explanations(self) -> tuple[ImageWords, ...]:
+        """The words of each reference image, in their order; empty without an explanation."""
+        return self.explanation.references if self.explanation else ()
 
     @property
     def composer(self) -> str:
         """The composer that answered."""
         return self.query.composer or ""
+
+
+def _is_weight(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
 
 
 def _has_surrogates(text: str) -> bool:

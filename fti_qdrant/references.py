@@ -9,12 +9,14 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fti_qdrant.composers.composer import Composer, References
+from fti_qdrant.composers.defaults import WITHOUT_INVERTER
 from fti_qdrant.composers.registry import (
     IMAGE_ONLY,
     TEXT_ONLY,
@@ -67,8 +69,17 @@ class LoadedQuery:
 
     @property
     def inverts(self) -> bool:
-        """Whether pseudo-words are needed."""
+        """Whether pseudo-words are of use."""
         return self.composer.needs_inverter or self.query.explain
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The composer's options that the query gives."""
+        return self.query.composer_options
+
+    @property
+    def stored(self) -> list[StoredImage]:
+        return [source for source in self.sources if isinstance(source, StoredImage)]
 
 
 def with_composer(query: Query, composer: Composer) -> Query:
@@ -77,15 +88,14 @@ def with_composer(query: Query, composer: Composer) -> Query:
     An image alone or a text alone needs no composing. What the composer will not use is named in
     the warnings.
 
-    Raises BadQuery where an inverter is needed and none is loaded.
+    Raises BadQuery where an inverter is needed and none is loaded, or for an option that the
+    composer does not have.
     """
-    if query.explain and composer.inverter is None:
-        raise BadQuery("explain needs an inverter; open the gallery with inverter=...")
     name = composer.default_composer if query.composer is None else query.composer
-    if not query.references:
-        return replace(query, composer=TEXT_ONLY)
-    if not query.words:
-        return replace(query, composer=IMAGE_ONLY)
+    composer.options(name, query.composer_options)
+    if not query.references or not query.words:
+        only = IMAGE_ONLY if query.references else TEXT_ONLY
+        return replace(query, composer=only, text_weight=None, options=None)
     composer.check(name)
     chosen = find_composer(name)
     unused = [] if chosen.uses_image else ["image"]
@@ -138,15 +148,48 @@ def load_references(
     return loaded
 
 
+def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
+    """The query, by the next best composer where stored images lack what the default one needs.
+
+    Only a composer that the user did not choose is replaced, and a warning says so.
+
+    Args:
+        asked: the query before ``with_composer``.
+
+    Raises BadQuery where the user chose a composer that cannot use a stored image.
+    """
+    chosen = loaded.composer
+    lacking = [image for image in loaded.stored if not _suffices(image, chosen)]
+    if not lacking:
+        return loaded
+    what = "pseudo-words" if chosen.needs_inverter else "features that are not normalized"
+    missing = f"the gallery stores no {what} for image {lacking[0].id}"
+    remedy = f"pass the picture itself{', or ingest with pseudo-words' * chosen.needs_inverter}"
+    if asked.composer is not None:
+        raise BadQuery(f"{missing}; {remedy}, or use composer {WITHOUT_INVERTER!r}")
+    warning = f"{missing}, so composer {WITHOUT_INVERTER!r} answered; for {chosen.name!r}, {remedy}"
+    warnings = (*loaded.query.warnings, warning)
+    return replace(
+        loaded, query=replace(loaded.query, composer=WITHOUT_INVERTER, warnings=warnings)
+    )
+
+
+def _suffices(image: StoredImage, composer: ComposerDescription) -> bool:
+    if composer.needs_inverter and image.words is None:
+        return False
+    return "raw_image" not in composer.needs
+
+
 def embed_references(
     queries: Sequence[LoadedQuery], composer: Composer, gallery: Gallery
 ) -> list[References | None]:
     """The references of each query; None where its composer uses no image.
 
     All pictures pass the backbone in one batch, and those that need pseudo-words the inverter.
+    Where the inverter was trained on pictures preprocessed in another way, these pass the backbone
+    once more.
 
     Raises:
-        BadQuery: a composer needs pseudo-words, and a stored image has none.
         ModelMismatch: stored pseudo-words of another inverter than the loaded one.
     """
     embedding = [query for query in queries if query.embeds]
@@ -161,21 +204,21 @@ def embed_references(
         for group, invert in ((inverted, True), (plain, False)):
             if group:
                 part = features.take([rows[sha256] for sha256 in group])
-                sizes = (1,) * len(group)
-                references = composer.references(part, sizes, invert=invert)
+                images = [pictures[sha256].image for sha256 in group]
+                for_words = composer.word_features(images) if invert else None
+                references = composer.references(
+                    part, (1,) * len(group), invert=invert, for_words=for_words
+                )
                 fresh.update(zip(group, references.split()))
     return [
         _of_query(query, composer, gallery, fresh) if query.embeds else None for query in queries
     ]
 
 
-def stored_words(image: StoredImage, composer: Composer, gallery: Gallery) -> PseudoWords:
-    """The stored pseudo-words of one image, ``[1, ...]``. Raises BadQuery, ModelMismatch."""
+def stored_words(image: StoredImage, composer: Composer, gallery: Gallery) -> PseudoWords | None:
+    """The stored pseudo-words of one image, ``[1, ...]``, or None. Raises ModelMismatch."""
     if image.words is None or gallery.spec.words is None:
-        raise BadQuery(
-            f"gallery {gallery.name} stores no pseudo-words for image {image.id}; pass the picture "
-            "itself, use composer='sum', or ingest with --pseudo-words"
-        )
+        return None
     inverter = composer.inverter
     if inverter is None or inverter.weights_hash != gallery.spec.words.inverter:
         raise ModelMismatch(
@@ -199,11 +242,13 @@ def _of_query(
         if isinstance(source, LoadedImage):
             parts.append(fresh[source.sha256])
         elif isinstance(source, StoredImage):
-            words = stored_words(source, composer, gallery) if query.inverts else None
+            inverts = query.inverts and composer.inverter is not None
+            words = stored_words(source, composer, gallery) if inverts else None
             pooled = _tensor(source.vector, composer.backbone.device)
             parts.append(References(pooled, words, (1,)))
     joined = References.join(parts)
-    return References(joined.pooled, joined.words, (len(parts),))
+    weights = None if query.query.weights is None else tuple(query.query.weights)
+    return References(joined.pooled, joined.words, (len(parts),), weights)
 
 
 def _identity(reference: ImageSource) -> object:

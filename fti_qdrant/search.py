@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from fti_qdrant.composers.composer import Composer, References
-from fti_qdrant.composition import compose_queries
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.inputs import References
+from fti_qdrant.composition import ComposedQuery, compose_queries
 from fti_qdrant.errors import BadQuery
+from fti_qdrant.explanation import Explanation, QueryExplainer
 from fti_qdrant.filters import FilterLike, both
 from fti_qdrant.gallery import (
     EdgeGallery,
@@ -24,11 +26,11 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
-from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
-from fti_qdrant.model.explain import Explainer, Explanation
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.query import Hit, Hits, Query, Reference
 from fti_qdrant.references import (
     LoadedQuery,
+    answerable,
     embed_references,
     load_references,
     with_composer,
@@ -62,8 +64,8 @@ class ComposedSearch:
         self.gallery = gallery
         self.allow_urls = allow_urls
         self.limits = limits
+        self._explainer = QueryExplainer(composer.backbone)
         self._fields = StoredFields(gallery)
-        self._explainer = Explainer(composer.backbone)
 
     @classmethod
     def open(
@@ -74,6 +76,7 @@ class ComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -82,8 +85,10 @@ class ComposedSearch:
         Args:
             path: its folder.
             model: by default the model that the gallery was made with.
-            inverter: folder or hub repository of an inverter; ``mini`` comes with its own.
+            inverter: as ``load_inverter`` takes it, such as ``fti4cir``, a folder, or ORG/REPO on
+                the hub; ``mini`` comes with its own.
             device, precision: see ``Backbone.load``.
+            preprocess: by default as the gallery was made; see ``Backbone.load``.
             allow_urls: whether a reference may be an http(s) URL.
             limits: of each reference image.
 
@@ -95,6 +100,7 @@ class ComposedSearch:
             inverter=inverter,
             device=device,
             precision=precision,
+            preprocess=preprocess,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -111,6 +117,7 @@ class ComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -121,7 +128,7 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, allow_urls, limits: as for ``open``.
+            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
@@ -131,6 +138,7 @@ class ComposedSearch:
             inverter=inverter,
             device=device,
             precision=precision,
+            preprocess=preprocess,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -144,19 +152,27 @@ class ComposedSearch:
         inverter: str | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches an open gallery, which is closed where the model cannot be loaded.
 
         Args:
-            model, inverter, device, precision, allow_urls, limits: as for ``open``.
+            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
 
         Raises ModelMismatch.
         """
         try:
-            name = model or gallery.spec.fingerprint.model
-            composer = Composer.load(name, inverter, device=device, precision=precision)
+            made_by = gallery.spec.fingerprint
+            chosen = preprocess or Preprocess.if_known(made_by.preprocess)
+            composer = Composer.load(
+                model or made_by.model,
+                inverter,
+                device=device,
+                precision=precision,
+                preprocess=chosen,
+            )
             return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
@@ -174,6 +190,10 @@ class ComposedSearch:
         score_threshold: float | None = None,
         with_vectors: bool = False,
         explain: bool = False,
+        text_weight: float | None = None,
+        avoid: str | None = None,
+        weights: Sequence[float] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Hits:
         """Images like the reference, changed as the text says, that pass the filter.
 
@@ -183,13 +203,17 @@ class ComposedSearch:
             text: what should be different. Without it, images like the reference are searched.
             filter: on the payload; a mapping (see ``fti_qdrant.filters``) or a qdrant Filter.
             limit: most hits.
-            composer: a name of ``fti_qdrant.composers.registry``; by default ``fti`` with an
-                inverter, else ``sum``.
+            composer: a name of ``fti_qdrant.composers.registry``; by default the best that the
+                loaded model can do, named by ``hits.query.composer``.
             exclude_reference: leave the reference itself out of the hits, recognized by its id,
                 or by the content hash of its file.
             score_threshold: least cosine of a hit.
             with_vectors: put image vectors on the hits.
-            explain: put an explanation of each reference image on ``hits.explanations``.
+            explain: put an ``Explanation`` on ``hits.explanation``.
+            text_weight: share of the text, 0 to 1, for a composer that has this option.
+            avoid: what results should not have, such as "stripes".
+            weights: one for each reference image; 0 leaves an image out.
+            options: further options of the composer; ``fti-search composers`` lists them.
 
         Returns:
             Hits, best first; ``hits.query`` says which composer answered, with any warnings.
@@ -210,6 +234,10 @@ class ComposedSearch:
                     score_threshold=score_threshold,
                     with_vectors=with_vectors,
                     explain=explain,
+                    text_weight=text_weight,
+                    avoid=avoid,
+                    weights=weights,
+                    options=options,
                 )
             ]
         )[0]
@@ -222,17 +250,16 @@ class ComposedSearch:
 
         Raises: as ``query``.
         """
-        self.gallery.check_open()  # after a fork the model would wait for ever, too
-        asked = [with_composer(_as_query(query), self.composer) for query in queries]
+        self.gallery.check_open()
+        asked = [_as_query(query) for query in queries]
         if not asked:
             return []
-        filters = [self._fields.checked(query.filter) for query in asked]
-        loaded = load_references(asked, self.gallery, self.allow_urls, self.limits)
-        references = embed_references(loaded, self.composer, self.gallery)
-        composed = compose_queries(loaded, references, self.composer)
+        chosen = [with_composer(query, self.composer) for query in asked]
+        filters = [self._fields.checked(query.filter) for query in chosen]
+        loaded, references, composed = self._compose(asked, chosen)
         searches = [
             VectorQuery(
-                vector=one.vector.cpu().numpy(),
+                vector=one.unit_vector,
                 filter=both(filter, _not_the_reference(query)),
                 limit=query.query.limit,
                 score_threshold=query.query.score_threshold,
@@ -246,27 +273,81 @@ class ComposedSearch:
         return [
             Hits(
                 map(_hit, answer),
-                replace(query.query, warnings=(*query.query.warnings, *one.warnings)),
-                self._explanations(used) if query.query.explain else (),
+                replace(query.query, warnings=one.warnings),
+                self._explainer.explain(one, used) if query.query.explain else None,
             )
             for query, answer, one, used in zip(loaded, answers, composed, references)
         ]
 
-    def explain(self, image: Reference, *, words: int = 5) -> Explanation:
-        """For the subject and each attribute token, the nearest vocabulary words with cosines.
+    def compose(
+        self,
+        image: Reference | Sequence[Reference] | None = None,
+        text: str | None = None,
+        *,
+        composer: str | None = None,
+        text_weight: float | None = None,
+        avoid: str | None = None,
+        weights: Sequence[float] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ComposedQuery:
+        """The query vector alone, for a Qdrant request of your own.
+
+        Args: as for ``query``.
+
+        Raises BadQuery, BadImage, UnknownImageId.
+        """
+        query = Query(
+            image=image,
+            text=text,
+            composer=composer,
+            text_weight=text_weight,
+            avoid=avoid,
+            weights=weights,
+            options=options,
+        )
+        _, _, (composed,) = self._compose([query], [with_composer(query, self.composer)])
+        return composed
+
+    def explain(
+        self,
+        image: Reference | Sequence[Reference],
+        text: str | None = None,
+        *,
+        composer: str | None = None,
+        words: int = 5,
+    ) -> Explanation:
+        """How the model understands a query: see ``Explanation``.
 
         ``query(..., explain=True)`` gives the same beside the hits, in one pass of the model.
 
         Args:
-            words: how many words for each token.
+            words: how many words for each pseudo-word.
 
-        Raises BadQuery where no inverter is loaded; otherwise as ``query``.
+        Raises as ``query``.
         """
-        self.gallery.check_open()
-        query = with_composer(Query(image=image, explain=True), self.composer)
-        loaded = load_references([query], self.gallery, self.allow_urls, self.limits)
-        (references,) = embed_references(loaded, self.composer, self.gallery)
-        return self._explanations(references, words)[0]
+        query = Query(image=image, text=text, composer=composer, explain=True)
+        chosen = [with_composer(query, self.composer)]
+        _, (references,), (composed,) = self._compose([query], chosen)
+        return self._explainer.explain(composed, references, words)
+
+    def _compose(
+        self, asked: Sequence[Query], chosen: Sequence[Query]
+    ) -> tuple[list[LoadedQuery], list[References | None], list[ComposedQuery]]:
+        """Reads and embeds the references, and composes.
+
+        Args:
+            asked: the queries as the user gave them.
+            chosen: the same from ``with_composer``.
+        """
+        self.gallery.check_open()  # after a fork the model would wait for ever, too
+        loaded = [
+            answerable(query, original)
+            for query, original in zip(
+                load_references(chosen, self.gallery, self.allow_urls, self.limits), asked
+            )
+        ]
+        references = embed_references(loaded, self.composer, self.gallery)
+        return loaded, references, compose_queries(loaded, references, self.composer)
 
     def close(self) -> None:
         """Closes the gallery."""
@@ -277,16 +358,6 @@ class ComposedSearch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _explanations(
-        self, references: References | None, words: int = 5
-    ) -> tuple[Explanation, ...]:
-        tokens = references.words if references else None
-        if tokens is None:
-            return ()
-        return tuple(
-            self._explainer.explain(tokens.take([row]), words) for row in range(len(tokens))
-        )
 
 
 def _as_query(query: Query | Mapping[str, Any]) -> Query:

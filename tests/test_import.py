@@ -136,7 +136,11 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 STARTS: dict[str, tuple[str, list[str], set[str]]] = {
-    "search": ("fti_qdrant.cli.search", ["--help", "--version"], HEAVY | {"qdrant_client"}),
+    "search": (
+        "fti_qdrant.cli.search",
+        ["--help", "--version", "query --help", "models", "models --json"],
+        HEAVY | {"qdrant_client"},
+    ),
     "demo": ("fti_qdrant.cli.demo", ["--help", "--version"], HEAVY | {"qdrant_client"}),
     "ingest help": (
         "fti_ingest.cli.main",

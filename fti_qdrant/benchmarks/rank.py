@@ -127,8 +127,7 @@ class Ranker:
     ) -> References:
         """Features, and pseudo-words if needed, one row for each query."""
         row_of = {id: row for row, id in enumerate(pictures)}
-        features = self.composer.backbone.image_features(list(pictures.values()))
-        distinct = self.composer.references(features, (1,) * len(pictures), invert=invert)
+        distinct = self.composer.image_references(list(pictures.values()), invert=invert)
         rows = torch.tensor([row_of[query.reference] for query in queries])
         rows = rows.to(distinct.pooled.device)
         words = distinct.words.take(rows) if distinct.words is not None else None
@@ -146,7 +145,7 @@ def compose(
         composer.compose_references(references, texts, name)
         for texts in zip(*(query.texts for query in queries))
     ]
-    mean = torch.stack([one.vectors for one in made]).mean(dim=0)
+    mean = torch.stack([F.normalize(one.vectors, dim=-1) for one in made]).mean(dim=0)
     return F.normalize(mean, dim=-1), [any(cut) for cut in zip(*(one.truncated for one in made))]
 
 

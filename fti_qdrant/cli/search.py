@@ -1,16 +1,21 @@
-"""``fti-search``: one composed query from the command line."""
+"""``fti-search``: one composed query from the command line, and what can be named in it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fti_qdrant.cli.composers import composers
+from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
+from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
@@ -20,6 +25,7 @@ from fti_qdrant.images.limits import ImageLimits
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from fti_qdrant.explanation import Explanation
     from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.query import Hit, Hits
     from fti_qdrant.search import ComposedSearch
@@ -34,6 +40,7 @@ EPILOG = """\b
 Examples:
   fti-search --gallery shop --image dress.jpg --text "in red, with long sleeves"
   fti-search --gallery shop --image dress.jpg --text "in red" --filter '{"price": {"lt": 50}}'
+  fti-search --gallery shop --image dress.jpg --text "in red" --avoid stripes
   fti-search --gallery shop --text "a red dress" --json
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
   fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
@@ -58,26 +65,52 @@ Examples:
     type=click.Choice(composer_names()),
     help="How image and text are combined.  [default: the best that the loaded model can do]",
 )
+@click.option(
+    "--text-weight", type=float, help="Share of the text, 0 to 1.  [default: the model's]"
+)
+@click.option("--avoid", help='What results should not have, such as "stripes".')
+@click.option(
+    "--weight",
+    "weights",
+    type=float,
+    multiple=True,
+    help="Weight of an --image; one for each, in the same order.",
+)
+@click.option(
+    "--composer-option",
+    "composer_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another option of the composer; fti-search composers lists them.",
+)
 @click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
 @click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
 @click.option("--model", help="[default: the model that the gallery was made with]")
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
 @max_pixels_option
 @click.option(
-    "--explain", is_flag=True, help="Show the words nearest to the pseudo-words of each reference."
+    "--explain",
+    is_flag=True,
+    help="Show the prompt, the words nearest to its pseudo-words, and what the query is close to.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an HTML page with images.")
-@program_options("fti-search")
 @one_line_errors(after_stop="nothing was changed")
-def main(
+def query(
     location: GalleryLocation,
     images: tuple[str, ...],
     text: str | None,
     filter_json: str | None,
     limit: int,
     composer: str | None,
+    text_weight: float | None,
+    avoid: str | None,
+    weights: tuple[float, ...],
+    composer_options: tuple[str, ...],
     keep_reference: bool,
     score_threshold: float | None,
     model: str | None,
@@ -94,7 +127,7 @@ def main(
     filter = _parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
-    query = Query(  # bad input is refused before a model is loaded, which takes seconds
+    asked = Query(  # bad input is refused before a model is loaded, which takes seconds
         image=list(images) or None,
         text=text,
         filter=filter,
@@ -103,12 +136,16 @@ def main(
         exclude_reference=not keep_reference,
         score_threshold=score_threshold,
         explain=explain,
+        text_weight=text_weight,
+        avoid=avoid,
+        weights=weights or None,
+        options=_parse_options(composer_options),
     )
     limits = ImageLimits(max_pixels=max_pixels)
     _check_images(images, allow_urls, limits)
     options: dict[str, Any] = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
     with _open(location, filter, options | {"limits": limits}) as search:
-        [hits] = search.query_many([query])
+        [hits] = search.query_many([asked])
         pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
         print_json(_as_dict(hits))
@@ -117,8 +154,8 @@ def main(
     if sheet:
         from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
 
-        first = hits.explanations[0] if hits.explanations else None
-        write_sheet(sheet, text or "Images like this one", [AnsweredQuery(hits, pictures, first)])
+        row = AnsweredQuery(hits, pictures, hits.explanation)
+        write_sheet(sheet, text or "Images like this one", [row])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
 
 
@@ -145,6 +182,20 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             )
         found[name] = value
     return found
+
+
+def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME=VALUE``, where the value is JSON, or else a text."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or name in options:
+            raise click.UsageError(f"--composer-option takes NAME=VALUE, each once, got {pair!r}")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
 
 
 def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
@@ -189,10 +240,13 @@ def _as_dict(hits: Hits) -> dict[str, Any]:
     out: dict[str, Any] = {"composer": hits.composer, "hits": [hit.as_dict() for hit in hits]}
     if hits.query.warnings:
         out["warnings"] = list(hits.query.warnings)
-    if hits.explanations:
+    if hits.explanation:
+        out["prompt"] = hits.explanation.prompt
+        out["prompt_in_words"] = hits.explanation.prompt_in_words
+        out["cosines"] = hits.explanation.cosines
         out["explanations"] = [
-            [{"token": token.token, "words": dict(token.words)} for token in explanation]
-            for explanation in hits.explanations
+            [{"token": token.token, "words": dict(token.words)} for token in image]
+            for image in hits.explanation.references
         ]
     return out
 
@@ -213,10 +267,22 @@ def _print(hits: Hits) -> None:
     console.print(table)
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
-    for explanation in hits.explanations:
-        for token in explanation:
+    if hits.explanation:
+        for line in _explanation_lines(hits.explanation):
+            console.print(as_text(line))
+
+
+def _explanation_lines(explanation: Explanation) -> Iterator[str]:
+    if explanation.prompt is not None:
+        yield f"prompt: {explanation.prompt}"
+    if explanation.references and explanation.prompt_in_words != explanation.prompt:
+        yield f"in words: {explanation.prompt_in_words}"
+    cosines = ", ".join(f"{part} {cosine:.2f}" for part, cosine in explanation.cosines.items())
+    yield f"cosine of the query with: {cosines}"
+    for image in explanation.references:
+        for token in image:
             words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
-            console.print(as_text(f"{token.token}: {words}"))
+            yield f"{token.token}: {words}"
 
 
 def _path_and_id(hit: Hit) -> Text:
@@ -224,6 +290,18 @@ def _path_and_id(hit: Hit) -> Text:
     id = as_text(hit.id, "dim")
     return as_text(hit.uri).append("\n").append_text(id) if hit.uri else id
 
+
+@click.group(cls=DefaultCommandGroup, default="query", default_if_no_args=True, epilog=EPILOG)
+@program_options("fti-search")
+def main() -> None:
+    """Find images like the reference, changed as the text says, that pass the filter.
+
+    "query" may be left out: fti-search --gallery shop ... is fti-search query --gallery shop ...
+    """
+
+
+for command in (query, composers, models):
+    main.add_command(logging_options(command))
 
 if __name__ == "__main__":
     main()

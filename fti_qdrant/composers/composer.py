@@ -2,84 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fti_qdrant.composers.registry import (
-    TEXT_ONLY,
-    composer_names,
-    default_composer,
-    find_composer,
-)
+from fti_qdrant.composers.compose import compose_all
+from fti_qdrant.composers.defaults import default_composer, options_with_defaults
+from fti_qdrant.composers.description import ComposerOptions
+from fti_qdrant.composers.inputs import Composed, ComposeRequest, References
+from fti_qdrant.composers.registry import TEXT_ONLY, composer_names, find_composer
 from fti_qdrant.deprecation import renamed_argument, warn_deprecated
 from fti_qdrant.errors import BadQuery, ModelMismatch
+from fti_qdrant.images import Preprocess
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
+from fti_qdrant.model.gpu import GraphedFunction, matmul_precision
 from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
-from fti_qdrant.model.names import MINI
 
 if TYPE_CHECKING:
     from PIL import Image
     from typing_extensions import Self
-
-
-@dataclass(frozen=True)
-class References:
-    """The reference images of a batch of queries: features and pseudo-words, image by image.
-
-    Attributes:
-        pooled: ``g [N, d]`` of all images, query after query; need not be normalized.
-        words: their pseudo-words, or None where no composer needs them.
-        sizes: number of images of each query; they sum up to N.
-
-    Raises BadQuery where the sizes do not fit, or a query has no image.
-    """
-
-    pooled: Tensor
-    words: PseudoWords | None
-    sizes: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if sum(self.sizes) != len(self.pooled):
-            raise BadQuery(f"{len(self.pooled)} images cannot be {self.sizes} references")
-        if not all(self.sizes):
-            raise BadQuery("every composed query needs at least one reference image")
-
-    def split(self) -> list[References]:
-        """Each image as a reference of its own: N parts of one image."""
-        words = self.words
-        rows = range(len(self.pooled))
-        parts = [None if words is None else words.take([row]) for row in rows]
-        return [References(self.pooled[row : row + 1], parts[row], (1,)) for row in rows]
-
-    @classmethod
-    def join(cls, parts: Sequence[References]) -> Self:
-        """One batch of several; without pseudo-words where a part has none."""
-        words = [part.words for part in parts if part.words is not None]
-        return cls(
-            torch.cat([part.pooled for part in parts]),
-            PseudoWords.join(words) if len(words) == len(parts) else None,
-            tuple(size for part in parts for size in part.sizes),
-        )
-
-
-@dataclass(frozen=True)
-class Composed:
-    """Composed query vectors.
-
-    Attributes:
-        vectors: ``[B, d]``, L2-normalized.
-        truncated: for each query, whether the end of its text was cut to fit the context.
-    """
-
-    vectors: Tensor
-    truncated: tuple[bool, ...]
 
 
 class Composer:
@@ -88,20 +32,27 @@ class Composer:
     Example:
         >>> composer = Composer.load("mini", device="cpu")
         >>> composer.default_composer
-        'fti'
+        'pdv'
     """
 
     def __init__(self, backbone: Backbone, inverter: Inverter | None = None):
-        """Raises ModelMismatch where the inverter is for a backbone of other sizes."""
-        expected = (backbone.width, backbone.dim, backbone.token_dim)
-        if inverter is not None and inverter.sizes != expected:
-            raise ModelMismatch(
-                f"the inverter is for a backbone of (w, d, t) = {inverter.sizes}, and "
-                f"{backbone.name!r} has {expected}; load the inverter trained for this backbone"
-            )
+        """Wraps both.
+
+        Raises:
+            UnsupportedModel: an inverter, and a backbone that cannot do textual inversion.
+            ModelMismatch: the inverter is for a backbone of other sizes, or was trained on
+                pictures that were preprocessed in an unknown way.
+        """
+        self.word_preprocess: Preprocess | None = None
+        """Of pictures that become pseudo-words, where the backbone's own is another."""
+        if inverter is not None:
+            inverter.check_backbone(backbone)
+            preprocess = backbone.preprocess.by(inverter.preprocess)
+            if preprocess.name != backbone.preprocess.name:
+                self.word_preprocess = preprocess
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
-        self.prompts = backbone.prompts
+        self._small_batch = GraphedFunction(self._words_as_tensors)
 
     @classmethod
     def load(
@@ -111,26 +62,27 @@ class Composer:
         *,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
     ) -> Self:
-        """Loads a backbone by name, and an inverter from a folder or a hub repository.
+        """Loads a backbone by name, and an inverter by what ``load_inverter`` takes.
 
         ``mini`` comes with its inverter; other models without one can use the composers that
         need no inverter.
 
         Args:
-            device, precision: see ``Backbone.load``.
+            device, precision, preprocess: see ``Backbone.load``.
 
         Raises:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
-        backbone = Backbone.load(model, device=device, precision=precision)
-        source = inverter or (str(MINI / "inverter") if model == "mini" else None)
-        return cls(backbone, load_inverter(source) if source else None)
+        backbone = Backbone.load(model, device=device, precision=precision, preprocess=preprocess)
+        source = inverter or ("mini" if model == "mini" else None)
+        return cls(backbone, load_inverter(source, model) if source else None)
 
     @property
     def default_composer(self) -> str:
-        """What ``composer=None`` stands for: ``fti`` with an inverter, else ``sum``."""
-        return default_composer(inverter=self.inverter is not None)
+        """What ``composer=None`` stands for: the best that the loaded model can do."""
+        return default_composer(self.backbone.name, inverter=self.inverter is not None)
 
     @property
     def default_method(self) -> str:
@@ -149,45 +101,114 @@ class Composer:
                 f"{', '.join(composer_names(inverter=False))}"
             )
 
+    def options(self, composer: str, given: Mapping[str, Any] | None = None) -> ComposerOptions:
+        """A composer's options: those given, else the model's, else the composer's defaults.
+
+        Raises BadQuery: an unknown option, or a value out of range.
+        """
+        merged = options_with_defaults(self.backbone.name, composer, given or {})
+        return find_composer(composer).check_options(merged)
+
     @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose(
-        self, images: Sequence[Image.Image], texts: Sequence[str], composer: str | None = None
+        self,
+        images: Sequence[Image.Image],
+        texts: Sequence[str],
+        composer: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        avoid: Sequence[str] | None = None,
     ) -> Tensor:
-        """One reference picture and one text for each query -> ``[B, d]``, L2-normalized.
+        """One reference picture and one text for each query -> ``[B, d]``.
+
+        Unit vectors, unless the composer is one whose length has a meaning (``raw-sum``).
 
         Args:
             composer: a name of the registry; None for ``default_composer``.
+            options: of the composer, such as ``{"text_weight": 0.6}``.
+            avoid: one text for each query to move away from; empty for none.
 
-        Raises BadQuery: unknown composer, or images and texts of different number.
+        Raises BadQuery: unknown composer or option, or images and texts of different number.
         """
         name = self.default_composer if composer is None else composer
         self.check(name)
         if len(images) != len(texts):
             raise BadQuery(f"{len(images)} images and {len(texts)} texts; one text for each image")
         description = find_composer(name)
-        if not description.uses_image:
-            return self.compose_references(None, texts, name).vectors
+        references = None
+        if description.uses_image:
+            references = self.image_references(images, invert=description.needs_inverter)
+        return self.compose_references(
+            references, texts, name, options=options, avoid=avoid
+        ).vectors
+
+    def image_references(self, images: Sequence[Image.Image], *, invert: bool = True) -> References:
+        """Pictures as references, one for each query.
+
+        Args:
+            invert: compute pseudo-words, where an inverter is loaded.
+        """
         features = self.backbone.image_features(images)
-        invert = description.needs_inverter
-        references = self.references(features, (1,) * len(images), invert=invert)
-        return self.compose_references(references, texts, name).vectors
+        for_words = self.word_features(images) if invert else None
+        sizes = (1,) * len(images)
+        return self.references(features, sizes, invert=invert, for_words=for_words)
+
+    def word_features(self, images: Sequence[Image.Image]) -> ImageFeatures | None:
+        """The features that pseudo-words are made of.
+
+        None where those of ``Backbone.image_features`` serve for both: the inverter was trained on
+        pictures that were preprocessed in the same way.
+        """
+        if self.word_preprocess is None:
+            return None
+        return self.backbone.image_features(images, self.word_preprocess)
 
     @torch.inference_mode()
     def references(
-        self, features: ImageFeatures, sizes: Sequence[int], *, invert: bool = True
+        self,
+        features: ImageFeatures,
+        sizes: Sequence[int],
+        *,
+        invert: bool = True,
+        for_words: ImageFeatures | None = None,
     ) -> References:
         """The features of N images that belong to ``len(sizes)`` queries, as references.
 
         Args:
             invert: compute pseudo-words, where an inverter is loaded.
+            for_words: of the same images, from ``word_features``.
+
+        Raises ModelMismatch where pseudo-words need ``for_words``, and it is None.
         """
-        words = self.inverter(features) if invert and self.inverter is not None else None
+        words = None
+        if invert and self.inverter is not None:
+            if for_words is None and self.word_preprocess is not None:
+                raise ModelMismatch(
+                    f"the inverter was trained on pictures preprocessed by "
+                    f"{self.word_preprocess.name}, and these were by "
+                    f"{self.backbone.preprocess.name}; pass the features of word_features"
+                )
+            words = self._words(features if for_words is None else for_words)
         return References(features.pooled, words, tuple(sizes))
 
-    @torch.inference_mode()
+    def _words(self, features: ImageFeatures) -> PseudoWords:
+        with matmul_precision(exact=self.backbone.precision == "fp32"):
+            return PseudoWords(*self._small_batch(features.pooled, features.required_tokens()))
+
+    def _words_as_tensors(self, pooled: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        assert self.inverter is not None
+        words = self.inverter(ImageFeatures(pooled, tokens))
+        return words.subject, words.attributes, words.counts
+
     @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose_references(
-        self, references: References | None, texts: Sequence[str], composer: str | None = None
+        self,
+        references: References | None,
+        texts: Sequence[str],
+        composer: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        avoid: Sequence[str] | None = None,
     ) -> Composed:
         """Composes B queries, of any numbers of images and attributes, in one batch.
 
@@ -196,69 +217,52 @@ class Composer:
         Args:
             references: of B queries; None for a composer that uses no image.
             texts: B texts; may be empty.
-            composer: a name of the registry; None for ``default_composer``.
+            composer, options, avoid: see ``compose``.
 
         Raises:
-            BadQuery: unknown composer, or one that needs pseudo-words or images and has none.
+            BadQuery: unknown composer or option, or one that needs pseudo-words or images and has
+                none.
             PromptTooLong: more pseudo-words in one query than the context holds.
         """
+        name = self.default_composer if composer is None else composer
+        request = self.request(references, texts, name, options=options, avoid=avoid)
+        return self.compose_requests([request])[0]
+
+    def request(
+        self,
+        references: References | None,
+        texts: Sequence[str],
+        composer: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        avoid: Sequence[str] | None = None,
+    ) -> ComposeRequest:
+        """Checked arguments of ``compose_references``, for ``compose_requests``."""
         if references is not None and len(texts) != len(references.sizes):
             raise BadQuery(f"{len(texts)} texts for the references of {len(references.sizes)}")
-        name = self.default_composer if composer is None else composer
-        inputs = _Inputs(self, name, references, texts)
-        vectors = find_composer(name).function(inputs)
-        return Composed(F.normalize(vectors.float(), dim=-1), inputs.truncated)
+        avoided = [""] * len(texts) if avoid is None else avoid
+        if len(avoided) != len(texts):
+            raise BadQuery(f"{len(avoided)} texts to avoid, for {len(texts)} queries")
+        if find_composer(composer).needs_inverter and (
+            references is None or references.words is None
+        ):
+            self.check(composer)
+        return ComposeRequest(
+            find_composer(composer),
+            self.options(composer, options),
+            references,
+            tuple(texts),
+            tuple(avoided),
+        )
+
+    @torch.inference_mode()
+    def compose_requests(self, requests: Sequence[ComposeRequest]) -> list[Composed]:
+        """Composes several batches of different composers: one pass through the text tower.
+
+        Raises as ``compose_references``.
+        """
+        return compose_all(requests, self.backbone)
 
     def texts(self, texts: Sequence[str]) -> Composed:
         """Texts alone, without a reference image."""
         return self.compose_references(None, texts, TEXT_ONLY)
-
-
-class _Inputs:
-    """``ComposerInputs``: each is computed when a composer first asks for it."""
-
-    def __init__(
-        self, model: Composer, name: str, references: References | None, texts: Sequence[str]
-    ):
-        self._model = model
-        self._name = name
-        self._references = references
-        self._texts = texts
-        self.truncated = (False,) * len(texts)
-
-    @cached_property
-    def images(self) -> Tensor:
-        references = self._require_references()
-        unit = F.normalize(references.pooled.float(), dim=-1)
-        sizes = torch.tensor(references.sizes, device=unit.device)
-        query = torch.arange(len(sizes), device=unit.device).repeat_interleave(sizes)
-        summed = unit.new_zeros(len(sizes), unit.shape[1]).index_add(0, query, unit)
-        return F.normalize(summed, dim=-1)
-
-    @cached_property
-    def texts(self) -> Tensor:
-        backbone = self._model.backbone
-        tokens = backbone.vocabulary.tokenize(self._texts)
-        self.truncated = tokens.truncated
-        return F.normalize(backbone.text_features(tokens).float(), dim=-1)
-
-    def prompts(self, *, attributes: bool = True) -> Tensor:
-        references, backbone = self._require_references(), self._model.backbone
-        words = references.words
-        if words is None:
-            self._model.check(self._name)
-            raise BadQuery(
-                f"composer {self._name!r} needs pseudo-words, and the references have none; make "
-                "them with Composer.references(..., invert=True)"
-            )
-        if not attributes:
-            words = replace(words, counts=torch.zeros_like(words.counts))
-        counts = [part.tolist() for part in words.counts.split(list(references.sizes))]
-        tokens = self._model.prompts.composed(counts, self._texts)
-        self.truncated = tokens.truncated
-        return backbone.text_features(tokens, words.used())
-
-    def _require_references(self) -> References:
-        if self._references is None:
-            raise BadQuery(f"composer {self._name!r} needs a reference image for each text")
-        return self._references

@@ -57,6 +57,7 @@ class WordsSpec(BaseModel):
     Attributes:
         inverter: hash of its weights.
         name: folder or hub name that it was loaded by; None for a model's own.
+        preprocess: of the pictures that they are made of; None where it is the gallery's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +66,7 @@ class WordsSpec(BaseModel):
     topk: int
     token_dim: int
     name: str | None = None
+    preprocess: str | None = None
 
     def matches(self, other: WordsSpec) -> bool:
         """Whether the pseudo-words of the two may be mixed."""

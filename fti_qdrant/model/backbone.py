@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,22 @@ from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
+from fti_qdrant.model.abilities import Abilities, Ability
+from fti_qdrant.model.features import ImageFeatures
 from fti_qdrant.model.fingerprint import Fingerprint
-from fti_qdrant.model.loading import load_open_clip, weights_file
+from fti_qdrant.model.gpu import GraphedFunction
+from fti_qdrant.model.image_tower import (
+    for_inference,
+    preprocess_of,
+    token_width,
+    tower_kind,
+    visual_pass,
+)
+from fti_qdrant.model.loading import load_model
 from fti_qdrant.model.names import absolute_name
+from fti_qdrant.model.own_text_tower import text_parts
 from fti_qdrant.model.prompts import Prompts
-from fti_qdrant.model.text_tower import TextTower, check_visual
+from fti_qdrant.model.text_tower import TextTower
 from fti_qdrant.model.tokens import Tokens, Vocabulary
 from fti_qdrant.model.weights_cache import cached_weights_hash
 
@@ -28,46 +39,22 @@ if TYPE_CHECKING:
 LENGTH_GROUPS, MIN_GROUP = 4, 16
 """A batch of prompts is encoded in four groups of similar length, if each has at least 16."""
 
+INVERSION = "textual inversion"
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class ImageFeatures:
-    """What one visual pass yields.
-
-    Attributes:
-        pooled: ``g [B, d]``, after the visual projection, **not** normalized.
-        tokens: ``p [B, 1+P, w]``, the last block's output before the final layer norm, class
-            token first (``[B, P, w]`` for towers that have no class token, such as SigLIP's).
-    """
-
-    pooled: Tensor
-    tokens: Tensor
-
-    def __len__(self) -> int:
-        return len(self.pooled)
-
-    def take(self, rows: Sequence[int]) -> ImageFeatures:
-        """The features of these images, in this order."""
-        return ImageFeatures(self.pooled[rows], self.tokens[rows])
-
-    @classmethod
-    def join(cls, parts: Sequence[ImageFeatures]) -> Self:
-        """Concatenates along the batch."""
-        return cls(
-            torch.cat([part.pooled for part in parts]), torch.cat([part.tokens for part in parts])
-        )
-
-
 class Backbone(nn.Module):
-    """An open_clip ViT, frozen, behind the two functions that the method needs.
+    """An open_clip model, frozen: image features and text features.
+
+    A ViT with CLIP's own text tower can do more, see ``abilities``: it gives the patch tokens and
+    takes the pseudo-words of textual inversion.
 
     Attributes:
-        name: the open_clip name it was loaded by.
+        name: the name it was loaded by.
+        preprocess: from pictures to pixels; part of the fingerprint.
         dim: ``d``, size of the joint embedding.
-        width: ``w``, width of the visual transformer.
-        token_dim: ``t``, width of the text encoder's token embeddings.
-        prompts: the method's prompts in this backbone's vocabulary.
+        abilities: what it can do beside image and text features.
     """
 
     visual: Any
@@ -79,31 +66,38 @@ class Backbone(nn.Module):
         name: str,
         precision: str = "fp32",
         *,
-        weights_file: Path | None = None,
+        preprocess: Preprocess | None = None,
+        weights_files: Sequence[Path] = (),
     ):
         """Wraps an open_clip model; see ``Backbone.load`` for models by name.
 
         Args:
-            weights_file: where the weights were loaded from; their hash is then cached on disk.
+            preprocess: by default as ``image_tower.preprocess_of`` reads it from the model.
+            weights_files: where the weights were loaded from; their hash is then cached on disk.
 
         Raises:
-            UnsupportedModel: the towers are not transformers that the method can use.
+            UnsupportedModel: an unknown precision, or an input that is not square.
         """
         super().__init__()
         if precision not in DTYPES:
             raise UnsupportedModel(f"unknown precision {precision!r}; use one of {list(DTYPES)}")
         self.name = name
         self.precision = precision
-        self.visual = model.visual
-        self.text = TextTower(model)
-        self.width = check_visual(model.visual, name)
-        self.token_dim = self.text.token_dim
-        self.vocabulary = Vocabulary.of(tokenizer, self.text.context_length)
-        self.prompts = Prompts(self.vocabulary)
-        self.text.cache_prefix(self.prompts.prefix)
-        self.preprocess = _preprocess_of(model.visual)
+        self.preprocess = preprocess or preprocess_of(model.visual)
+        self._weights_hash = cached_weights_hash(model.state_dict(), weights_files)
+        self._activation = _activation_of(model)
+        self._width = token_width(model.visual)
+        self.visual = for_inference(model.visual)
+        self.text, self._tokenizer, refusal = text_parts(model, tokenizer)
         self.dim = self.text.dim
-        self._weights_hash = cached_weights_hash(model.state_dict(), weights_file)
+        kind = tower_kind(model.visual)
+        self.abilities = Abilities(
+            no_patch_tokens="" if self._width else f"its image tower is a {kind}, not a ViT",
+            no_pseudo_words=refusal,
+        )
+        if isinstance(self.text, TextTower):
+            self.text.cache_prefix(self.prompts.prefix)
+        self._small_batch = GraphedFunction(self._pass_as_tensors)
         self.to(DTYPES[precision])
         self.eval().requires_grad_(False)
 
@@ -114,31 +108,82 @@ class Backbone(nn.Module):
         *,
         device: str | torch.device | None = None,
         precision: str | None = None,
+        preprocess: str | None = None,
     ) -> Self:
-        """Loads ``mini``, ``ARCH/PRETRAINED``, ``hf-hub:ORG/REPO`` or ``local-dir:PATH``.
+        """Loads a model by name.
 
         Args:
+            name: ``mini``; ``ARCH/PRETRAINED`` or ``hf-hub:ORG/REPO`` of open_clip;
+                ``hf:ORG/REPO[@REVISION]``, a CLIPModel of transformers; or a folder that holds a
+                model of either kind.
             device: as torch takes it, by name or as ``torch.device``; by default cuda, else mps,
                 else cpu.
             precision: fp32, bf16 or fp16; by default fp16 on cuda and fp32 elsewhere.
+            preprocess: ``target-pad``, ``center-crop`` or ``squash``, or the name of a
+                preprocessing in a gallery's fingerprint; by default ``squash`` where the model's
+                own configuration says so, what transformers does for its models, and
+                ``target-pad`` for all others.
 
         Raises:
-            UnsupportedModel: no such model or device, no weights named, or not a ViT with a CLIP
-                text tower.
-            ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU).
+            UnsupportedModel: no such model or device, or no weights named.
+            ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU),
+                or an unknown preprocessing.
         """
         chosen = best_device() if device is None else str(device)
         check_device(chosen)
         name = absolute_name(name)
-        model, tokenizer = load_open_clip(name)
+        loaded = load_model(name)
         default = "fp16" if chosen.startswith("cuda") else "fp32"
-        file = weights_file(name)
-        backbone = cls(model, tokenizer, name, precision or default, weights_file=file)
+        backbone = cls(
+            loaded.model,
+            loaded.tokenizer,
+            name,
+            precision or default,
+            preprocess=loaded.preprocess.by(preprocess) if preprocess else loaded.preprocess,
+            weights_files=loaded.files,
+        )
         return backbone.to(chosen)
+
+    def require(self, *wanted: Ability, needed_by: str) -> None:
+        """Raises UnsupportedModel where the model lacks one of these abilities.
+
+        Args:
+            needed_by: what needs them, for the message.
+        """
+        self.abilities.require(self.name, *wanted, needed_by=needed_by)
+
+    @property
+    def width(self) -> int:
+        """``w``, width of the patch tokens. Raises UnsupportedModel where there are none."""
+        self.require("patch_tokens", needed_by=INVERSION)
+        assert self._width is not None
+        return self._width
+
+    @property
+    def token_dim(self) -> int:
+        """``t``, width of the text tower's token embeddings, and so of pseudo-words.
+
+        Raises UnsupportedModel where the text tower takes no pseudo-words.
+        """
+        self.require("pseudo_words", needed_by=INVERSION)
+        assert isinstance(self.text, TextTower)
+        return self.text.token_dim
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What prompts with pseudo-words are built from; raises as ``token_dim``."""
+        self.require("pseudo_words", needed_by=INVERSION)
+        assert isinstance(self._tokenizer, Vocabulary)
+        return self._tokenizer
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of the method in this vocabulary; raises as ``token_dim``."""
+        return Prompts(self.vocabulary)
 
     @property
     def device(self) -> torch.device:
-        return self.text.positional_embedding.device
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -146,34 +191,43 @@ class Backbone(nn.Module):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        activation = type(self.text.transformer.resblocks[0].mlp.gelu).__name__
-        preprocess = self.preprocess.name
-        return Fingerprint(self.name, self._weights_hash, activation, preprocess, self.dim)
+        return Fingerprint(
+            self.name, self._weights_hash, self._activation, self.preprocess.name, self.dim
+        )
 
-    def image_features(self, images: Sequence[Image.Image]) -> ImageFeatures:
-        """RGB pictures -> features of the batch, in float32, without gradients."""
-        return self.pixel_features(self.preprocess.batch(images))
+    def image_features(
+        self, images: Sequence[Image.Image], preprocess: Preprocess | None = None
+    ) -> ImageFeatures:
+        """RGB pictures -> features of the batch, in float32, without gradients.
+
+        Args:
+            preprocess: another recipe of ``self.preprocess.by`` than the backbone's own.
+        """
+        return self.pixel_features((preprocess or self.preprocess).batch(images))
 
     @torch.no_grad()
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` from ``Preprocess.pixels`` -> features in float32."""
         normalized = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
-        features = self.visual_pass(normalized.to(self.dtype))
-        return ImageFeatures(features.pooled.float(), features.tokens.float())
+        return ImageFeatures(*self._small_batch(normalized.to(self.dtype))).float()
+
+    def _pass_as_tensors(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        features = self.visual_pass(normalized)
+        given = (features.pooled, features.tokens)
+        return tuple(one for one in given if one is not None)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves the weights, as ``to`` does; what was recorded on a GPU read them elsewhere."""
+        self._small_batch.forget()
+        return super()._apply(fn, recurse)
 
     def visual_pass(self, normalized: Tensor) -> ImageFeatures:
-        """Normalized ``[B, 3, size, size]`` -> features in the model's own dtype.
+        """Normalized ``[B, 3, size, size]`` -> features in the model's own dtype."""
+        return visual_pass(self.visual, normalized, tokens=self.abilities.patch_tokens)
 
-        One pass yields both g and p; the official code runs the visual tower twice.
-        """
-        out = self.visual.forward_intermediates(
-            normalized, indices=1, output_fmt="NLC", output_extra_tokens=True
-        )
-        tokens = out["image_intermediates"][-1]
-        prefix = out.get("image_intermediates_prefix")
-        if prefix:
-            tokens = torch.cat([prefix[-1], tokens], dim=1)
-        return ImageFeatures(out["image_features"], tokens)
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Plain texts -> token ids for ``text_features``, and which texts were cut."""
+        return self._tokenizer.tokenize(texts)
 
     def text_features(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Prompts -> ``[B, d]``, not normalized, differentiable with respect to ``words``.
@@ -182,11 +236,17 @@ class Backbone(nn.Module):
             tokens: token ids, with the positions of pseudo-words if there are any.
             words: ``[N, t]``, one row for each position, in the same order.
 
+        Raises UnsupportedModel for words that the text tower does not take.
+
         A causal tower runs only over the length of the longest prompt: nothing after the
         end-of-text token can influence it, so the result is the same. A large batch is encoded in
         groups of similar length, so that one long prompt does not slow down all others.
         """
         tokens = tokens.to(self.device)
+        if not isinstance(self.text, TextTower):
+            if words is not None:
+                self.require("pseudo_words", needed_by=INVERSION)
+            return self.text(tokens)
         if not self.text.causal or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
             return self.text(tokens, words)
         by_length = tokens.ends.argsort()
@@ -199,7 +259,7 @@ class Backbone(nn.Module):
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Plain texts -> L2-normalized ``[B, d]`` in float32; the end of a too long text is cut."""
-        vectors = self.text_features(self.vocabulary.tokenize(texts))
+        vectors = self.text_features(self.tokenize(texts))
         return F.normalize(vectors.float(), dim=-1)
 
 
@@ -220,13 +280,10 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _preprocess_of(visual: Any) -> Preprocess:
-    config = visual.preprocess_cfg
-    size = config["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise UnsupportedModel(f"input of {height} x {width} pixels; only square inputs work")
-    red, green, blue = map(float, config["mean"])
-    std_red, std_green, std_blue = map(float, config["std"])
-    mean, std = (red, green, blue), (std_red, std_green, std_blue)
-    return Preprocess(int(height), mean, std)
+def _activation_of(model: nn.Module) -> str:
+    """The activation of the MLPs: QuickGELU and GELU have the same weights and other features."""
+    for ending in ("mlp.gelu", "mlp.act"):  # open_clip's towers and timm's
+        for name, part in model.named_modules():
+            if name.endswith(ending):
+                return type(part).__name__
+    return "unknown"

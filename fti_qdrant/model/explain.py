@@ -35,8 +35,11 @@ class NearestWords:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """The words nearest to an image's subject token, and to each of its r attribute tokens."""
+class ImageWords:
+    """The words nearest to an image's subject token, and to each of its r attribute tokens.
+
+    Iterates over the subject and then the attributes.
+    """
 
     subject: NearestWords
     attributes: tuple[NearestWords, ...]
@@ -55,7 +58,6 @@ class Explainer:
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        self.prompts = backbone.prompts
         self._features: Tensor | None = None
 
     @cached_property
@@ -64,11 +66,11 @@ class Explainer:
         return words_of(self.backbone.name)
 
     @torch.inference_mode()
-    def explain(self, words: PseudoWords, most: int = 5) -> Explanation:
+    def explain(self, words: PseudoWords, most: int = 5) -> ImageWords:
         """The ``most`` nearest words of the first image's tokens."""
         count = int(words.counts[0])
         stars = torch.cat([words.subject[:1], words.attributes[0, :count]])
-        tokens = self.prompts.composed([[0]] * len(stars), [""] * len(stars))
+        tokens = self.backbone.prompts.composed([[0]] * len(stars), [""] * len(stars))
         features = F.normalize(self.backbone.text_features(tokens, stars).float(), dim=-1)
         cosines, rows = (features @ self._vocabulary().T).topk(min(most, len(self.words)), dim=1)
         nearest = [
@@ -80,7 +82,7 @@ class Explainer:
             )
             for number, (line, found) in enumerate(zip(cosines, rows))
         ]
-        return Explanation(nearest[0], tuple(nearest[1:]))
+        return ImageWords(nearest[0], tuple(nearest[1:]))
 
     def _vocabulary(self) -> Tensor:
         if self._features is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -103,6 +103,7 @@ class Inverter(
         epsilon: float = 0.05,
         dropout: float = 0.5,
         project_relevance: bool = False,
+        preprocess: str = "target-pad",
     ):
         """Sizes are the backbone's.
 
@@ -115,6 +116,8 @@ class Inverter(
             epsilon: a latent attribute counts where its relevance is above this.
             dropout: after each hidden layer of the two MLPs, in training.
             project_relevance: a fixed random map t -> d for backbones where the two differ.
+            preprocess: of the pictures that it was trained on: a recipe, or the name of a
+                preprocessing in a fingerprint; see ``Preprocess.by``.
 
         Raises:
             ModelMismatch: token_dim != dim without ``project_relevance``, or topk > latents.
@@ -130,6 +133,7 @@ class Inverter(
         self.sizes = (width, dim, token_dim)
         self.topk = topk
         self.epsilon = epsilon
+        self.preprocess = preprocess
         self.queries = nn.Parameter(torch.randn(1, latents, width))
         self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
         self.to_local = nn.Linear(width, token_dim)
@@ -139,9 +143,26 @@ class Inverter(
         self.attribute_mlp = token_mlp(token_dim, token_dim, dropout)
 
     @classmethod
-    def for_backbone(cls, backbone: Backbone, **options: float) -> Self:
-        """A fresh inverter of the backbone's sizes."""
-        return cls(backbone.width, backbone.dim, backbone.token_dim, **options)  # type: ignore[arg-type]
+    def for_backbone(cls, backbone: Backbone, **options: Any) -> Self:
+        """A fresh inverter of the backbone's sizes; raises as ``check_backbone``."""
+        backbone.require("patch_tokens", "pseudo_words", needed_by="an inverter")
+        sizes = (backbone.width, backbone.dim, backbone.token_dim)
+        return cls(*sizes, **{"preprocess": backbone.preprocess.name, **options})
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raises where this inverter cannot work on a backbone.
+
+        Raises:
+            UnsupportedModel: the backbone has no patch tokens, or takes no pseudo-words.
+            ModelMismatch: it has other sizes.
+        """
+        backbone.require("patch_tokens", "pseudo_words", needed_by="an inverter")
+        expected = (backbone.width, backbone.dim, backbone.token_dim)
+        if self.sizes != expected:
+            raise ModelMismatch(
+                f"the inverter is for a backbone of (w, d, t) = {self.sizes}, and "
+                f"{backbone.name!r} has {expected}; load the inverter trained for this backbone"
+            )
 
     @cached_property
     def weights_hash(self) -> str:
@@ -177,7 +198,7 @@ class Inverter(
     def local_features(self, features: ImageFeatures) -> Tensor:
         """Latent local attribute features ``[B, K, t]``, in 0..1."""
         queries = self.queries.expand(len(features), -1, -1)
-        x = torch.cat([queries, features.tokens], dim=1)
+        x = torch.cat([queries, features.required_tokens()], dim=1)
         for number, block in enumerate(self.blocks, 1):
             last = number == len(self.blocks)
             x = block(x, queries.shape[1] if last else x.shape[1])

@@ -1,9 +1,11 @@
-"""open_clip models by name; mistakes that open_clip loads in silence become errors."""
+"""Models by name; mistakes that open_clip loads in silence become errors."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 from huggingface_hub import try_to_load_from_cache
@@ -11,10 +13,43 @@ from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
 
 from fti_qdrant.errors import ModelMismatch, UnsupportedModel, first_line
-from fti_qdrant.model.names import MINI, local_folder
+from fti_qdrant.images import Preprocess
+from fti_qdrant.model.image_tower import preprocess_of
+from fti_qdrant.model.names import LOCAL, MINI, is_transformers, local_folder
+from fti_qdrant.model.transformers_clip import load_transformers_clip
+
+HUB = "hf-hub:"
+"""Prefix of a hub repository with a model of open_clip."""
 
 SAFE_WEIGHTS, WEIGHTS = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 """open_clip's names of a model's weights."""
+
+
+class LoadedModel(NamedTuple):
+    """A model as open_clip builds it, and what goes with it.
+
+    Attributes:
+        tokenizer: open_clip's, or a ``Vocabulary``.
+        preprocess: its default.
+        files: that the weights came from, as far as they are known.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    preprocess: Preprocess
+    files: Sequence[Path]
+
+
+def load_model(name: str) -> LoadedModel:
+    """A pretrained model by any name that ``Backbone.load`` takes.
+
+    Raises UnsupportedModel, ModelMismatch.
+    """
+    if is_transformers(name):
+        return LoadedModel(*load_transformers_clip(name))
+    model, tokenizer = load_open_clip(name)
+    file = weights_file(name)
+    return LoadedModel(model, tokenizer, preprocess_of(model.visual), [file] if file else [])
 
 
 def load_open_clip(name: str) -> tuple[nn.Module, Any]:
@@ -23,23 +58,44 @@ def load_open_clip(name: str) -> tuple[nn.Module, Any]:
     if pretrained is not None:
         check_activation(architecture, pretrained)
     try:
+        check_no_remote_code(name, open_clip.get_model_config(architecture) or {})
         model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
         return model, open_clip.get_tokenizer(architecture)
+    except UnsupportedModel:
+        raise
     except Exception as error:
-        raise UnsupportedModel(f"model {name!r} cannot be loaded: {first_line(error)}") from error
+        if "transformers" in str(error) and find_spec("transformers") is None:
+            raise UnsupportedModel(
+                f"model {name!r} needs transformers for its texts: pip install 'fti-qdrant[hf]'"
+            ) from error
+        other = "; a CLIPModel of transformers is hf:ORG/REPO" if name.startswith(HUB) else ""
+        raise UnsupportedModel(
+            f"model {name!r} cannot be loaded: {first_line(error)}{other}"
+        ) from error
+
+
+def check_no_remote_code(name: str, config: dict[str, Any]) -> None:
+    """Refuses a model whose configuration asks for code from its repository to be run."""
+    options = config.get("text_cfg", {}).get("tokenizer_kwargs") or {}
+    if options.get("trust_remote_code"):
+        raise UnsupportedModel(
+            f"model {name!r} asks to run code from its repository for its tokenizer, which is "
+            "never done; use a model without such code"
+        )
 
 
 def split_name(name: str) -> tuple[str, str | None]:
     """``mini`` and our names -> open_clip's (model name, pretrained tag). Raises."""
     if name == "mini":
         return f"local-dir:{MINI}", None
-    if name.startswith(("hf-hub:", "local-dir:")):
+    if name.startswith((HUB, LOCAL)) or is_transformers(name):
         return name, None
     architecture, _, pretrained = name.partition("/")
     if architecture not in open_clip.list_models():
         raise UnsupportedModel(
             f"unknown model {name!r}; use mini, ARCH/PRETRAINED such as "
-            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/REPO or local-dir:PATH"
+            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/REPO of open_clip, hf:ORG/REPO of "
+            "transformers, or the folder of a model"
         )
     if not pretrained:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -57,8 +113,8 @@ def weights_file(name: str) -> Path | None:
     if folder is not None:
         names = (SAFE_WEIGHTS, "open_clip_pytorch_model.safetensors", WEIGHTS)
         return next((folder / one for one in names if (folder / one).is_file()), None)
-    if name.startswith("hf-hub:"):
-        return _hub_file(name.removeprefix("hf-hub:"), WEIGHTS)
+    if name.startswith(HUB):
+        return _hub_file(name.removeprefix(HUB), WEIGHTS)
     config = get_pretrained_cfg(*name.split("/", 1)) or {}
     if config.get("hf_hub"):
         repository, _, file = config["hf_hub"].rpartition("/")

@@ -36,12 +36,16 @@ class Prompts:
         Raises:
             PromptTooLong: the pseudo-words alone do not fit into the context.
         """
-        encoded = [self.vocabulary.encode(text) for text in texts]
-        prompts = [
-            ([*self._references(images), *(self.but if text else [])], text)
-            for images, text in zip(counts, encoded)
-        ]
-        return self.vocabulary.assemble(prompts)
+        return self.vocabulary.assemble([self.line(*one) for one in zip(counts, texts)])
+
+    def line(self, counts: Sequence[int], text: str) -> tuple[Fixed, list[int]]:
+        """One prompt of ``composed``, before it is cut to the context: its fixed and free part."""
+        free = self.vocabulary.encode(text)
+        fixed: Fixed = list(self.photo_of)
+        for image, count in enumerate(counts):
+            fixed += [*(self.and_ if image else []), None]
+            fixed += [*self.with_, *[None] * count] if count else []
+        return [*fixed, *(self.but if free else [])], free
 
     def subject_in_words(self, subjects: Sequence[str], counts: Sequence[int]) -> Tokens:
         """``a photo of {subject} with * ... *``: real subject, pseudo attributes.
@@ -67,10 +71,3 @@ class Prompts:
         """``a photo of {subject} with {attributes}``: the all-real sentence."""
         sentences = [f"{PHOTO_OF} {s} {WITH} {a}" for s, a in zip(subjects, attributes)]
         return self.vocabulary.tokenize(sentences)
-
-    def _references(self, counts: Sequence[int]) -> Fixed:
-        fixed: Fixed = list(self.photo_of)
-        for image, count in enumerate(counts):
-            fixed += [*(self.and_ if image else []), None]
-            fixed += [*self.with_, *[None] * count] if count else []
-        return fixed

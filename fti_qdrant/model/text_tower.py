@@ -1,4 +1,4 @@
-"""The parts of an open_clip model that the method needs: a ViT and a text tower."""
+"""CLIP's text encoder, taken apart so that pseudo-words can stand in its prompts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from open_clip.transformer import TextTransformer, VisionTransformer
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model.gpu import attention_of_any_length
 from fti_qdrant.model.prefix_cache import (
     KeysValues,
     are_standard_blocks,
@@ -17,20 +18,6 @@ from fti_qdrant.model.prefix_cache import (
     prefix_keys_values,
 )
 from fti_qdrant.model.tokens import Tokens
-
-
-def check_visual(visual: nn.Module, name: str) -> int:
-    """Returns the visual width ``w``. Raises UnsupportedModel unless the tower is a ViT."""
-    if isinstance(visual, VisionTransformer):
-        return int(visual.conv1.out_channels)
-    trunk = getattr(visual, "trunk", None)
-    if trunk is not None and hasattr(trunk, "blocks") and hasattr(trunk, "patch_embed"):
-        return int(trunk.embed_dim)
-    kind = type(trunk if trunk is not None else visual).__name__
-    raise UnsupportedModel(
-        f"{name!r} has a {kind} as its image tower; textual inversion needs the patch tokens of a "
-        "ViT, so choose a ViT such as ViT-B-32/laion2b_s34b_b79k"
-    )
 
 
 class TextTower(nn.Module):
@@ -54,10 +41,10 @@ class TextTower(nn.Module):
         custom = tower is not model
         if custom and not isinstance(tower, TextTransformer):
             raise UnsupportedModel(
-                f"the text tower is a {type(tower).__name__}; pseudo-words need CLIP's own"
+                f"its text tower is a {type(tower).__name__}, and pseudo-words need CLIP's own"
             )
         if getattr(tower, "cls_emb", None) is not None or getattr(tower, "use_pad_mask", False):
-            raise UnsupportedModel("text towers with a class token or a padding mask do not work")
+            raise UnsupportedModel("its text tower has a class token or a padding mask")
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
         self.transformer = tower.transformer
@@ -86,7 +73,8 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Token ids (and pseudo-words for their positions) -> ``[B, d]``, not normalized."""
-        pooled: Tensor = self.ln_final(self._pooled(tokens, words))
+        with attention_of_any_length(tokens.ids.device):
+            pooled: Tensor = self.ln_final(self._pooled(tokens, words))
         if self.text_projection is None:
             return pooled
         if isinstance(self.text_projection, nn.Linear):

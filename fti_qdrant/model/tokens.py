@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -75,11 +75,43 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class SentPrompt:
+    """A prompt as the text encoder sees it: cleaned by the tokenizer, and cut to the context.
+
+    Attributes:
+        pieces: its text in parts; None marks a pseudo-word.
+
+    Example:
+        >>> prompt = SentPrompt(("a photo of", None, "with", None, "but in red"))
+        >>> str(prompt)
+        'a photo of * with * but in red'
+        >>> prompt.in_words(["dress", "blue"])
+        'a photo of [dress] with [blue] but in red'
+    """
+
+    pieces: tuple[str | None, ...]
+
+    def __str__(self) -> str:
+        return " ".join("*" if piece is None else piece for piece in self.pieces)
+
+    @property
+    def stars(self) -> int:
+        """The number of pseudo-words."""
+        return sum(piece is None for piece in self.pieces)
+
+    def in_words(self, words: Iterable[str]) -> str:
+        """The prompt with a word in place of each pseudo-word."""
+        next_word = iter(words)
+        return " ".join(f"[{next(next_word)}]" if one is None else one for one in self.pieces)
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """The parts of a tokenizer that prompts need.
 
     Attributes:
         encode: text -> ids, without start and end tokens.
+        decode: ids -> text, as the tokenizer cleaned it.
         start: ids before every text (empty for SigLIP's tokenizers).
         end: the end-of-text id.
         pad: the id that fills the rest of the context.
@@ -87,6 +119,7 @@ class Vocabulary:
     """
 
     encode: Callable[[str], list[int]]
+    decode: Callable[[list[int]], str]
     start: tuple[int, ...]
     end: int
     pad: int
@@ -96,27 +129,44 @@ class Vocabulary:
     def of(cls, tokenizer: Any, context_length: int) -> Self:
         """From open_clip's own tokenizer, or from a transformers tokenizer that it wraps.
 
+        What is a vocabulary already is returned as it is.
+
         Raises UnsupportedModel where a text has no end-of-text token.
         """
+        if isinstance(tokenizer, cls):
+            return tokenizer
         if isinstance(tokenizer, SimpleTokenizer):
             sot, eot = tokenizer.sot_token_id, tokenizer.eot_token_id
-            return cls(tokenizer.encode, (sot,), eot, 0, context_length)
+            return cls(tokenizer.encode, tokenizer.decode, (sot,), eot, 0, context_length)
         wrapped = tokenizer.tokenizer
         *start, end = wrapped("").input_ids or [None]
         if end is None or end != wrapped.eos_token_id:
             raise UnsupportedModel(
-                f"the tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
+                f"its tokenizer {type(wrapped).__name__} does not end a text with its end-of-text "
                 "token, where the text feature is read"
             )
 
         def encode(text: str) -> list[int]:
             return list(wrapped.encode(tokenizer.clean_fn(text), add_special_tokens=False))
 
-        return cls(encode, tuple(start), end, wrapped.pad_token_id, context_length)
+        return cls(encode, wrapped.decode, tuple(start), end, wrapped.pad_token_id, context_length)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Plain texts, without pseudo-words."""
         return self.assemble([([], self.encode(text)) for text in texts])
+
+    def as_sent(self, fixed: Fixed, free: list[int]) -> SentPrompt:
+        """A prompt as ``assemble`` builds it, as text."""
+        room = max(0, self.context_length - len(self.start) - len(fixed) - 1)
+        pieces: list[str | None] = []
+        run: list[int] = []
+        for id in [*fixed, *free[:room], None]:
+            if id is not None:
+                run.append(id)
+                continue
+            pieces += [self.decode(run).strip(), None]
+            run = []
+        return SentPrompt(tuple(piece for piece in pieces[:-1] if piece != ""))
 
     def assemble(self, prompts: Sequence[tuple[Fixed, list[int]]]) -> Tokens:
         """Builds a batch from (fixed part, free part) pairs; None marks a pseudo-word's position.

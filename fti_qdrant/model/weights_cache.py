@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,20 +24,21 @@ SAMPLE = 128
 """Values at each end of each tensor that must be the same for a cached hash to be used."""
 
 
-def cached_weights_hash(weights: Mapping[str, Tensor], file: Path | None) -> str:
-    """``weights_hash`` of a model, from the cache where its weights file has not changed.
+def cached_weights_hash(weights: Mapping[str, Tensor], files: Sequence[Path]) -> str:
+    """``weights_hash`` of a model, from the cache where its weights files have not changed.
 
     An entry holds for one path, size and modification time, and for a sample of the loaded values.
     A cache that is damaged or cannot be written is ignored.
 
     Args:
         weights: as loaded, in float32.
-        file: where they came from; without it nothing is cached.
+        files: where they came from, several for a checkpoint in shards; without them nothing is
+            cached.
     """
-    identity = _identity(file) if file else None
-    if file is None or identity is None:
+    identity = _identity(files)
+    if identity is None:
         return weights_hash(weights.items())
-    key = str(file.resolve())
+    key = str(files[0].resolve())
     identity = {**identity, "sample": _sample(weights)}
     entry = _read().get(key)
     if isinstance(entry, dict) and {**entry, **identity} == entry:
@@ -52,12 +53,18 @@ def cached_weights_hash(weights: Mapping[str, Tensor], file: Path | None) -> str
     return computed
 
 
-def _identity(file: Path) -> dict[str, Any] | None:
+def _identity(files: Sequence[Path]) -> dict[str, Any] | None:
+    """Sums over the files: a change of one changes the sum. None where there is no file."""
     try:
-        status = file.stat()
+        found = [file.stat() for file in files]
     except OSError:
         return None
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if not found:
+        return None
+    return {
+        "size": sum(one.st_size for one in found),
+        "mtime_ns": sum(one.st_mtime_ns for one in found),
+    }
 
 
 def _sample(weights: Mapping[str, Tensor]) -> str:

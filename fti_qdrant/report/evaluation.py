@@ -148,10 +148,9 @@ class _Explain:
         if not self.works or path is None:
             return []
         try:
-            features = self.composer.backbone.image_features([open_image(path).image])
+            words = self.composer.image_references([open_image(path).image]).words
         except BadImage:
             return []
-        words = self.composer.references(features, (1,)).words
         return [] if words is None else list(self.explainer.explain(words, most=3))
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.model.explain import Explanation
 from fti_qdrant.query import Hits
 from fti_qdrant.report.row import PageImage, PageRow, thumbnail, write_page
 

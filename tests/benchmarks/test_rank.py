@@ -142,7 +142,7 @@ def test_rankings_are_those_of_cosines_one_by_one(
         assert row["query"] == query.id
         assert row["ids"] == ids[:50]
         assert row["subset"] == subset
-        assert (row["r"] is None) == (method not in ("fti", "subject"))
+        assert (row["r"] is None) == (method not in ("pdv", "fti", "subject"))
 
 
 def test_a_batch_is_ranked_as_its_queries_one_by_one(

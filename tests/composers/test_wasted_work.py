@@ -47,7 +47,7 @@ def test_references_for_composers_without_inverter(tiny_composer, pictures, call
     assert references.words is None
     assert not calls["inverter"]
     tiny_composer.compose_references(references, ["a", "b"], "sum")
-    with pytest.raises(BadQuery, match=r"'fti' needs pseudo-words.*invert=True"):
+    with pytest.raises(BadQuery, match=r"'pdv' needs pseudo-words.*invert=True"):
         tiny_composer.compose_references(references, ["a", "b"])
 
 
@@ -68,10 +68,10 @@ def test_names_before_the_composer_argument_still_work(tiny_composer, pictures):
         old = tiny_composer.compose(pictures[:1], ["in red"], method="sum")
     assert torch.equal(old, wanted)
     with pytest.warns(DeprecationWarning, match="use default_composer"):
-        assert tiny_composer.default_method == "fti"
+        assert tiny_composer.default_method == "pdv"
 
 
 def test_without_a_name_the_best_composer_is_taken(tiny_backbone, tiny_composer, pictures):
-    for composer, best in ((tiny_composer, "fti"), (Composer(tiny_backbone), "sum")):
+    for composer, best in ((tiny_composer, "pdv"), (Composer(tiny_backbone), "sum")):
         default = composer.compose(pictures[:2], ["in red", "smaller"])
         assert torch.equal(default, composer.compose(pictures[:2], ["in red", "smaller"], best))

@@ -91,7 +91,7 @@ def test_name_tells_what_changes_the_vectors() -> None:
 def test_a_strip_does_not_become_a_gigantic_square(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preprocess, "MAX_PADDED_PIXELS", 100_000)
+    monkeypatch.setattr(preprocess, "MAX_RESIZED_PIXELS", 100_000)
     padded = target_pad(Image.new("RGB", size, "white"))
     assert 50_000 < padded.size[0] * padded.size[1] <= 100_000
     assert Preprocess(32, MEAN, STD).pixels(Image.new("RGB", size)).shape == (3, 32, 32)
@@ -100,7 +100,7 @@ def test_a_strip_does_not_become_a_gigantic_square(
 def test_scaling_before_padding_looks_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     smooth = noise(5, 3).resize((600, 200), Image.Resampling.BICUBIC)
     plain = Preprocess(32, MEAN, STD).pixels(smooth).astype(float)
-    monkeypatch.setattr(preprocess, "MAX_PADDED_PIXELS", 600 * 480 // 4)
+    monkeypatch.setattr(preprocess, "MAX_RESIZED_PIXELS", 600 * 480 // 4)
     scaled = Preprocess(32, MEAN, STD).pixels(smooth).astype(float)
     assert np.abs(plain - scaled).mean() < 3
 

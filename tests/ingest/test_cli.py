@@ -257,6 +257,23 @@ def test_a_gallery_of_another_model_is_refused(tmp_path: Path) -> None:
     assert "the loaded model is mini" in run.error
 
 
+def test_a_preprocessing_is_chosen_once_and_kept(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", 2)
+    new = ["photos", "--gallery", "g", "--model", "mini", "--preprocess", "squash"]
+    assert ingest(*new, cwd=tmp_path).code == 0
+    with EdgeGallery.open(tmp_path / "g") as gallery:
+        assert gallery.spec.fingerprint.preprocess == "bicubic/squash-64"
+    write_pictures(tmp_path / "photos", 3)
+    again = ingest("photos", "--gallery", "g", cwd=tmp_path)
+    assert again.line == "3 images in: 1 stored, 2 unchanged, 0 rejected"
+    other = ingest("photos", "--gallery", "g", "--preprocess", "target-pad", cwd=tmp_path)
+    assert other.code == 2
+    assert "bicubic/squash-64, not with target-pad; leave out --preprocess" in other.error
+    unknown = ingest("photos", "--gallery", "g", "--preprocess", "crop", cwd=tmp_path)
+    assert unknown.code == 2
+    assert "'target-pad', 'center-crop', 'squash'" in unknown.err
+
+
 def test_a_gallery_that_is_open_elsewhere_is_a_failure(tmp_path: Path) -> None:
     write_pictures(tmp_path / "photos", 1)
     other = Fingerprint("other", "0123", "gelu", "targetpad", 512)

@@ -210,29 +210,6 @@ def test_custom_text_tower_is_the_same_model(tiny_config, tiny_clip, tiny_backbo
     torch.testing.assert_close(backbone.texts(TEXTS), tiny_backbone.texts(TEXTS), **TOLERANCE)
 
 
-def test_resnet_tower_is_refused(tiny_config):
-    tiny_config["model_cfg"]["vision_cfg"] = {
-        "layers": [1, 1, 1, 1],
-        "width": 16,
-        "image_size": 32,
-    }
-    with pytest.raises(UnsupportedModel, match=r"ModifiedResNet.*patch tokens"):
-        wrap(open_clip.CLIP(**tiny_config["model_cfg"]), tiny_config)
-
-
-def test_text_tower_with_a_class_token_is_refused(tiny_config):
-    tiny_config["model_cfg"]["text_cfg"]["embed_cls"] = True
-    with pytest.raises(UnsupportedModel, match="class token"):
-        wrap(open_clip.CustomTextCLIP(**tiny_config["model_cfg"]), tiny_config)
-
-
-def test_foreign_text_tower_is_refused(tiny_config):
-    model = open_clip.CustomTextCLIP(**tiny_config["model_cfg"])
-    model.text = torch.nn.Linear(2, 2)
-    with pytest.raises(UnsupportedModel, match="text tower is a Linear"):
-        wrap(model, tiny_config)
-
-
 def test_unknown_precision_is_refused(tiny_config):
     with pytest.raises(UnsupportedModel, match=r"'int8'.*fp32"):
         wrap(open_clip.CLIP(**tiny_config["model_cfg"]), tiny_config, precision="int8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +108,22 @@ def test_unknown_weights_are_refused():
         Backbone.load("ViT-B-32/nonsense")
 
 
-def test_resnet_folder_is_refused(tiny_config, tmp_path):
-    tiny_config["model_cfg"]["vision_cfg"] = {
-        "layers": [1, 1, 1, 1],
-        "width": 16,
-        "image_size": 32,
-    }
-    save(open_clip.CLIP(**tiny_config["model_cfg"]), tiny_config, tmp_path)
-    with pytest.raises(UnsupportedModel, match="ModifiedResNet"):
-        Backbone.load(f"local-dir:{tmp_path}", device="cpu")
+def test_code_from_a_repository_is_never_run(saved, tiny_config):
+    """open_clip would hand the option on to transformers, which would import the file."""
+    text = tiny_config["model_cfg"]["text_cfg"]
+    text |= {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    (saved / CONFIG).write_text(json.dumps(tiny_config))
+    with pytest.raises(UnsupportedModel, match=r"asks to run code.*never done"):
+        Backbone.load(f"local-dir:{saved}", device="cpu")
+
+
+def test_a_tokenizer_without_transformers_names_the_extra(saved, tiny_config, monkeypatch):
+    tiny_config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "x"
+    (saved / CONFIG).write_text(json.dumps(tiny_config))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setattr("fti_qdrant.model.loading.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedModel, match=r"needs transformers.*fti-qdrant\[hf\]"):
+        Backbone.load(f"local-dir:{saved}", device="cpu")
 
 
 def _truncate(folder: Path) -> None:

@@ -48,8 +48,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_hashed_once(cache, file, hashed):
-    assert cached_weights_hash(WEIGHTS, file) == HASH
-    assert cached_weights_hash(WEIGHTS, file) == HASH
+    assert cached_weights_hash(WEIGHTS, [file]) == HASH
+    assert cached_weights_hash(WEIGHTS, [file]) == HASH
     assert len(hashed) == 1
     assert list(json.loads(cache.read_text())) == [str(file.resolve())]
 
@@ -57,27 +57,39 @@ def test_hashed_once(cache, file, hashed):
 def test_by_the_file_that_a_link_points_to(cache, file, hashed, tmp_path):
     link = tmp_path / "link.safetensors"
     link.symlink_to(file)
-    assert cached_weights_hash(WEIGHTS, link) == cached_weights_hash(WEIGHTS, file) == HASH
+    assert cached_weights_hash(WEIGHTS, [link]) == cached_weights_hash(WEIGHTS, [file]) == HASH
     assert len(hashed) == 1
 
 
 def test_a_changed_file_is_hashed_again(cache, file, hashed):
-    cached_weights_hash(WEIGHTS, file)
+    cached_weights_hash(WEIGHTS, [file])
     status = file.stat()
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert cached_weights_hash(WEIGHTS, file) == HASH
+    assert cached_weights_hash(WEIGHTS, [file]) == HASH
+    assert len(hashed) == 2
+
+
+def test_of_shards_each_one_counts(cache, file, hashed, tmp_path):
+    other = tmp_path / "other.safetensors"
+    save_file(WEIGHTS, other)
+    assert cached_weights_hash(WEIGHTS, [file, other]) == HASH
+    assert cached_weights_hash(WEIGHTS, [file, other]) == HASH
+    assert len(hashed) == 1
+    status = other.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert cached_weights_hash(WEIGHTS, [file, other]) == HASH
     assert len(hashed) == 2
 
 
 def test_other_weights_than_the_files_are_noticed(cache, file):
-    cached_weights_hash(WEIGHTS, file)
+    cached_weights_hash(WEIGHTS, [file])
     other = {**WEIGHTS, "b": torch.zeros(3, 4)}
-    assert cached_weights_hash(other, file) == weights_hash(other.items()) != HASH
+    assert cached_weights_hash(other, [file]) == weights_hash(other.items()) != HASH
 
 
 def test_without_a_file_nothing_is_cached(cache, tmp_path, hashed):
-    assert cached_weights_hash(WEIGHTS, None) == HASH
-    assert cached_weights_hash(WEIGHTS, tmp_path / "missing") == HASH
+    assert cached_weights_hash(WEIGHTS, []) == HASH
+    assert cached_weights_hash(WEIGHTS, [tmp_path / "missing"]) == HASH
     assert len(hashed) == 2
     assert not cache.exists()
 
@@ -90,14 +102,14 @@ def test_a_damaged_cache_is_ignored_and_mended(cache, file, content):
     if content.startswith("KEY"):
         content = f"{{{json.dumps(str(file.resolve()))}: {content[4:]}}}"
     cache.write_text(content)
-    assert cached_weights_hash(WEIGHTS, file) == HASH
+    assert cached_weights_hash(WEIGHTS, [file]) == HASH
     assert json.loads(cache.read_text())[str(file.resolve())]["hash"] == HASH
 
 
 def test_a_cache_that_cannot_be_written_is_ignored(file, tmp_path, monkeypatch):
     (tmp_path / "blocked").write_text("a file, where the folder should be")
     monkeypatch.setenv("FTI_CACHE", str(tmp_path / "blocked"))
-    assert cached_weights_hash(WEIGHTS, file) == HASH
+    assert cached_weights_hash(WEIGHTS, [file]) == HASH
 
 
 def test_the_users_cache_folder(tmp_path, monkeypatch):

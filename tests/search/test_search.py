@@ -188,7 +188,7 @@ def test_query_many_equals_one_by_one(search: ComposedSearch, paths: list[Path])
         assert alone.query == hits.query
     assert search.query_many([]) == []
     methods = [hits.query.composer for hits in together]
-    assert methods == ["fti", "sum", "text", "fti", "image", "fti", "subject", "fti"]
+    assert methods == ["pdv", "sum", "text", "pdv", "image", "pdv", "subject", "pdv"]
 
 
 def test_a_text_that_is_too_long_is_told(search: ComposedSearch, paths: list[Path]) -> None:

@@ -47,8 +47,20 @@ TEXT = "in red, with long sleeves"
         ({"text": "red", "score_threshold": float("nan")}, "score_threshold must be"),
         ({"text": "red", "score_threshold": "0.5"}, "score_threshold must be"),
         ({"text": "red", "explain": True}, "explain needs a reference image"),
+        ({"text": "red", "text_weight": 2}, "text_weight must be a number from 0 to 1, got 2"),
+        ({"text": "red", "composer": "slerp", "text_weight": -1}, "from 0 to 1, got -1"),
+        ({"text": "red", "composer": "fti", "text_weight": 0.5}, "'fti' has no option"),
+        ({"text": "red", "options": {"spice": 1}}, "'pdv' has no option 'spice'"),
+        ({"avoid": "stripes"}, "nothing to search for"),
+        ({"text": "red", "avoid": " "}, "avoid must be a text .* got ' '"),
+        ({"text": "red", "avoid": 3}, "avoid must be a text .* got 3"),
+        ({"text": "red", "weights": [1.0]}, "1 weights for 0 reference images"),
+        ({"image": "a.jpg", "weights": [0, 0]}, "not all 0"),
+        ({"image": "a.jpg", "weights": [-1.0]}, "numbers from 0 on"),
+        ({"image": "a.jpg", "weights": [float("inf")]}, "numbers from 0 on"),
+        ({"image": "a.jpg", "weights": 1.0}, "numbers from 0 on"),
         ({"text": "red", "composer": ["fti"]}, r"unknown composer \['fti'\]"),
-        ({"text": "red", "composer": "magic"}, "unknown composer 'magic'; use one of fti"),
+        ({"text": "red", "composer": "magic"}, "unknown composer 'magic'; use one of pdv, fti"),
     ],
     ids=str,
 )
@@ -122,11 +134,21 @@ def test_an_id_without_stored_pseudo_words(
 ) -> None:
     memory.upsert(plain_points)
     search = ComposedSearch(composer, memory)
-    with pytest.raises(BadQuery, match=r"stores no pseudo-words.*composer='sum'"):
-        search.query(plain_points[0].id, TEXT)
-    with pytest.raises(BadQuery, match="stores no pseudo-words"):
-        search.explain(plain_points[0].id)
-    assert len(search.query(plain_points[0].id, TEXT, composer="sum")) == 10
+    for name in ("pdv", "fti", "subject"):
+        with pytest.raises(BadQuery, match=r"stores no pseudo-words.*or use composer 'sum'"):
+            search.query(plain_points[0].id, TEXT, composer=name)
+    with pytest.raises(BadQuery, match=r"no features that are not normalized.*'sum'"):
+        search.query(plain_points[0].id, TEXT, composer="raw-sum")
+    with pytest.raises(BadQuery, match="no pseudo-words to explain"):
+        search.explain(plain_points[0].id).subject  # noqa: B018
+    chosen = search.query(plain_points[0].id, TEXT, composer="sum")
+    assert chosen.query.warnings == ()
+    default = search.query(plain_points[0].id, TEXT)
+    assert default.composer == "sum"
+    assert {hit.id: hit.score for hit in default} == pytest.approx(
+        {hit.id: hit.score for hit in chosen}, abs=1e-6
+    )
+    assert "so composer 'sum' answered; for 'pdv', pass the picture" in default.query.warnings[0]
 
 
 def test_without_an_inverter(
@@ -134,13 +156,11 @@ def test_without_an_inverter(
 ) -> None:
     memory.upsert(plain_points)
     search = ComposedSearch(Composer(composer.backbone), memory)
-    for name in ("fti", "subject"):
+    for name in ("pdv", "fti", "subject"):
         with pytest.raises(BadQuery, match="needs an inverter"):
             search.query(paths[0], TEXT, composer=name)
-    with pytest.raises(BadQuery, match="explain needs an inverter"):
-        search.query(paths[0], TEXT, explain=True)
-    with pytest.raises(BadQuery, match="needs an inverter"):
-        search.explain(paths[0])
+    with pytest.raises(BadQuery, match="no pseudo-words to explain: no inverter is loaded"):
+        search.explain(paths[0]).subject  # noqa: B018
     assert search.query(paths[0], TEXT, composer="sum").query.composer == "sum"
     assert search.query(paths[0], TEXT).query.composer == "sum"
     assert search.query(paths[0]).query.composer == "image"

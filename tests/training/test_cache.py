@@ -20,6 +20,7 @@ from fti_training.cache.layout import Cache
 from fti_training.cache.write import CacheWriter, FeatureShapes
 from fti_training.samples import read_samples
 from fti_training.step import Sentences
+from tests.model.open_clip_models import save_family
 from tests.training.fit.runs import fit_line, fitted, rows_of, start, train, write_samples
 
 SHARD, COUNT = 32, 50
@@ -188,3 +189,18 @@ def test_shards_and_index_must_agree(cached: Path, tmp_path: Path) -> None:
 def test_a_folder_without_a_cache(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no cache"):
         Cache.open(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["resnet", "coca"])
+def test_a_model_that_no_inverter_works_with_is_refused(
+    family: str, captions: Path, tmp_path: Path
+) -> None:
+    model = save_family(family, tmp_path / "model")
+    out = tmp_path / "out"
+    for done in (
+        train("cache", captions, "--out", out, "--model", model),
+        train(*fit_line("--captions", captions, "--out", out, model=model)),
+    ):
+        assert done.exit_code == 2, done.output
+        assert "an inverter needs p" in done.output.replace("a cache for ", "")
+        assert "sum or slerp" in done.output

@@ -16,6 +16,7 @@ from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.gallery_options import location_of
 from fti_qdrant.cli.ingest import run_ingest
 from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
 from fti_qdrant.cli.user_text import printable
 from fti_qdrant.cli.worker_options import worker_options
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.gallery.location import GalleryLocation
 
-WITHOUT_INVERTER = ("sum", "image", "text")
 EPILOG = """\b
 Examples:
   fti-eval run emoji
@@ -52,9 +52,13 @@ in the format that the benchmark's server takes. A run that was stopped continue
     "--model",
     default="mini",
     show_default=True,
-    help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH.",
+    help=MODEL_NAMES,
 )
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@preprocess_option
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @click.option(
     "--composer",
     "composers",
@@ -92,6 +96,7 @@ def run_command(
     root: Path | None,
     split: str | None,
     model: str,
+    preprocess: str | None,
     inverter: str | None,
     composers: str | None,
     gallery: Path | None,
@@ -120,7 +125,7 @@ def run_command(
     out = out or Path("eval") / f"{name}-{split or BENCHMARKS[name].splits[0]}"
     benchmark = open_benchmark(name, root_of(name, root), split)
     click.echo(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
-    choice = ModelChoice(model, inverter, precision, device).anywhere()
+    choice = ModelChoice(model, inverter, precision, device, preprocess).anywhere()
     composer = choice.load()
     names = _composer_names(composers, composer)
     location = location_of(
@@ -140,13 +145,13 @@ def run_command(
 
 def _composer_names(chosen: str | None, composer: Composer) -> tuple[str, ...]:
     """Raises BadQuery for an unknown composer, or one that needs an inverter."""
-    from fti_qdrant.composers.registry import COMPOSERS, composer_names, find_composer
+    from fti_qdrant.composers.registry import all_composers, composer_names, find_composer
     from fti_qdrant.errors import BadQuery
 
     has_inverter = composer.inverter is not None
     if chosen is None:
-        inverting = [name for name, one in COMPOSERS.items() if one.needs_inverter]
-        return (*(inverting if has_inverter else ()), *WITHOUT_INVERTER)
+        found = all_composers()
+        return tuple(one.name for one in found if has_inverter or not one.needs_inverter)
     names = tuple(dict.fromkeys(one.strip() for one in chosen.split(",") if one.strip()))
     available = ", ".join(composer_names(inverter=has_inverter))
     if not names:

@@ -31,10 +31,11 @@ def figures_table(
     if published := published_for(benchmark):
         table.add_section()
         for row in published:
-            label = f"{row.method}, published ({row.paper}, ViT-L/14, {row.split})"
             numbers = (row.figures.get(one) for one in measures)
             table.add_row(
-                as_text(label), *("" if n is None else f"{n:.2f}" for n in numbers), style="dim"
+                as_text(row.label),
+                *("" if n is None else f"{n:.2f}" for n in numbers),
+                style="dim",
             )
     return table
 

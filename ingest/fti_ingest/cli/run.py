@@ -17,6 +17,7 @@ from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
+from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
 @gallery_options
 @click.option(
     "--model",
-    help="mini, ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO or local-dir:PATH. A new gallery "
-    "needs it; an existing one knows its own.",
+    help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
 )
+@preprocess_option
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
 @click.option(
     "--pseudo-words",
@@ -90,6 +91,7 @@ def ingest(
     source: str,
     location: GalleryLocation,
     model: str | None,
+    preprocess: str | None,
     inverter: str | None,
     pseudo_words: bool,
     indexes: Mapping[str, IndexType],
@@ -119,7 +121,7 @@ def ingest(
     job = IngestJob(
         source=source,
         location=location,
-        model=ModelChoice(model or "", inverter, precision),
+        model=ModelChoice(model or "", inverter, precision, preprocess=preprocess),
         pseudo_words=pseudo_words,
         indexes=indexes,
         engine=engine,
@@ -154,6 +156,7 @@ def _ingest(job: IngestJob) -> RunReport:
 
 def _conclude(report: RunReport) -> None:
     click.echo(report.line())
+    _tell_of_other_files(report.other_files)
     if report.duplicates_file and report.duplicates:
         exact, near = report.duplicates["exact"], report.duplicates["near"]
         click.echo(
@@ -166,6 +169,13 @@ def _conclude(report: RunReport) -> None:
         )
     if report.rejects_file:
         click.echo(f"rejected files are listed in {report.rejects_file}")
+
+
+def _tell_of_other_files(files: Mapping[str, int]) -> None:
+    from fti_ingest.sources.image_files import counted
+
+    if files:
+        click.echo(f"files that are no images: {counted(files)}")
 
 
 def _preview(job: IngestJob) -> None:
@@ -190,6 +200,7 @@ def _preview(job: IngestJob) -> None:
             ),
         )
     click.echo(found.line())
+    _tell_of_other_files(found.other_files)
 
 
 @contextmanager

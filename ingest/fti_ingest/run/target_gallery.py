@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fti_ingest.run.field_indexes import check_indexes, check_values, warn_of_new_fields
@@ -18,6 +19,7 @@ from fti_qdrant.gallery import Gallery, GallerySpec, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_folder import check_free
 from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation, ServerLocation
+from fti_qdrant.images import Preprocess
 
 if TYPE_CHECKING:
     from fti_qdrant.gallery import ServerGallery
@@ -51,7 +53,8 @@ def model_for(
 
     Raises:
         UnsupportedModel: no model is named, and there is no gallery yet.
-        ModelMismatch: the gallery was made with another model, or without pseudo-words.
+        ModelMismatch: the gallery was made with another model or preprocessing, or without
+            pseudo-words.
     """
     if gallery is None:
         if choice is None or not choice.model:
@@ -68,9 +71,14 @@ def model_for(
             f"gallery {gallery.name} was made without pseudo-words; leave out --pseudo-words, or "
             "ingest into a new gallery"
         )
-    inverter = choice.inverter or (spec.words.name if spec.words else None)
-    named = ModelChoice(choice.model or made_with, inverter, choice.precision, choice.device)
-    named = named.anywhere()
+    if choice.preprocess is not None:
+        _check_preprocess(choice.preprocess, gallery)
+    named = replace(
+        choice,
+        model=choice.model or made_with,
+        inverter=choice.inverter or (spec.words.name if spec.words else None),
+        preprocess=Preprocess.if_known(spec.fingerprint.preprocess),
+    ).anywhere()
     if named.model != made_with:
         try:
             loaded = named.load()
@@ -81,6 +89,15 @@ def model_for(
             ) from error
         spec.check_model(loaded.backbone.fingerprint, gallery.name)
     return named
+
+
+def _check_preprocess(wanted: str, gallery: Gallery) -> None:
+    made_by = Preprocess.for_decoding(gallery.spec.fingerprint.preprocess)
+    if made_by.by(wanted) != made_by:
+        raise ModelMismatch(
+            f"gallery {gallery.name} was made with the preprocessing {made_by.name}, not with "
+            f"{wanted}; leave out --preprocess, or ingest into a new gallery"
+        )
 
 
 def new_spec(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.sources.fetch import Read, read_batch, reason_of, without_span
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
@@ -35,6 +35,7 @@ class Decoded:
         width, height: of the upright picture before it is resized.
         perceptual_hash: empty unless near duplicates are looked for.
         pixels: ``3 * size * size`` bytes; none where the row is not to be embedded.
+        word_pixels: those that pseudo-words are made of, where they are others; else none.
     """
 
     status: str
@@ -45,6 +46,7 @@ class Decoded:
     height: int = 0
     perceptual_hash: str = ""
     pixels: bytes = b""
+    word_pixels: bytes = b""
 
 
 SCHEMA = (
@@ -56,6 +58,7 @@ SCHEMA = (
     ("height", pa.int32()),
     ("perceptual_hash", pa.string()),
     ("pixels", pa.large_binary()),
+    ("word_pixels", pa.large_binary()),
 )
 """The columns of ``Decoded``."""
 
@@ -71,6 +74,7 @@ class Decoder:
         allow_urls: whether images may be fetched from any web server.
         own: ``Source.own``.
         hashes: whether perceptual hashes are wanted, for near duplicates.
+        word_preprocess: of what pseudo-words are made of, where it is another.
         limits: of one image, once it is read.
     """
 
@@ -78,6 +82,7 @@ class Decoder:
     allow_urls: bool = False
     own: str = ""
     hashes: bool = False
+    word_preprocess: Preprocess | None = None
     limits: ImageLimits = DEFAULT_LIMITS
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -112,21 +117,22 @@ class Decoder:
                 return Decoded(PAYLOAD, revision=revision)
             image = decode(data, uri=uri, limits=self.limits)
             width, height = image.size
-            pixels = b""
-            if self.preprocess is not None:
-                pixels = image.prepared(self.preprocess.pixels).tobytes()
+            recipes = (self.preprocess, self.word_preprocess)
+            pixels = [
+                image.prepared(recipe.pixels).tobytes() if recipe else b"" for recipe in recipes
+            ]
             hashed = str(PerceptualHash.of(image.in_srgb())) if self.hashes else ""
         except BadImage as error:
-            return Decoded(REJECTED, str(error))
+            return Decoded(REJECTED, reason_of(error, uri))
         except Exception as error:  # one image must never stop the others
-            return Decoded(REJECTED, f"{uri!r}: {type(error).__name__}: {error}")
-        return Decoded(STORE, "", sha256, revision, width, height, hashed, pixels)
+            return Decoded(REJECTED, f"{type(error).__name__}: {error}")
+        return Decoded(STORE, "", sha256, revision, width, height, hashed, *pixels)
 
 
 def stacked_pixels(column: pa.ChunkedArray | pa.Array, side: int) -> Tensor:
-    """The column ``pixels`` -> uint8 ``[B, 3, side, side]``, of the rows that have some.
+    """The column ``pixels`` or ``word_pixels`` -> uint8 ``[B, 3, side, side]``.
 
-    Nothing is copied but to join chunks.
+    Of the rows that have some. Nothing is copied but to join chunks.
     """
     import torch
 

@@ -30,12 +30,14 @@ class ModelChoice:
     Attributes:
         inverter: folder or hub name; None for ``mini`` means its own.
         precision, device: None chooses by what the machine has.
+        preprocess: None is the model's default; see ``Backbone.load``.
     """
 
     model: str
     inverter: str | None = None
     precision: str | None = None
     device: str | None = None
+    preprocess: str | None = None
 
     def load(self) -> Composer:
         """Raises UnsupportedModel, CheckpointError, ModelMismatch."""
@@ -56,7 +58,11 @@ def _loaded(choice: ModelChoice) -> Composer:
     from fti_qdrant.composers.composer import Composer
 
     return Composer.load(
-        choice.model, choice.inverter, device=choice.device, precision=choice.precision
+        choice.model,
+        choice.inverter,
+        device=choice.device,
+        precision=choice.precision,
+        preprocess=choice.preprocess,
     )
 
 
@@ -87,7 +93,7 @@ class Embedder:
         counts = np.zeros(rows, dtype=np.int32)
         error = np.array(batch["error"].to_pylist(), dtype=object)
         if len(good):
-            found[good], stored[good], counts[good] = self._embed(batch["pixels"])
+            found[good], stored[good], counts[good] = self._embed(batch)
             finite = np.isfinite(found).all(axis=1) & np.isfinite(stored).all(axis=1)
             broken = ~(finite & found.any(axis=1)) & (status == STORE)
             status[broken], error[broken] = REJECTED, NOT_FINITE
@@ -100,23 +106,27 @@ class Embedder:
         }
         if size:
             columns["words"] = vectors(stored)
-        return replaced(batch.drop_columns(["pixels"]), **columns)
+        return replaced(batch.drop_columns(["pixels", "word_pixels"]), **columns)
 
     def close(self) -> None:
         """Gives back the threads of a model that other code of this process may go on to use."""
         if self._batches is not None:
             self._batches.close()
 
-    def _embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _embed(self, batch: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vectors, flat pseudo-words, and how many of these count, for each picture."""
         from fti_qdrant.gallery.pseudo_words import stacked
 
         composer, batches = self._model()
-        features = batches.features(stacked_pixels(pixels, composer.backbone.preprocess.size))
+        side = composer.backbone.preprocess.size
+        features = batches.features(stacked_pixels(batch["pixels"], side))
         found = features.pooled.cpu().numpy()
         if self.spec.words is None:
             return found, np.zeros((len(found), 0), np.float16), np.zeros(len(found), np.int32)
-        words = composer.references(features, (1,) * len(found)).words
+        for_words = None
+        if composer.word_preprocess is not None:
+            for_words = batches.features(stacked_pixels(batch["word_pixels"], side))
+        words = composer.references(features, (1,) * len(found), for_words=for_words).words
         assert words is not None
         return found, stacked(words).reshape(len(found), -1), words.counts.cpu().numpy()
 
@@ -139,6 +149,10 @@ def words_of(composer: Composer) -> Any:
     inverter = composer.inverter
     if inverter is None:
         return None
+    preprocess = composer.word_preprocess
     return WordsSpec(
-        inverter=inverter.weights_hash, topk=inverter.topk, token_dim=composer.backbone.token_dim
+        inverter=inverter.weights_hash,
+        topk=inverter.topk,
+        token_dim=composer.backbone.token_dim,
+        preprocess=None if preprocess is None else preprocess.name,
     )

@@ -1,39 +1,17 @@
-"""Checkpoints of stand-in networks."""
+"""The checkpoints of the importer's tests, and sizes that are read once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
-import torch
 
 from fti_training.importer import import_inverter
 from fti_training.importer.backbone_sizes import sizes_of
-from tests.training.importer.standins import IMG2TEXT, network, save
+from tests.model.importer.conftest import checkpoint, for_mini
 
-MINI_SIZES = (192, 192)
-"""w and d of the embedded backbone."""
-
-
-@pytest.fixture(scope="session")
-def for_mini() -> IMG2TEXT:
-    """A network for the embedded backbone; not to be changed."""
-    torch.manual_seed(7)
-    return network(*MINI_SIZES)
-
-
-@pytest.fixture(scope="session")
-def checkpoint(for_mini: IMG2TEXT, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``for_mini`` as the authors save it; not to be changed."""
-    return save(for_mini, tmp_path_factory.mktemp("authors") / "FTI4CIR_model.pth")
-
-
-@pytest.fixture(params=[True, False], ids=["zip", "stream"])
-def zipped(request: pytest.FixtureRequest) -> bool:
-    """Both formats of torch.save."""
-    return bool(request.param)
+__all__ = ["checkpoint", "for_mini"]
 
 
 @pytest.fixture(scope="session", autouse=True)

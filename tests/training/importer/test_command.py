@@ -15,9 +15,9 @@ from fti_qdrant.model.inverter_loading import load_inverter
 from fti_training.cli.main import main
 from fti_training.importer.import_inverter import import_inverter
 from fti_training.importer.output import OUR_FILES
-from tests.training.importer.standins import save
-from tests.training.importer.test_conversion import assert_answers_alike
-from tests.training.importer.test_hostile import PAYLOADS, SYSTEM
+from tests.model.importer.standins import save
+from tests.model.importer.test_conversion import assert_answers_alike
+from tests.model.importer.test_hostile import PAYLOADS, SYSTEM
 
 
 def fti_train(*arguments: str | Path) -> Result:

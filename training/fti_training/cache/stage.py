@@ -54,5 +54,5 @@ class FeatureStage:
         features = self.batches.features(stacked_pixels(batch["pixels"], side))
         texts = zip(batch["subject"].to_pylist(), batch["attribute"].to_pylist())
         sentences = self.sentences([SplitCaption(*pair) for pair in texts])
-        parts = (features.pooled, features.tokens, sentences)
+        parts = (features.pooled, features.required_tokens(), sentences)
         return [part.half().cpu().numpy() for part in parts]

@@ -51,12 +51,16 @@ class FeatureShapes:
 
     @classmethod
     def of(cls, backbone: Backbone) -> FeatureShapes:
-        """Measured with one white picture, as the number of tokens depends on the architecture."""
+        """Measured with one white picture, as the number of tokens depends on the architecture.
+
+        Raises UnsupportedModel where no inverter can be trained on the backbone.
+        """
         from PIL import Image
 
+        backbone.require("patch_tokens", "pseudo_words", needed_by="a cache for an inverter")
         one = backbone.image_features([Image.new("RGB", (8, 8), "white")])
         dim = (backbone.dim,)
-        return cls(dim, tuple(one.tokens.shape[1:]), dim)
+        return cls(dim, tuple(one.required_tokens().shape[1:]), dim)
 
     @property
     def all(self) -> tuple[tuple[int, ...], ...]:

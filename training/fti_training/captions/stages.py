@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.sources.fetch import Read, read_batch, reason_of, without_span
 from fti_ingest.stages.row_status import REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_pixels
@@ -72,9 +72,9 @@ class ImageReader:
                 return ReadImage(STORE, sha256)
             return ReadImage(STORE, sha256, pixels=self.pixels(image))
         except BadImage as error:
-            return ReadImage(REJECTED, sha256, str(error))
+            return ReadImage(REJECTED, sha256, reason_of(error, without_span(uri)))
         except Exception as error:  # one image must never stop the others
-            return ReadImage(REJECTED, sha256, f"{uri!r}: {type(error).__name__}: {error}")
+            return ReadImage(REJECTED, sha256, f"{type(error).__name__}: {error}")
 
 
 class CaptionWriter:

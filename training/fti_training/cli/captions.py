@@ -31,7 +31,8 @@ Examples:
 \b
 Columns: uri, caption, subject, attribute, sha256. A caption of under 4 words, or one that cannot
 be split, keeps an empty subject and attribute; training leaves it out. Captions are split with
-spaCy's tagger if a spaCy English model is installed, else with a built-in one.
+spaCy's tagger if a spaCy English model is installed, else with a built-in one; quotes, emoji and
+other marks around a caption are ignored.
 """
 
 
@@ -122,7 +123,11 @@ def captions(
                 advance=lambda count: progress.update(task, advance=count),
             )
         outcome.rejected += len(bad)
-        _conclude(outcome, rejected, f"{out}: {len(table):,} captions, split by {splitter.name}")
+        _conclude(
+            outcome,
+            rejected,
+            f"{out}: {len(table):,} captions, split after the first noun by {splitter.title}",
+        )
 
 
 def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, list[Reject]]:

@@ -13,8 +13,9 @@ Examples:
   fti-train import FTI4CIR_model.pth --backbone ViT-L-14-quickgelu/openai --out inverters/fti4cir
   fti-train import state.pth --backbone ViT-L-14-quickgelu/openai --topk 8 --out inverters/top8
 
-The file is never unpickled freely: it may name the authors' six classes, torch.nn layers and
-tensors. A file that names anything else is refused, and nothing in it is run.
+The file is never unpickled freely: it may name the authors' six classes, classes of
+torch.nn.modules and tensors, and none of their code is run. A file that names anything else is
+refused. Weights that were saved on a graphics card need none here.
 """
 
 

@@ -132,7 +132,8 @@ class CachedBatches:
     def _part(self, step: int) -> Batch:
         rows = self.order.part(step, self.group.rank, self.group.size)
         features, sentences = self.cache.read(rows)
-        on_device = ImageFeatures(self._float(features.pooled), self._float(features.tokens))
+        tokens = self._float(features.required_tokens())
+        on_device = ImageFeatures(self._float(features.pooled), tokens)
         return Batch(on_device, self.cache.samples.captions(rows), self._float(sentences))
 
     def _float(self, stored: Tensor) -> Tensor:

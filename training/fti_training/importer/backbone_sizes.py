@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import open_clip
 import torch
 
 from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.image_tower import check_visual
+from fti_qdrant.model.importer.convert import BackboneSizes
 from fti_qdrant.model.loading import check_activation, split_name
-from fti_qdrant.model.text_tower import TextTower, check_visual
-
-
-class BackboneSizes(NamedTuple):
-    """``w``, ``d`` and ``t`` of a backbone."""
-
-    width: int
-    dim: int
-    token_dim: int
-
-    def __str__(self) -> str:
-        return f"width {self.width}, d {self.dim}, t {self.token_dim}"
+from fti_qdrant.model.text_tower import TextTower
 
 
 def sizes_of(name: str) -> BackboneSizes:

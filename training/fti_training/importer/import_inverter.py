@@ -4,38 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fti_qdrant.model.importer.convert import ExpectedBackbone
+from fti_qdrant.model.importer.files import sha256
+from fti_qdrant.model.importer.import_checkpoint import import_checkpoint
 from fti_qdrant.model.inverter import Inverter
-from fti_training.importer.architecture import check_architecture, hyperparameters
 from fti_training.importer.backbone_sizes import sizes_of
-from fti_training.importer.contents import contents_of
-from fti_training.importer.convert import to_inverter
-from fti_training.importer.files import errors_name, read_checkpoint, sha256
 from fti_training.importer.output import check_folder, write_folder
 
 
 def convert_checkpoint(
     checkpoint: Path, backbone: str, *, topk: int | None = None, epsilon: float | None = None
 ) -> Inverter:
-    """The authors' checkpoint as an inverter; no code in the file is run.
-
-    Args:
-        checkpoint: a whole pickled network, or a state dict of the same names.
-        backbone: name of the backbone that it was trained with.
-        topk: if the checkpoint does not state it; for a state dict the paper's is the default.
-        epsilon: likewise.
+    """``import_checkpoint`` for a backbone by name; its weights are not needed.
 
     Raises:
-        CheckpointError: missing, damaged, hostile, or another network.
-        ModelMismatch: trained with a backbone of other sizes.
+        CheckpointError, ModelMismatch: see ``import_checkpoint``.
         UnsupportedModel: no such backbone.
     """
-    sizes = sizes_of(backbone)
-    loaded = read_checkpoint(checkpoint)
-    with errors_name(checkpoint):
-        contents = contents_of(loaded)
-        constants = hyperparameters(contents, topk, epsilon)
-        check_architecture(contents)
-        return to_inverter(contents.tensors, constants, sizes, backbone)
+    expected = ExpectedBackbone(backbone, sizes_of(backbone))
+    return import_checkpoint(checkpoint, expected=expected, topk=topk, epsilon=epsilon)
 
 
 def import_inverter(

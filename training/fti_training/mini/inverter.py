@@ -45,7 +45,7 @@ def train_inverter(
             inverter.train()
             torch.manual_seed(number)
             chosen = batches(number)
-            batch = ImageFeatures(features.pooled[chosen], features.tokens[chosen])
+            batch = features.take(chosen)
             with autocast(config.precision, backbone.device.type):
                 loss = step(batch, [captions[index] for index in chosen])
             yield StepResult(loss.total, loss.figures)

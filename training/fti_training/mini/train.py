@@ -10,6 +10,7 @@ import torch
 
 from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS, edits
 from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.defaults import OPTIONS_FILE
 from fti_qdrant.errors import FtiError
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.explain import WORDS_FILE
@@ -32,6 +33,13 @@ TRAINING = "training"
 """Subfolder of the output with checkpoints and logs; not part of the model."""
 
 GALLERY_ARTWORK = "twemoji"
+
+COMPOSER_OPTIONS = {
+    "sum": {"text_weight": 0.5},
+    "slerp": {"text_weight": 0.5},
+    "pdv": {"text_weight": 0.4, "image_step": 1.2},
+}
+"""The best on the seen emoji edits, by ``python bench/composer_options.py``."""
 
 Recalls = dict[str, float]
 
@@ -70,6 +78,7 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     train_backbone(config, BackbonePhase.finish(config), model, with_mirrors, folder, probe)
     save_open_clip(config, model, out)
     write_words(out, data)
+    (out / OPTIONS_FILE).write_text(json.dumps(COMPOSER_OPTIONS, indent=2) + "\n", encoding="utf-8")
     backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
 
     gallery = evaluate.embed(backbone, shown)

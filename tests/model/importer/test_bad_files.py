@@ -17,11 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.contents import contents_of
-from fti_training.importer.files import MAGIC, errors_name, read_checkpoint
-from fti_training.importer.import_inverter import convert_checkpoint
-from tests.training.importer.conftest import MINI_SIZES
-from tests.training.importer.standins import network, save
+from fti_qdrant.model.importer.contents import contents_of
+from fti_qdrant.model.importer.files import MAGIC, errors_name, read_checkpoint
+from fti_qdrant.model.importer.import_checkpoint import import_checkpoint
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import save_inverter
+from tests.model.importer.conftest import MINI_SIZES
+from tests.model.importer.standins import network, save
 
 
 @pytest.fixture(scope="module", params=["zip", "stream"])
@@ -86,6 +88,15 @@ def write_safetensors(path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path)
 
 
+def write_cut_safetensors(path: Path) -> None:
+    write_safetensors(path)
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def write_ours(path: Path) -> None:
+    save_file(Inverter(4, 4, 4).state_dict(), path)
+
+
 OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "it is empty"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
@@ -93,12 +104,26 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a picture": (write_jpeg, "is not a checkpoint"),
     "text": (
         lambda path: path.write_text("<!DOCTYPE html><html>404</html>"),
-        "is not a checkpoint",
+        "is not a checkpoint but a web page",
     ),
     "zeros": (lambda path: path.write_bytes(bytes(5000)), "is not a checkpoint"),
     "a plain pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "a plain pickle"),
     "another archive": (write_zip, "no data.pkl"),
-    "safetensors": (write_safetensors, "is not a checkpoint"),
+    "other safetensors": (write_safetensors, "it has no tensor 'templates'"),
+    "cut safetensors": (write_cut_safetensors, "safetensors '/"),
+    "our own safetensors": (write_ours, "an inverter of fti-qdrant, and needs no conversion"),
+    "our own weights, pickled": (
+        lambda path: torch.save(Inverter(4, 4, 4).state_dict(), path),
+        "an inverter of fti-qdrant, and needs no conversion",
+    ),
+    "our own folder": (
+        lambda path: save_inverter(Inverter(4, 4, 4), path),
+        "needs no conversion: pass the folder",
+    ),
+    "a pointer of Git LFS": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "is not a checkpoint but a pointer of Git LFS",
+    ),
     "the first pickle alone": (
         lambda path: path.write_bytes(pickle.dumps(MAGIC, 2)),
         "is not a checkpoint",
@@ -116,7 +141,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another network": (
         lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path),
-        "torch.nn.modules.conv.Conv2d",
+        "it holds a Conv2d, not an IMG2TEXT",
     ),
 }
 
@@ -125,7 +150,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_no_checkpoint_of_the_authors(tmp_path, write, message):
     write(tmp_path / "model.pth")
     with pytest.raises(CheckpointError) as refused:
-        convert_checkpoint(tmp_path / "model.pth", "mini")
+        import_checkpoint(tmp_path / "model.pth")
     assert message in str(refused.value)
     assert "model.pth" in str(refused.value)
 
@@ -182,7 +207,7 @@ OTHER_WEIGHTS: dict[str, tuple[Callable[[State], State], str]] = {
 def test_other_weights(for_mini, tmp_path, change, message):
     path = save(change(for_mini.state_dict()), tmp_path / "state.pth")
     with pytest.raises(CheckpointError) as refused:
-        convert_checkpoint(path, "mini")
+        import_checkpoint(path)
     assert message in str(refused.value)
     assert "state.pth" in str(refused.value)
 
@@ -191,7 +216,7 @@ def test_other_weights(for_mini, tmp_path, change, message):
 def test_a_network_of_another_depth(tmp_path, layers):
     path = save(network(*MINI_SIZES, num_layers=layers), tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match=r"tensors are .*'transformer\.layers\.[23]\."):
-        convert_checkpoint(path, "mini")
+        import_checkpoint(path)
 
 
 def test_a_module_that_was_never_initialized(tmp_path):

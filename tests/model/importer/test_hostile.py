@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.contents import contents_of
-from fti_training.importer.files import MAGIC, read_checkpoint
-from fti_training.importer.stand_ins import StoredModule
-from tests.training.importer.standins import IMG2TEXT, network, save
+from fti_qdrant.model.importer.contents import contents_of
+from fti_qdrant.model.importer.files import MAGIC, read_checkpoint
+from fti_qdrant.model.importer.stand_ins import StoredModule
+from tests.model.importer.standins import IMG2TEXT, network, save
 
 
 class Call:
@@ -165,8 +165,8 @@ def stacked(module: str, name: str) -> bytes:
 
 TRICKS = {
     "dotted": (
-        b"\x80\x04" + stacked("fti_training.importer.files", "io.os.system") + b".",
-        "fti_training.importer.files.io.os.system",
+        b"\x80\x04" + stacked("fti_qdrant.model.importer.files", "io.os.system") + b".",
+        "fti_qdrant.model.importer.files.io.os.system",
     ),
     "dotted in an allowed module": (
         b"\x80\x04" + stacked("collections", "OrderedDict.fromkeys") + b".",
@@ -184,8 +184,8 @@ TRICKS = {
     "OBJ": (b"(cos\nsystem\nS'touch {marker}'\no.", "os.system"),
     "an extension": (b"\x80\x02\x82\x01.", "unregistered extension code 1"),
     "the inert classes themselves": (
-        b"\x80\x04" + stacked("fti_training.importer.stand_ins", "StoredModule") + b".",
-        "fti_training.importer.stand_ins.StoredModule",
+        b"\x80\x04" + stacked("fti_qdrant.model.importer.stand_ins", "StoredModule") + b".",
+        "fti_qdrant.model.importer.stand_ins.StoredModule",
     ),
     "a name to upset terminals": (b"c\x1b[31mos\nsystem\n.", "\\x1b[31mos.system"),
 }

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError, first_line
-from fti_training.importer.stand_ins import StoredModule, StoredTensor
+from fti_qdrant.model.importer.stand_ins import StoredModule, StoredTensor
 
 WRAPPER = "module."
 """DataParallel's prefix."""
 
 NETWORK = "IMG2TEXT"
+
+LOSSES = "torch.nn.modules.loss"
+"""Home of the losses that a network keeps; their tensors are no weights of it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class CheckpointContents:
     """The contents of a checkpoint.
 
     Attributes:
-        tensors: by the authors' names, without DataParallel's prefix.
+        tensors: by the authors' names, without DataParallel's prefix and without those of losses.
         modules: by the same names, the network itself as ``""``; None for a state dict, which
             states no hyperparameters.
     """
@@ -61,9 +64,14 @@ def _state_dict(loaded: dict[Any, Any]) -> dict[str, Tensor]:
                 f"it is no state dict: the value at {key} is a {type(value).__name__}, no tensor"
             )
         stored[name] = value
-    if stored and all(name.startswith(WRAPPER) for name in stored):
-        stored = {name.removeprefix(WRAPPER): value for name, value in stored.items()}
-    return {name: _tensor(name, value) for name, value in stored.items()}
+    return unwrapped({name: _tensor(name, value) for name, value in stored.items()})
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the prefix that DataParallel puts before every name."""
+    if not all(name.startswith(WRAPPER) for name in tensors):
+        return tensors
+    return {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
 
 
 def _walk(root: StoredModule) -> Iterator[tuple[str, StoredModule]]:
@@ -84,6 +92,8 @@ def _walk(root: StoredModule) -> Iterator[tuple[str, StoredModule]]:
 
 def _tensors(modules: dict[str, StoredModule]) -> Iterator[tuple[str, Tensor]]:
     for owner, module in modules.items():
+        if type(module).__module__ == LOSSES:
+            continue
         for kind in ("_parameters", "_buffers"):
             for name, value in _table(module, kind).items():
                 full = _dotted(owner, name)

@@ -1,16 +1,20 @@
 """Stand-ins for everything that a checkpoint may name: objects that hold state and run nothing.
 
 An unpickler calls what the file names (REDUCE, NEWOBJ) and passes state to it (BUILD). So no name
-leads to a real object: a class of the authors or of torch.nn becomes a ``StoredModule``, a tensor
-a ``StoredTensor``; both keep what they are given and import or call nothing. Every object here
+leads to a real object: a class of the authors or of ``torch.nn.modules`` becomes a
+``StoredModule``, a tensor a ``StoredTensor``; both keep what they are given and import or call
+nothing. Every object here
 refuses state that it does not expect, so that a file cannot write to these classes.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from pickle import UnpicklingError
 from typing import Any
+
+from torch import nn
 
 
 class StandIn:
@@ -120,26 +124,52 @@ AUTHORS = {
     "MHTransformer": ("Transformer", "TransformerLayer", "MultiHeadAttention", "MlpTransformer"),
 }
 
-LAYERS = {
-    "torch.nn.modules.activation": ("GELU", "ReLU", "Sigmoid", "Softmax"),
-    "torch.nn.modules.container": ("ModuleList", "Sequential"),
-    "torch.nn.modules.dropout": ("Dropout",),
-    "torch.nn.modules.linear": ("Identity", "Linear"),
-    "torch.nn.modules.normalization": ("LayerNorm",),
-    "torch.nn.parallel.data_parallel": ("DataParallel",),
-}
+WRAPPERS = {"torch.nn.parallel.data_parallel": ("DataParallel",)}
+
+LAYERS = "torch.nn.modules."
+"""Start of the names of the modules whose classes a network may hold, losses among them."""
 
 STORAGES = {
     "BFloat16Storage": "bfloat16",
+    "BoolStorage": "bool",
+    "ByteStorage": "uint8",
+    "CharStorage": "int8",
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
     "HalfStorage": "float16",
+    "IntStorage": "int32",
     "LongStorage": "int64",
+    "ShortStorage": "int16",
 }
 
 
+def is_layer(module: str, name: str) -> bool:
+    """Whether this is a class of ``torch.nn.modules``; only looked up, so that nothing can run.
+
+    Functions and what these modules import themselves have such names, too, and are no layers.
+
+    Example:
+        >>> is_layer("torch.nn.modules.loss", "MSELoss")
+        True
+        >>> is_layer("torch.nn.modules.module", "register_module_forward_hook")
+        False
+    """
+    if not module.startswith(LAYERS) or module not in sys.modules:
+        return False
+    found = vars(sys.modules[module]).get(name)
+    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
+
+
+def stored_module(module: str, name: str) -> type[StoredModule]:
+    """A new stand-in for a class of networks."""
+    return type(name, (StoredModule,), {"__slots__": (), "__module__": module})
+
+
 def new_names() -> dict[tuple[str, str], Any]:
-    """(module, name) -> stand-in, for one file; no class is shared with another file."""
+    """(module, name) -> stand-in, for one file; no class is shared with another file.
+
+    Layers are added when a file names them.
+    """
     names: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
         ("builtins", "set"): set,
@@ -153,7 +183,7 @@ def new_names() -> dict[tuple[str, str], Any]:
     }
     for name, dtype in STORAGES.items():
         names["torch", name] = StorageType(dtype)
-    for module, classes in (AUTHORS | LAYERS).items():
+    for module, classes in (AUTHORS | WRAPPERS).items():
         for name in classes:
-            names[module, name] = type(name, (StoredModule,), {"__slots__": ()})
+            names[module, name] = stored_module(module, name)
     return names

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
+        self.scale = (width // num_heads) ** -0.5
+        self.dropout = nn.Dropout(0.0)
         self.to_queries = nn.Linear(width, width, bias=False)
         self.to_keys_values = nn.Linear(width, 2 * width, bias=False)
         self.project = nn.Linear(width, width)
@@ -45,6 +48,7 @@ class MlpTransformer(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.act = F.relu
         self.fc2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
@@ -66,6 +70,7 @@ class TransformerLayer(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, width: int, num_heads: int, num_layers: int):
         super().__init__()
+        self.enc_dec = False
         self.layers = nn.ModuleList(TransformerLayer(width, num_heads) for _ in range(num_layers))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,6 +121,10 @@ class IMG2TEXT(nn.Module):
     ):
         super().__init__()
         self.num_k, self.topk, self.epsilon = num_k, topk, epsilon
+        self.hy_regLoss, self.temperature = 1.40, 0.20
+        self.cosine_criterion = nn.CosineEmbeddingLoss()
+        self.criterion_target = torch.as_tensor([1])
+        self.ortho_loss = nn.MSELoss()
         self.templates = nn.Parameter(torch.randn(1, num_k, width))
         self.transformer = Transformer(width, num_heads, num_layers)
         self.local_atte_fc = nn.Sequential(nn.Linear(width, dim), nn.Sigmoid())
@@ -181,3 +190,18 @@ def save(held: object, path: Path, *, zipped: bool = True) -> Path:
         warnings.filterwarnings("ignore", "Couldn't retrieve source code")
         torch.save(held, path, _use_new_zipfile_serialization=zipped)
     return path
+
+
+@contextmanager
+def saved_on(device: str) -> Iterator[None]:
+    """Storages that are saved in here say that they were on this device."""
+    with patch.object(torch.serialization, "location_tag", lambda storage: device):
+        yield
+
+
+def on_two_cards(network: nn.Module) -> nn.DataParallel:
+    """DataParallel with the attributes that it has on a machine with two cards."""
+    wrapped = nn.DataParallel(network)
+    wrapped.device_ids, wrapped.output_device = [0, 1], 0
+    wrapped.src_device_obj = torch.device("cuda:0")
+    return wrapped

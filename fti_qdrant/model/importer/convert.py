@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fti_qdrant.errors import CheckpointError, ModelMismatch
+from fti_qdrant.model.importer.architecture import Hyperparameters
 from fti_qdrant.model.inverter import Inverter
-from fti_training.importer.architecture import Hyperparameters
-from fti_training.importer.backbone_sizes import BackboneSizes
+
+logger = logging.getLogger(__name__)
+
+
+class BackboneSizes(NamedTuple):
+    """``w``, ``d`` and ``t`` of a backbone."""
+
+    width: int
+    dim: int
+    token_dim: int
+
+    def __str__(self) -> str:
+        return f"width {self.width}, d {self.dim}, t {self.token_dim}"
+
+
+class ExpectedBackbone(NamedTuple):
+    """The backbone that a checkpoint should have been trained with."""
+
+    name: str
+    sizes: BackboneSizes
+
 
 THEIRS = {
     "queries": "templates",
@@ -49,20 +70,24 @@ def their_name(ours: str) -> str:
 
 
 def to_inverter(
-    tensors: dict[str, Tensor], constants: Hyperparameters, sizes: BackboneSizes, backbone: str
+    tensors: dict[str, Tensor],
+    constants: Hyperparameters,
+    expected: ExpectedBackbone | None = None,
 ) -> Inverter:
     """An inverter with the checkpoint's weights, in float32 and evaluation mode.
 
     Args:
         tensors: by the authors' names.
-        sizes: the backbone's.
-        backbone: its name, for messages.
+        expected: the backbone that it is meant for; None takes the checkpoint's own sizes.
 
     Raises:
         ModelMismatch: the checkpoint was trained with a backbone of other sizes.
         CheckpointError: tensors are missing, unknown, of other shapes, or not finite.
     """
-    latents = _check_sizes(tensors, sizes, backbone)
+    sizes = trained_sizes(tensors)
+    if expected is not None:
+        _check_backbone(sizes, expected)
+    latents = tensors["templates"].shape[1]
     if constants.num_k not in (None, latents):
         raise CheckpointError(f"num_k = {constants.num_k}, but templates has {latents} of them")
     stated = {"topk": constants.topk, "epsilon": constants.epsilon}
@@ -77,7 +102,7 @@ def to_inverter(
     wanted = {
         ours: (their_name(ours), value.shape) for ours, value in inverter.state_dict().items()
     }
-    _check_names(tensors, [theirs for theirs, _ in wanted.values()])
+    _check_names(tensors, {theirs for theirs, _ in wanted.values()})
     for theirs, shape in wanted.values():
         _check_tensor(theirs, tensors[theirs], shape)
     converted = {ours: _plain(tensors[theirs]) for ours, (theirs, _) in wanted.items()}
@@ -85,10 +110,18 @@ def to_inverter(
     return inverter.eval()
 
 
-def _check_sizes(tensors: dict[str, Tensor], sizes: BackboneSizes, backbone: str) -> int:
-    """Returns ``K``."""
+def trained_sizes(tensors: dict[str, Tensor]) -> BackboneSizes:
+    """The sizes of the backbone that a checkpoint was trained with.
+
+    Raises CheckpointError where it is not an FTI4CIR network.
+    """
     required = ("templates", "phi_s.layers.0.weight", "local_atte_fc.0.weight")
     missing = [name for name in required if name not in tensors]
+    if THEIRS.keys() <= {name.partition(".")[0] for name in tensors}:
+        raise CheckpointError(
+            "it holds the weights of an inverter of fti-qdrant, and needs no conversion: pass its "
+            "folder, which has a config.json beside them, as the inverter"
+        )
     if missing:
         raise CheckpointError(f"it has no tensor {_listed(missing)}: not an FTI4CIR network")
     templates, from_pooled, to_local = (tensors[name] for name in required)
@@ -96,23 +129,29 @@ def _check_sizes(tensors: dict[str, Tensor], sizes: BackboneSizes, backbone: str
         raise CheckpointError(f"templates is {tuple(templates.shape)}, not [1, K, width]")
     if from_pooled.dim() != 2 or to_local.dim() != 2:
         raise CheckpointError("its linear layers are no matrices")
-    trained = BackboneSizes(templates.shape[2], from_pooled.shape[1], to_local.shape[0])
-    if trained != sizes:
+    return BackboneSizes(templates.shape[2], from_pooled.shape[1], to_local.shape[0])
+
+
+def _check_backbone(trained: BackboneSizes, expected: ExpectedBackbone) -> None:
+    if trained != expected.sizes:
         known = TRAINED_ON.get(trained, "the backbone that it was trained with")
         raise ModelMismatch(
-            f"the checkpoint was trained with {trained}; {backbone} has {sizes}; try {known}"
+            f"the checkpoint was trained with {trained}; {expected.name} has {expected.sizes}; "
+            f"try {known}"
         )
-    return int(templates.shape[1])
 
 
-def _check_names(found: Iterable[str], wanted: Iterable[str]) -> None:
-    found, wanted = set(found), set(wanted)
-    if missing := sorted(wanted - found):
+def _check_names(tensors: dict[str, Tensor], wanted: set[str]) -> None:
+    """Leaves out, with a warning, only what cannot be a weight: a target or a counter."""
+    if missing := sorted(wanted - tensors.keys()):
         raise CheckpointError(f"{len(missing)} tensors are missing: {_listed(missing)}")
-    if unknown := sorted(found - wanted):
+    others = sorted(tensors.keys() - wanted)
+    if unknown := [name for name in others if tensors[name].is_floating_point()]:
         raise CheckpointError(
             f"{len(unknown)} tensors are not part of the method: {_listed(unknown)}"
         )
+    if others:
+        logger.warning("left out, for whole numbers are no weights: %s", _listed(others))
 
 
 def _check_tensor(name: str, tensor: Tensor, shape: torch.Size) -> None:

@@ -1,10 +1,11 @@
-"""An unpickler that accepts the names in ``stand_ins`` and no others.
+"""An unpickler that accepts the names in ``stand_ins``, layers of torch.nn, and no others.
 
 ``torch.load`` is not used in either of its ways. With ``weights_only=False`` it also unpacks tar
 files and runs TorchScript archives before it reaches the pickle; with ``weights_only=True`` it
 accepts far more names than a checkpoint of FTI4CIR needs, builds real objects from them, and has
 been bypassed before (CVE-2025-32434). Here the standard unpickler runs with a ``find_class`` that
-looks up module and name in a table: a dotted name is not followed, and no module is imported.
+looks up module and name in a table: a dotted name is not followed, and no module is imported. A
+class of ``torch.nn.modules`` gets a stand-in that holds its state and has none of its code.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from fti_qdrant.errors import CheckpointError
-from fti_training.importer.stand_ins import StorageType, StoredModule, StoredStorage, new_names
+from fti_qdrant.model.importer.stand_ins import (
+    StorageType,
+    StoredModule,
+    StoredStorage,
+    is_layer,
+    new_names,
+    stored_module,
+)
 
 OpenStorage = Callable[[str, str, int], StoredStorage]
 """(key, dtype, number of values) -> the storage that a pickle refers to."""
@@ -35,13 +43,15 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         module = PYTHON_2_NAMES.get(module_name, module_name)
-        try:
-            return self.names[module, global_name]
-        except KeyError:
+        name = (module, global_name)
+        if name not in self.names and is_layer(*name):
+            self.names[name] = stored_module(*name)
+        if name not in self.names:
             raise CheckpointError(
                 f"it names {f'{module}.{global_name}'[:200]!r}, which no FTI4CIR checkpoint needs; "
                 "nothing was run. Do not open this file with torch.load"
-            ) from None
+            )
+        return self.names[name]
 
     def persistent_load(self, pid: Any, /) -> Any:
         kind, *rest = pid

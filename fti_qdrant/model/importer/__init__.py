@@ -1,0 +1,1 @@
+"""The authors' pickled checkpoint -> an inverter, without running anything in the file."""
