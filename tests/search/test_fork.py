@@ -47,6 +47,7 @@ def ways_of(search: ComposedSearch, path: Path) -> dict[str, Callable[[], Any]]:
         "several": lambda: search.query_many([{"text": "a"}, {"text": "b"}]),
         "with a filter": lambda: search.query(text="a", filter={"price": {"lt": 3}}),
         "explain": lambda: search.explain(path),
+        "compose": lambda: search.compose(path, "in red"),
         "async": lambda: asyncio.run(twin.query(path, "in red")),
         "async explain": lambda: asyncio.run(twin.explain(path)),
     }
