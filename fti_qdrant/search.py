@@ -94,16 +94,15 @@ class ComposedSearch:
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
-        gallery = EdgeGallery.open(path)
-        return cls._over(
-            gallery,
-            allow_urls,
-            limits,
+        return cls.over(
+            EdgeGallery.open(path),
             model=model,
             inverter=inverter,
             device=device,
             precision=precision,
             preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
         )
 
     @classmethod
@@ -133,34 +132,47 @@ class ComposedSearch:
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
-        gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(
-            gallery,
-            allow_urls,
-            limits,
+        return cls.over(
+            ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection),
             model=model,
             inverter=inverter,
             device=device,
             precision=precision,
             preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
         )
 
     @classmethod
-    def _over(
+    def over(
         cls,
         gallery: Gallery,
-        allow_urls: bool,
-        limits: ImageLimits,
         *,
-        model: str | None,
-        preprocess: str | None,
-        **loading: Any,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Loads the model and checks it; closes the gallery where that fails."""
+        """Searches an open gallery, which is closed where the model cannot be loaded.
+
+        Args:
+            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
+
+        Raises ModelMismatch.
+        """
         try:
             made_by = gallery.spec.fingerprint
             chosen = preprocess or Preprocess.if_known(made_by.preprocess)
-            composer = Composer.load(model or made_by.model, preprocess=chosen, **loading)
+            composer = Composer.load(
+                model or made_by.model,
+                inverter,
+                device=device,
+                precision=precision,
+                preprocess=chosen,
+            )
             return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
@@ -238,6 +250,7 @@ class ComposedSearch:
 
         Raises: as ``query``.
         """
+        self.gallery.check_open()
         asked = [_as_query(query) for query in queries]
         if not asked:
             return []
@@ -326,6 +339,7 @@ class ComposedSearch:
             asked: the queries as the user gave them.
             chosen: the same from ``with_composer``.
         """
+        self.gallery.check_open()  # after a fork the model would wait for ever, too
         loaded = [
             answerable(query, original)
             for query, original in zip(

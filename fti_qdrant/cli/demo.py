@@ -121,8 +121,8 @@ def _print(answers: list[Answer]) -> None:
     for one, unfiltered, filtered in answers:
         best = str(unfiltered[0].payload["name"]) if unfiltered else "none"
         table.add_row(
-            names[one.reference],
-            one.text,
+            as_text(names[one.reference]),
+            as_text(one.text),
             as_text(best),
             _rank(unfiltered, one),
             as_text(json.dumps(dict(one.filter))),
