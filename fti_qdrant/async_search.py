@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.search import ComposedSearch
 
@@ -42,6 +43,7 @@ class AsyncComposedSearch:
         precision: str | None = None,
         preprocess: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.open``."""
         search = await asyncio.to_thread(
@@ -53,6 +55,7 @@ class AsyncComposedSearch:
             precision=precision,
             preprocess=preprocess,
             allow_urls=allow_urls,
+            limits=limits,
         )
         return cls(search)
 
@@ -70,6 +73,7 @@ class AsyncComposedSearch:
         precision: str | None = None,
         preprocess: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.connect``."""
         search = await asyncio.to_thread(
@@ -84,6 +88,7 @@ class AsyncComposedSearch:
             precision=precision,
             preprocess=preprocess,
             allow_urls=allow_urls,
+            limits=limits,
         )
         return cls(search)
 

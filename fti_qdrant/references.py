@@ -27,7 +27,14 @@ from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.pseudo_words import unstacked
-from fti_qdrant.images import ImageSource, LoadedImage, content_hash, open_image
+from fti_qdrant.images import (
+    DEFAULT_LIMITS,
+    ImageLimits,
+    ImageSource,
+    LoadedImage,
+    content_hash,
+    open_image,
+)
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query, Reference, stored_id
 
@@ -98,12 +105,16 @@ def with_composer(query: Query, composer: Composer) -> Query:
 
 
 def load_references(
-    queries: Sequence[Query], gallery: Gallery, allow_urls: bool
+    queries: Sequence[Query],
+    gallery: Gallery,
+    allow_urls: bool,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> list[LoadedQuery]:
     """Reads each picture once, and all stored images in one request.
 
     Args:
         queries: from ``with_composer``.
+        limits: of each picture.
 
     Raises BadImage, UnknownImageId.
     """
@@ -123,10 +134,10 @@ def load_references(
         if id is not None or isinstance(reference, uuid.UUID):
             return stored[str(id)]
         if not decode:
-            return HashedImage(content_hash(reference, allow_urls=allow_urls))
+            return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
         key = _identity(reference)
         if key not in pictures:
-            pictures[key] = open_image(reference, allow_urls=allow_urls)
+            pictures[key] = open_image(reference, allow_urls=allow_urls, limits=limits)
         return pictures[key]
 
     loaded = []

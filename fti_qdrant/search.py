@@ -13,9 +13,9 @@ from qdrant_client import models
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.inputs import References
 from fti_qdrant.composition import ComposedQuery, compose_queries
-from fti_qdrant.errors import BadFilter, BadQuery
+from fti_qdrant.errors import BadQuery
 from fti_qdrant.explanation import Explanation, QueryExplainer
-from fti_qdrant.filters import FilterLike, as_filter, both, check_ranges, field_keys
+from fti_qdrant.filters import FilterLike, both
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -26,7 +26,7 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.query import Hit, Hits, Query, Reference
 from fti_qdrant.references import (
     LoadedQuery,
@@ -35,6 +35,7 @@ from fti_qdrant.references import (
     load_references,
     with_composer,
 )
+from fti_qdrant.stored_fields import StoredFields, check_not_empty
 
 if TYPE_CHECKING:
     import torch
@@ -49,13 +50,22 @@ class ComposedSearch:
         >>> search.query("dress.jpg", "in red", filter={"price": {"lt": 50}})  # doctest: +SKIP
     """
 
-    def __init__(self, composer: Composer, gallery: Gallery, *, allow_urls: bool = False):
+    def __init__(
+        self,
+        composer: Composer,
+        gallery: Gallery,
+        *,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.limits = limits
         self._explainer = QueryExplainer(composer.backbone)
+        self._fields = StoredFields(gallery)
 
     @classmethod
     def open(
@@ -68,6 +78,7 @@ class ComposedSearch:
         precision: str | None = None,
         preprocess: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
 
@@ -79,11 +90,21 @@ class ComposedSearch:
             device, precision: see ``Backbone.load``.
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             allow_urls: whether a reference may be an http(s) URL.
+            limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
         gallery = EdgeGallery.open(path)
-        return cls._over(gallery, model, inverter, device, precision, preprocess, allow_urls)
+        return cls._over(
+            gallery,
+            allow_urls,
+            limits,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+        )
 
     @classmethod
     def connect(
@@ -99,6 +120,7 @@ class ComposedSearch:
         precision: str | None = None,
         preprocess: str | None = None,
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
 
@@ -107,35 +129,39 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, preprocess, allow_urls: as for ``open``.
+            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
         gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(gallery, model, inverter, device, precision, preprocess, allow_urls)
+        return cls._over(
+            gallery,
+            allow_urls,
+            limits,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+        )
 
     @classmethod
     def _over(
         cls,
         gallery: Gallery,
-        model: str | None,
-        inverter: str | None,
-        device: str | torch.device | None,
-        precision: str | None,
-        preprocess: str | None,
         allow_urls: bool,
+        limits: ImageLimits,
+        *,
+        model: str | None,
+        preprocess: str | None,
+        **loading: Any,
     ) -> Self:
         """Loads the model and checks it; closes the gallery where that fails."""
         try:
             made_by = gallery.spec.fingerprint
-            composer = Composer.load(
-                model or made_by.model,
-                inverter,
-                device=device,
-                precision=precision,
-                preprocess=preprocess or Preprocess.if_known(made_by.preprocess),
-            )
-            return cls(composer, gallery, allow_urls=allow_urls)
+            chosen = preprocess or Preprocess.if_known(made_by.preprocess)
+            composer = Composer.load(model or made_by.model, preprocess=chosen, **loading)
+            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
             raise
@@ -216,7 +242,7 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
-        filters = [self._checked_filter(query.filter) for query in chosen]
+        filters = [self._fields.checked(query.filter) for query in chosen]
         loaded, references, composed = self._compose(asked, chosen)
         searches = [
             VectorQuery(
@@ -230,7 +256,7 @@ class ComposedSearch:
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
-            self._check_not_empty()
+            check_not_empty(self.gallery)
         return [
             Hits(
                 map(_hit, answer),
@@ -303,7 +329,7 @@ class ComposedSearch:
         loaded = [
             answerable(query, original)
             for query, original in zip(
-                load_references(chosen, self.gallery, self.allow_urls), asked
+                load_references(chosen, self.gallery, self.allow_urls, self.limits), asked
             )
         ]
         references = embed_references(loaded, self.composer, self.gallery)
@@ -318,25 +344,6 @@ class ComposedSearch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check_not_empty(self) -> None:
-        if self.gallery.count() == 0:
-            raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
-
-    def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
-        """Raises BadFilter for a field that no image has, or that has values of another type.
-
-        A misspelled field would match nothing, in silence.
-        """
-        filter = as_filter(spec)
-        for key in field_keys(filter):
-            if not self.gallery.has_field(key):
-                self._check_not_empty()
-                names = {name for _, payload in _sample(self.gallery) for name in payload}
-                fields = ", ".join(sorted(names - {OURS})) or "none"
-                raise BadFilter(f"{key}: no image has this field; fields are: {fields}")
-        check_ranges(filter, self.gallery.spec.indexes)
-        return filter
 
 
 def _as_query(query: Query | Mapping[str, Any]) -> Query:
@@ -373,8 +380,3 @@ def _hit(point: ScoredPoint) -> Hit:
     ours = point.payload.get(OURS, {})
     payload = {name: value for name, value in point.payload.items() if name != OURS}
     return Hit(point.id, point.score, ours.get("uri"), payload, point.vector)
-
-
-def _sample(gallery: Gallery, most: int = 100) -> list[tuple[str, dict[str, Any]]]:
-    """The first images with their payloads: enough to name the fields."""
-    return [pair for pair, _ in zip(gallery.scroll(page=most), range(most))]

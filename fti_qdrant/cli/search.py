@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fti_qdrant.cli.composers import composers
 from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.errors import BadFilter
+from fti_qdrant.images.limits import ImageLimits
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -82,6 +85,7 @@ Examples:
     help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
 )
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
+@max_pixels_option
 @click.option(
     "--explain",
     is_flag=True,
@@ -106,6 +110,7 @@ def query(
     model: str | None,
     inverter: str | None,
     allow_urls: bool,
+    max_pixels: int,
     explain: bool,
     as_json: bool,
     sheet: Path | None,
@@ -130,7 +135,13 @@ def query(
         weights=weights or None,
         options=_parse_options(composer_options),
     )
-    options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    limits = ImageLimits(max_pixels=max_pixels)
+    options = {
+        "model": model,
+        "inverter": inverter,
+        "allow_urls": allow_urls,
+        "limits": limits,
+    }
     with _open(location, options) as search:
         [hits] = search.query_many([asked])
         pictures = [_picture(search, image) for image in images] if sheet else []
@@ -257,7 +268,7 @@ def main() -> None:
     """
 
 
-for command in (query, models):
+for command in (query, composers, models):
     main.add_command(logging_options(command))
 
 if __name__ == "__main__":

@@ -142,7 +142,11 @@ class TestGlobs:
         (tmp_path / "q" / "round").symlink_to(tmp_path / "q")
         found = {row["id"] for row in read_source("q/a*/*.jpg").rows()}
         assert found == {point_id("ab/b.jpg")}
-        assert {row["id"] for row in read_source("q/**/*").rows()} == {point_id("e.jpg")}
+        deep = read_source("q/**/*")
+        assert {row["id"] for row in deep.rows()} == set(
+            map(point_id, ("e.jpg", "ab/b.jpg", "ab/c.png"))
+        )
+        assert only_reject(deep)[0] == "round"
 
     @pytest.mark.parametrize("source", ["p", "p/**/*.jpg", "p/a*/*.jpg"])
     def test_a_folder_that_cannot_be_read_is_listed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from fti_ingest.sources.fetch import Read
+from fti_ingest.sources.fetch import Read, reason_of
 from fti_qdrant.errors import BadImage
 
 Result = TypeVar("Result")
@@ -18,19 +18,19 @@ def result_or_reason(
 
     Args:
         data: the bytes as ``read_batch`` gives them, or why they could not be read.
-        uri: of the picture; only for the reason.
+        uri: of the picture, which a reason does not repeat.
 
     Example:
         >>> result_or_reason(b"GIF89a", "a.gif", len)
         (6, '')
         >>> result_or_reason(b"GIF89a", "a.gif", lambda data: data.index(b"PNG"))
-        (None, "'a.gif': ValueError: subsection not found")
+        (None, 'ValueError: subsection not found')
     """
     if isinstance(data, BadImage):
-        return None, str(data)
+        return None, reason_of(data, uri)
     try:
         return work(data), ""
     except BadImage as error:
-        return None, str(error)
+        return None, reason_of(error, uri)
     except Exception as error:  # a decoder of Pillow may raise anything
-        return None, f"{uri!r}: {type(error).__name__}: {error}"
+        return None, f"{type(error).__name__}: {error}"

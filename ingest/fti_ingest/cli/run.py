@@ -16,6 +16,7 @@ from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
@@ -65,6 +66,7 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
 @worker_options
 @server_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that a manifest names by URL.")
+@max_pixels_option
 @click.option(
     "--dedupe",
     type=click.Choice(DEDUPE),
@@ -97,6 +99,7 @@ def ingest(
     engine: EngineChoice,
     server: ServerChoice,
     allow_urls: bool,
+    max_pixels: int,
     dedupe: str | None,
     prune: bool,
     prune_at_most: float,
@@ -125,6 +128,7 @@ def ingest(
         storage=server.storage,
         bulk=server.bulk,
         allow_urls=allow_urls,
+        max_pixels=max_pixels,
         dedupe=dedupe,  # type: ignore[arg-type]
         prune=prune,
         prune_at_most=prune_at_most,
@@ -152,6 +156,7 @@ def _ingest(job: IngestJob) -> RunReport:
 
 def _conclude(report: RunReport) -> None:
     click.echo(report.line())
+    _tell_of_other_files(report.other_files)
     if report.duplicates_file and report.duplicates:
         exact, near = report.duplicates["exact"], report.duplicates["near"]
         click.echo(
@@ -164,6 +169,13 @@ def _conclude(report: RunReport) -> None:
         )
     if report.rejects_file:
         click.echo(f"rejected files are listed in {report.rejects_file}")
+
+
+def _tell_of_other_files(files: Mapping[str, int]) -> None:
+    from fti_ingest.sources.image_files import counted
+
+    if files:
+        click.echo(f"files that are no images: {counted(files)}")
 
 
 def _preview(job: IngestJob) -> None:
@@ -188,6 +200,7 @@ def _preview(job: IngestJob) -> None:
             ),
         )
     click.echo(found.line())
+    _tell_of_other_files(found.other_files)
 
 
 @contextmanager

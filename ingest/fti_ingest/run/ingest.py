@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_ingest.engine.protocol import Engine
+from fti_ingest.run.gallery_contents import Departed, GalleryContents, read_contents
 from fti_ingest.run.outcome import Outcome, stage_uses
 from fti_ingest.run.output_files import OutputFiles
 from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, run
@@ -33,7 +35,7 @@ from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, Preprocess
 from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
@@ -51,6 +53,7 @@ class IngestJob:
         indexes: payload fields to index in a new gallery; by default by their values.
         storage, bulk: how a server's new collection is stored, and whether its index is built
             after the load.
+        max_pixels: larger images are rejected; see ``ImageLimits``.
         prune: delete what the source no longer lists, at most this ``prune_at_most`` share.
     """
 
@@ -63,6 +66,7 @@ class IngestJob:
     storage: CollectionConfig = field(default_factory=CollectionConfig)
     bulk: bool = False
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
     prune: bool = False
     prune_at_most: float = MAX_PRUNED
@@ -84,11 +88,13 @@ class Ready:
 
     Attributes:
         gallery: None where there is none yet.
+        contents: of the gallery.
     """
 
     job: IngestJob
     source: Source
     gallery: Gallery | None
+    contents: GalleryContents
     model: ModelChoice
 
 
@@ -135,6 +141,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             outdated=outcome.outdated,
             rejects_file=str(rejects.path) if rejects.count else None,
             duplicates_file=str(duplicates.path) if duplicates.count else None,
+            other_files=ready.source.other_files,
             **counts_and_times(outcome, stage_uses(outcome, capacity)),
         )
     report.write(files.report)
@@ -149,8 +156,12 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
 
 
 @contextmanager
-def prepared(job: IngestJob) -> Iterator[Ready]:
-    """Checks a job, opens its gallery where there is one, and lists its source."""
+def prepared(job: IngestJob, departed: Callable[[str], None] | None = None) -> Iterator[Ready]:
+    """Checks a job, opens its gallery where there is one, lists its source, and compares the two.
+
+    Args:
+        departed: called with the URI of each image of the gallery that is no longer in the source.
+    """
     job.check()
     where = " ".join(job.location.options())
     logger.info("started", extra={"source": job.source, "gallery": where})
@@ -162,9 +173,26 @@ def prepared(job: IngestJob) -> Iterator[Ready]:
             check_prunable(source, job.source)
         if gallery is not None:
             check_fits(gallery, job.location, job.indexes, source.indexes, job.storage)
-            if job.prune:
-                check_pruned_share(gallery, source, job.prune_at_most)
-        yield Ready(job, source, gallery, model)
+        yield Ready(job, source, gallery, _contents(job, gallery, source, departed), model)
+
+
+def _contents(
+    job: IngestJob,
+    gallery: Gallery | None,
+    source: Source,
+    report: Callable[[str], None] | None,
+) -> GalleryContents:
+    """Reads the gallery. Raises BadManifest where too much would be pruned."""
+    held = () if gallery is None else gallery.scroll()
+    dedupe = job.dedupe is not None
+    if not job.prune and report is None:
+        return read_contents(held, source, None, dedupe)
+    most = job.prune_at_most * gallery.count() if job.prune and gallery is not None else math.inf
+    departed = Departed(source, not job.prune, most, report or (lambda uri: None))
+    contents = read_contents(held, source, departed, dedupe)
+    if job.prune and gallery is not None:
+        check_pruned_share(gallery, departed, job.prune_at_most)
+    return contents
 
 
 @contextmanager
@@ -186,8 +214,8 @@ def _options(job: IngestJob, engine: Engine) -> RunOptions:
         gpus_per_worker=job.engine.gpus_per_worker,
         server=server if engine.distributes else None,
         allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
         dedupe=job.dedupe,
-        prune=job.prune,
         metrics_port=job.metrics_port,
     )
 
@@ -197,7 +225,16 @@ def _run(
 ) -> Outcome:
     preprocess = Preprocess.for_decoding(gallery.spec.fingerprint.preprocess)
     try:
-        return run(engine, ready.source, gallery, ready.model, preprocess, options, callbacks)
+        return run(
+            engine,
+            ready.source,
+            gallery,
+            ready.contents,
+            ready.model,
+            preprocess,
+            options,
+            callbacks,
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; what is stored stays in gallery {gallery.name}, and the same command "

@@ -20,7 +20,8 @@ class RunReport(BaseModel):
     """``report.json``; times are UTC, durations seconds.
 
     ``images_per_second`` leaves out the first batch, which waits for the model to load.
-    ``outdated`` counts duplicates whose original changed later in the same run.
+    ``outdated`` counts duplicates whose original changed later in the same run. ``other_files`` are
+    the files of the source that are no images, by suffix; those that could have been are rejected.
     """
 
     format: Literal[1] = 1
@@ -47,6 +48,7 @@ class RunReport(BaseModel):
     advice: str
     rejects_file: str | None
     duplicates_file: str | None
+    other_files: dict[str, int] = {}
 
     def line(self) -> str:
         """The counts in a sentence."""

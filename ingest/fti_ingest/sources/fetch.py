@@ -12,11 +12,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fti_ingest.sources.filesystems import CHAIN, filesystem, is_remote
+from fti_ingest.sources.image_files import HEAD_BYTES
 from fti_qdrant.errors import BadImage, BadManifest, first_line
 from fti_qdrant.images import DEFAULT_LIMITS
 from fti_qdrant.images.read import is_url, read_bytes
 
 SPAN = re.compile(r"#bytes=(\d+)-(\d+)$")
+OFFSET = re.compile(r"#at=(\d+)$")
+"""Where a file of a zip begins, for names that occur twice."""
+
 DOWNLOADS = 16
 """URLs that one decoder fetches at a time: it mostly waits for them."""
 
@@ -29,8 +33,8 @@ Read = bytes | BadImage
 
 
 def without_span(uri: str) -> str:
-    """A listed URI as it is stored: without the byte range where it lies in its archive."""
-    return SPAN.sub("", uri)
+    """A listed URI as it is stored: without where in its archive the image lies."""
+    return OFFSET.sub("", SPAN.sub("", uri)) if CHAIN in uri else uri
 
 
 def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Read]:
@@ -55,6 +59,23 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
     return [found[row] for row in range(len(uris))]
 
 
+def read_heads(uris: Sequence[str]) -> list[Read]:
+    """The first bytes of files, in their order, without reading more. A bad one does not raise."""
+    remote = [uri for uri in uris if is_remote(uri) and not is_url(uri)]
+    found = dict(zip(remote, _read_spans(remote, HEAD_BYTES)))
+    return [found[uri] if uri in found else _caught(_read_head, uri) for uri in uris]
+
+
+def reason_of(error: Exception, uri: str) -> str:
+    """What is wrong with an image, for a message that names it elsewhere.
+
+    Example:
+        >>> reason_of(BadImage("'a.jpg': no such file"), "a.jpg")
+        'no such file'
+    """
+    return str(error).removeprefix(f"{uri!r}: ")
+
+
 def _kind(uri: str) -> str:
     if is_url(uri):
         return "url"
@@ -73,10 +94,25 @@ def _caught(function: Callable[[str], bytes], uri: str) -> Read:
 
 
 def _read_file(uri: str) -> bytes:
-    path = Path(uri)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading might not end
+    _check_regular(uri)
     return read_bytes(uri, allow_urls=False, limits=DEFAULT_LIMITS)[0]
+
+
+def _read_head(uri: str) -> bytes:
+    if is_url(uri):
+        raise BadImage(f"{uri!r}: a web server's files are taken by their names alone")
+    _check_regular(uri)
+    with Path(uri).open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _check_regular(uri: str) -> None:
+    """Raises BadImage for what might be read without an end."""
+    path = Path(uri)
+    if path.is_dir():
+        raise BadImage(f"{uri!r}: a directory, not an image file")
+    if path.exists() and not path.is_file():
+        raise BadImage(f"{uri!r}: a pipe or a device, not a file")
 
 
 def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
@@ -90,7 +126,7 @@ def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
         if own and uri.startswith(own):
             return fetch(uri, DEFAULT_LIMITS, named)
         if not allow_urls:
-            raise BadImage(f"{uri!r} is a URL; fetch it with --allow-urls, or download it first")
+            raise BadImage(f"{uri!r}: a URL; fetch it with --allow-urls, or download it first")
         return fetch(uri, DEFAULT_LIMITS)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
@@ -98,24 +134,41 @@ def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
 
 
 def _read_zip(uri: str) -> bytes:
-    member, _, archive = uri.removeprefix("zip://").rpartition(CHAIN)
-    opened = _open_zip(archive)
+    member, _, archive = without_span(uri).removeprefix("zip://").rpartition(CHAIN)
+    opened = _open_zip(archive, _version(archive))
+    offset = OFFSET.search(uri)
+    name: str | zipfile.ZipInfo = member
+    if offset is not None:
+        at = int(offset[1])
+        name = next((one for one in opened.infolist() if one.header_offset == at), member)
     try:
-        with opened.open(member) as file:
+        with opened.open(name) as file:
             return file.read(MOST)
     except KeyError:
         raise BadImage(f"{uri!r}: no such file in the archive") from None
 
 
 @lru_cache(maxsize=OPEN_ARCHIVES)
-def _open_zip(place: str) -> zipfile.ZipFile:
+def _open_zip(place: str, version: tuple[int, ...]) -> zipfile.ZipFile:
     """Kept open for the next images."""
     fs, path = filesystem(place)
     return zipfile.ZipFile(fs.open(path, "rb"))
 
 
-def _read_spans(uris: Sequence[str]) -> list[Read]:
-    """Whole objects and members of tars; one concurrent call for each filesystem."""
+def _version(place: str) -> tuple[int, ...]:
+    """Changes when a local file is written anew, so that no old one is read for it."""
+    if is_remote(place):
+        return ()
+    found = Path(place).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read_spans(uris: Sequence[str], most: int = MOST) -> list[Read]:
+    """Whole objects and members of tars; one concurrent call for each filesystem.
+
+    Args:
+        most: bytes of each.
+    """
     spans: dict[int, tuple[str, int, int]] = {}
     groups: dict[int, list[int]] = defaultdict(list)
     systems = {}
@@ -131,7 +184,7 @@ def _read_spans(uris: Sequence[str]) -> list[Read]:
             found[row] = _unreadable(uri, error)
             continue
         systems[id(fs)] = fs
-        spans[row] = (path, begin, min(end, begin + MOST))
+        spans[row] = (path, begin, min(end, begin + most))
         groups[id(fs)].append(row)
     for key, rows in groups.items():
         paths, begins, ends = zip(*(spans[row] for row in rows))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,16 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fti_ingest.sources.fetch import without_span
 from fti_ingest.sources.id_set import SeenIds, short_id
+from fti_ingest.sources.image_files import suffix_of
 from fti_ingest.sources.payloads import IndexTypes, plain
 from fti_ingest.sources.scratch_folder import Scratch
 from fti_qdrant.gallery import IndexType, point_id
 from fti_qdrant.gallery.points import Payload
-
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".avif", ".webp", ".tif", ".tiff"),
-    *(".png", ".gif", ".bmp", ".ico", ".ppm", ".pgm", ".pbm"),
-)
 
 ITEM_SCHEMA = pa.schema([("id", pa.string()), ("uri", pa.string()), ("payload", pa.string())])
 CHUNK = 4096
@@ -29,9 +28,11 @@ CHUNK = 4096
 
 ITEMS_FILE, REJECTS_FILE = "items.arrow", "rejects.jsonl"
 
-
-def is_image_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+LISTED_TWICE = "the image is listed twice; the first one counts"
+SAME_BUT_FOR_SLASHES = (
+    "its name and that of an image listed before differ only in \\ and /, which count as the same "
+    "in an image's id; rename one of them"
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,29 @@ class Source:
     Attributes:
         scratch: that folder; other files of the run may be there too.
         indexes: payload fields whose values are all of one type that Qdrant can index.
-        complete: whether all of the source could be listed.
+        kept: short ids of files that are there and are not ingested: none of their points is
+            pruned.
+        kept_archives: archives that are there and were not looked into, likewise.
+        other_files: number of files that are no images, by suffix.
+        other_rejects: those of them that are among the rejects: they could have been images.
+        unlisted: the first part of the source that could not be listed; None where all was.
         own: for a source at a URI, the folder that the user named; what is below may be read.
     """
 
     scratch: Scratch
     indexes: dict[str, IndexType]
     reject_count: int
-    complete: bool = True
+    kept: np.ndarray
+    kept_archives: frozenset[str] = frozenset()
+    other_files: dict[str, int] = field(default_factory=dict)
+    other_rejects: int = 0
+    unlisted: Reject | None = None
     own: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the source could be listed."""
+        return self.unlisted is None
 
     @property
     def path(self) -> Path:
@@ -88,7 +103,11 @@ class Source:
         return mapped(self.path)
 
     def rejects(self) -> Iterator[Reject]:
-        """Bad rows of a manifest, unreadable folders, and images that are listed twice."""
+        """Whatever is in the source and not in ``table``, but for files that are surely no images.
+
+        Bad rows of a manifest, unreadable folders, files that could be images, and images that are
+        listed twice.
+        """
         with (self.scratch.path / REJECTS_FILE).open(encoding="utf-8") as file:
             for line in file:
                 yield Reject(*json.loads(line))
@@ -117,10 +136,15 @@ class Listing:
         self._items = pa.ipc.new_file(str(root / ITEMS_FILE), ITEM_SCHEMA)
         self._rejects = (root / REJECTS_FILE).open("w", encoding="utf-8")
         self._reject_count = 0
-        self._waiting: list[tuple[str, str, str, Payload, str]] = []
+        self._waiting: list[tuple[str, Item, str, str]] = []
         self._seen = SeenIds()
+        self._backslashed: dict[int, str] = {}
+        self._kept = array("Q")
+        self._kept_archives: set[str] = set()
+        self._other_files: Counter[str] = Counter()
+        self._other_rejects = 0
         self._types = IndexTypes()
-        self._complete = True
+        self._unlisted: Reject | None = None
         self.own = ""
         """``Source.own``."""
 
@@ -135,34 +159,72 @@ class Listing:
             identity = item.id
         except UnicodeError:
             reason = "a name or value is not UTF-8; rename the file or correct the row"
-            self.reject(item.uri, prefix + reason)
+            self.reject_image(item, prefix + reason)
             return
         except OverflowError as error:
-            self.reject(item.uri, f"{prefix}{error}")
+            self.reject_image(item, f"{prefix}{error}")
             return
         except RecursionError:
-            self.reject(item.uri, f"{prefix}the payload is nested too deeply")
+            self.reject_image(item, f"{prefix}the payload is nested too deeply")
             return
-        self._waiting.append((identity, item.uri, text, item.payload, prefix))
+        self._waiting.append((identity, item, text, prefix))
         if len(self._waiting) == CHUNK:
             self._pack()
 
     def reject(self, uri: str, reason: str) -> None:
-        """Something that should be an image, or list images, and does not."""
-        self._complete = False
-        self._note(uri, reason)
+        """A part of the source that cannot be listed, so that nobody knows which images it has."""
+        self._unlisted = self._unlisted or Reject(_printable(uri), reason)
+        self.note(uri, reason)
 
-    def _note(self, uri: str, reason: str) -> None:
+    def reject_image(self, item: Item, reason: str) -> None:
+        """An image that is there and cannot be stored: what the gallery has of it stays."""
+        self._keep(item.key)
+        self.note(item.uri, reason)
+
+    def leave_out(self, key: str, uri: str, reason: str = "") -> None:
+        """A file that is no image; with a reason, it is also listed among the rejects."""
+        self._other_files[suffix_of(key)] += 1
+        self._keep(key)
+        if reason:
+            self._other_rejects += 1
+            self.note(uri, reason)
+
+    def leave_out_archive(self, key: str, uri: str, reason: str) -> None:
+        """An archive that is not looked into: what the gallery has of it stays."""
+        self._kept_archives.add(uri)
+        self.leave_out(key, uri, reason)
+
+    def note(self, uri: str, reason: str) -> None:
+        """Something to tell that costs no image its listing."""
         self._reject_count += 1
-        printable = uri.encode(errors="backslashreplace").decode()
-        self._rejects.write(json.dumps([printable, reason]) + "\n")
+        self._rejects.write(json.dumps([_printable(uri), reason]) + "\n")
 
     def source(self) -> Source:
         self._pack()
         self._items.close()
         self._rejects.close()
-        types = self._types.found()
-        return Source(self._scratch, types, self._reject_count, self._complete, self.own)
+        return Source(
+            self._scratch,
+            self._types.found(),
+            self._reject_count,
+            np.array(self._kept, dtype=np.uint64),
+            frozenset(self._kept_archives),
+            dict(self._other_files.most_common()),
+            self._other_rejects,
+            self._unlisted,
+            self.own,
+        )
+
+    def _keep(self, key: str) -> None:
+        try:
+            self._kept.append(short_id(point_id(key)))
+        except UnicodeError:  # no point has such a key
+            return
+
+    def _why_known(self, short: int, key: str) -> str:
+        """Why an image counts as listed before; of the earlier ones only odd keys are in memory."""
+        alike = self._backslashed.get(short, key.replace("\\", "/")) == key
+        return LISTED_TWICE if alike else SAME_BUT_FOR_SLASHES
 
     def _pack(self) -> None:
         """Writes the waiting rows; an image that was listed before becomes a reject."""
@@ -170,13 +232,22 @@ class Listing:
             return
         short = np.array([short_id(row[0]) for row in self._waiting], dtype=np.uint64)
         kept = []
-        for row, new in zip(self._waiting, self._seen.add(short)):
+        for (identity, item, text, prefix), one, new in zip(
+            self._waiting, short.tolist(), self._seen.add(short)
+        ):
             if not new:
-                self._note(row[1], f"{row[4]}the image is listed twice; the first one counts")
+                self.note(item.uri, prefix + self._why_known(one, item.key))
                 continue
-            self._types.see(row[3])
-            kept.append(row[:3])
+            if "\\" in item.key:
+                self._backslashed[one] = item.key
+            self._types.see(item.payload)
+            kept.append((identity, item.uri, text))
         self._waiting = []
         if kept:
             columns = [pa.array(column, pa.string()) for column in zip(*kept)]
             self._items.write_batch(pa.RecordBatch.from_arrays(columns, schema=ITEM_SCHEMA))
+
+
+def _printable(uri: str) -> str:
+    """As it is written to a file; names that are not UTF-8 hold surrogates."""
+    return without_span(uri).encode(errors="backslashreplace").decode()

@@ -182,7 +182,7 @@ def test_captions_of_the_user_enter_at_the_split(tmp_path: Path) -> None:
     assert run.line == "4 images: 1 captioned, 1 without a split, 0 unchanged, 2 unreadable"
     assert list(read_rejects(out.with_suffix(".rejects.jsonl")).values()) == [
         "no caption",
-        f"'{tmp_path / 'missing.jpg'}': no such file",
+        "no such file",
     ]
     rows = CaptionsTable.read(out).rows.to_pylist()
     message = {(row["caption"], row["subject"], row["attribute"]) for row in rows}
