@@ -29,7 +29,10 @@ class PictureDecoder:
     def __call__(self, batch: pa.Table) -> pa.Table:
         uris = batch["uri"].to_pylist()
         read = zip(read_batch(uris, allow_urls=False), uris)
-        rows = [result_or_reason(data, uri, partial(self._pixels, uri)) for data, uri in read]
+        rows = [
+            result_or_reason(data, without_span(uri), partial(self._pixels, uri))
+            for data, uri in read
+        ]
         statuses = [REJECTED if pixels is None else STORE for pixels, _ in rows]
         errors = [reason for _, reason in rows]
         pixels = [one or b"" for one, _ in rows]

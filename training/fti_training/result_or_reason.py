@@ -18,7 +18,7 @@ def result_or_reason(
 
     Args:
         data: the bytes as ``read_batch`` gives them, or why they could not be read.
-        uri: of the picture; only for the reason.
+        uri: of the picture, which a reason does not repeat.
 
     Example:
         >>> result_or_reason(b"GIF89a", "a.gif", len)

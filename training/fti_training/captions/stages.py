@@ -65,7 +65,7 @@ class ImageReader:
         sha256 = "" if isinstance(data, BadImage) else hashlib.sha256(data).hexdigest()
         if sha256 and sha256 == stored_sha256:
             return ReadImage(UNCHANGED, sha256)
-        pixels, reason = result_or_reason(data, uri, partial(self._decode, uri))
+        pixels, reason = result_or_reason(data, without_span(uri), partial(self._decode, uri))
         if pixels is None:
             return ReadImage(REJECTED, sha256, reason)
         return ReadImage(STORE, sha256, pixels=pixels)
