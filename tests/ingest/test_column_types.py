@@ -260,7 +260,7 @@ class TestRejectedRows:
         assert source.reject_count == 1
 
     @pytest.mark.parametrize(
-        ("bad", "why"), [("missing.jpg", "no such file"), ("broken.jpg", "image")]
+        ("bad", "why"), [("missing.jpg", "no such file"), ("broken.jpg", "truncated")]
     )
     def test_a_bad_image(self, tmp_path: Path, bad: str, why: str) -> None:
         write_pictures(tmp_path, 2)

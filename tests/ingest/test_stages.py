@@ -87,7 +87,7 @@ class TestDecoder:
         [
             ("https://example.org/a.jpg", False, "--allow-urls"),
             ("http://127.0.0.1:9/a.jpg", True, "not a public address"),
-            ("http://[bad/a.jpg", True, "http://[bad/a.jpg"),
+            ("http://[bad/a.jpg", True, "it is not a URL"),
             ("/a\0b.jpg", False, "null"),
         ],
     )

@@ -104,6 +104,18 @@ class TestShapes:
         with pytest.raises(BadManifest, match=message):
             manifest("m.csv", text)
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [("m.json", "one JSON object on each line"), ("m.tsv", "with commas, as .csv")],
+    )
+    def test_names_of_other_tables(self, manifest: Write, name: str, message: str) -> None:
+        with pytest.raises(BadManifest, match=message):
+            manifest(name, "x")
+
+    def test_no_rows(self, manifest: Write) -> None:
+        with pytest.raises(BadManifest, match="holds no rows"):
+            manifest("m.csv", "image,n\n")
+
     @pytest.mark.parametrize("indent", [None, 2])
     def test_one_json_array(self, manifest: Write, indent: int | None) -> None:
         rows = [{"image": "a.jpg", "n": 1}, {"image": "b.jpg", "n": 2}]
@@ -283,6 +295,7 @@ class TestParquetValues:
             tmp_path,
             ns=pa.array([moment, moment - 113], pa.timestamp("ns", "UTC")),
             local=pa.array([moment, None], pa.timestamp("ns")),
+            early=pa.array([1, 0], pa.timestamp("ns", "+05:30")),
             map=pa.array([[("a", 1), ("b", None)], []], pa.map_(pa.string(), pa.int64())),
             half=pa.array(np.array([0.5, 1.5], np.float16)),
             took=pa.array([timedelta(days=1, hours=2), timedelta(seconds=1)]),
@@ -295,6 +308,7 @@ class TestParquetValues:
         assert first == {
             "ns": "2026-01-20T11:10:45.451174113+00:00",
             "local": "2026-01-20T11:10:45.451174113",
+            "early": "1970-01-01T05:30:00.000000001+05:30",
             "map": {"a": 1, "b": None},
             "half": 0.5,
             "took": "1 day, 2:00:00",
@@ -304,6 +318,7 @@ class TestParquetValues:
             "id": 2**60 + 1,
         }
         assert second["ns"] == "2026-01-20T11:10:45.451174+00:00"
+        assert second["early"] == "1970-01-01T05:30:00+05:30"
         types = {one.name: one.type for one in source.columns}
         assert types["ns"] == types["local"] == "datetime"
         assert (types["money"], types["id"], types["half"]) == ("float", "integer", "float")

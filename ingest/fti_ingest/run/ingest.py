@@ -37,7 +37,7 @@ from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
-from fti_qdrant.images import DEFAULT_LIMITS, Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
@@ -172,7 +172,8 @@ def prepared(job: IngestJob, departed: Callable[[str], None] | None = None) -> I
     logger.info("started", extra={"source": job.source, "gallery": where})
     with existing_gallery(job.location) as gallery:
         model = model_for(gallery, job.model, job.pseudo_words)
-        source = read_source(job.source, job.types, job.allow_urls)
+        limits = ImageLimits(max_pixels=job.max_pixels)
+        source = read_source(job.source, job.types, job.allow_urls, limits)
         logger.info("listed", extra={"images": len(source), "rejected": source.reject_count})
         if job.prune:
             check_prunable(source, job.source)

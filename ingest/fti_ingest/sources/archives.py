@@ -108,6 +108,7 @@ class _Archive:
                 self.listing.add(Item(item.key, item.uri, sidecars.payload(image)))
             except ValueError as error:
                 self.listing.reject_image(item, str(error))
+                sidecars.unused.clear()
         for note in notes:
             if note.name in sidecars.unused:
                 self.unused += 1

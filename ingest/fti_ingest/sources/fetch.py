@@ -75,8 +75,13 @@ def reason_of(error: Exception, uri: str) -> str:
     Example:
         >>> reason_of(BadImage("'a.jpg': no such file"), "a.jpg")
         'no such file'
+        >>> reason_of(BadImage("'a.jpg' is a web page"), "a.jpg")
+        'it is a web page'
     """
-    return str(error).removeprefix(f"{uri!r}: ")
+    reason, name = str(error), repr(uri)
+    if reason.startswith(f"{name} "):
+        return "it" + reason.removeprefix(name)
+    return reason.removeprefix(f"{name}: ")
 
 
 def _kind(uri: str) -> str:

@@ -34,6 +34,7 @@ def add_manifest(listing: Listing, place: str) -> None:
     """
     table = Manifest(place)
     listing.texts = table.path.suffix.lower() == CSV
+    number = None
     for number, row in table.rows():
         line = f"{table.path}:{number}"
         if isinstance(row, str):
@@ -46,6 +47,8 @@ def add_manifest(listing: Listing, place: str) -> None:
             listing.reject(line, str(error))
             continue
         listing.add(item, f"{table.path.name}:{number}")
+    if number is None:
+        raise BadManifest(f"manifest {str(table.path)!r} holds no rows")
 
 
 class Manifest:

@@ -26,13 +26,17 @@ from fti_ingest.sources.readable import image_problem
 from fti_ingest.sources.source import Source
 from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.images.read import is_url
 
 KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"
 
 
 def read_source(
-    source: str, types: Mapping[str, ColumnType] | None = None, allow_urls: bool = False
+    source: str,
+    types: Mapping[str, ColumnType] | None = None,
+    allow_urls: bool = False,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Source:
     """Lists a folder (recursively), a glob pattern, a manifest, or tar and zip archives.
 
@@ -42,12 +46,12 @@ def read_source(
 
     Args:
         types: of payload columns; by default by their values.
-        allow_urls: whether images may be fetched from any web server, to see which rows count.
+        allow_urls, limits: of the images; rows whose image cannot be read decide no type.
 
     Raises BadManifest: there is nothing, no image, no ``image`` column, it cannot be read, or a
     type is chosen for a column that is not there.
     """
-    listing = Listing(types, lambda uri: image_problem(uri, allow_urls, listing.own))
+    listing = Listing(types, lambda uri: image_problem(uri, allow_urls, listing.own, limits))
     source = local_path(source)
     if is_remote(source):
         with readable(source):
@@ -63,8 +67,8 @@ def read_source(
 def _nothing(source: str, listed: Source) -> str:
     other = f"; it holds other files: {counted(listed.other_files)}" if listed.other_files else ""
     return (
-        f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES)}){other}. Archives are listed by "
-        "a glob such as 'shards/*.tar', and a manifest by its name"
+        f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES[:2])} and others){other}. Archives "
+        "are listed by a glob such as 'shards/*.tar', and a manifest by its name"
     )
 
 
@@ -118,7 +122,17 @@ def _add_file(listing: Listing, place: str, name: str) -> None:
     elif is_archive(name):
         add_archive(listing, place if is_remote(place) else str(Path(place).resolve()), name)
     else:
-        raise BadManifest(f"{place!r} is none of: {KINDS}")
+        raise BadManifest(f"{place!r} is none of: {KINDS}{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    """What to do with a file that is nearly a source."""
+    hints = {
+        ".json": "; a .jsonl manifest has one JSON object on each line",
+        ".tsv": "; write the table with commas, as .csv",
+        ".xlsx": "; save the table as .csv",
+    }
+    return hints.get(PurePosixPath(name.lower()).suffix, "")
 
 
 def _unreadable(listing: Listing) -> Report:

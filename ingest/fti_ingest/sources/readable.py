@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from fti_ingest.sources.fetch import read_batch, reason_of, without_span
 from fti_qdrant.errors import BadImage, first_line
+from fti_qdrant.images import ImageLimits
 
 
-def image_problem(uri: str, allow_urls: bool, own: str) -> str:
+def image_problem(uri: str, allow_urls: bool, own: str, limits: ImageLimits) -> str:
     """Why the image at a listed URI cannot be fetched or decoded; empty where it can.
 
-    The arguments are those of ``fetch.read_batch``.
+    The arguments are those of ``fetch.read_batch`` and ``images.decode``.
     """
-    from fti_qdrant.images import decode_pixels
+    from fti_qdrant.images import decode
 
     [data] = read_batch([uri], allow_urls, own)
     name = without_span(uri)
     try:
         if isinstance(data, BadImage):
             raise data
-        decode_pixels(data, uri=name)
+        decode(data, uri=name, limits=limits)
     except BadImage as error:
         return reason_of(error, name)
     except Exception as error:  # as the decoding stage

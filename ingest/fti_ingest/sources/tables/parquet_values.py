@@ -91,10 +91,11 @@ def _moment(scalar: pa.TimestampScalar) -> DateText:
     else:
         moment = moment.astimezone(pa.lib.string_to_tzinfo(type.tz))
     moment = moment.replace(microsecond=nanoseconds // 1000)
-    text = moment.isoformat()
-    if nanoseconds % 1000:
-        text = text[:26] + f"{nanoseconds % 1000:03d}" + text[26:]
-    return DateText(text)
+    if not nanoseconds % 1000:
+        return DateText(moment.isoformat())
+    text = moment.isoformat(timespec="microseconds")
+    decimals = text.index(".") + 7
+    return DateText(f"{text[:decimals]}{nanoseconds % 1000:03d}{text[decimals:]}")
 
 
 def _duration(value: int, unit: str) -> str:
