@@ -27,25 +27,30 @@ def data_frame(hits: Hits) -> pandas.DataFrame:
     names = list(dict.fromkeys(name for hit in hits for name in hit.payload))
     columns: dict[str, list[Any]] = {own: [getattr(hit, own) for hit in hits] for own in OWN[:3]}
     columns |= {
-        _column(name, {*OWN, *names} - {name}): [hit.payload.get(name) for hit in hits]
-        for name in names
+        _column(name, {*names} - {name}): [hit.payload.get(name) for hit in hits] for name in names
     }
+    frame = pandas.DataFrame({name: _series(values) for name, values in columns.items()})
     if any(hit.vector is not None for hit in hits):
-        columns["vector"] = [hit.vector for hit in hits]
-    return pandas.DataFrame({name: _series(values) for name, values in columns.items()})
+        frame["vector"] = [hit.vector for hit in hits]
+    return frame
 
 
-def _column(name: str, taken: Collection[str]) -> str:
+def _column(name: str, others: Collection[str]) -> str:
     """The name of a payload field's column."""
-    while name in taken:
+    while name in OWN or name in others:
         name = f"payload.{name}"
     return name
 
 
 def _series(values: list[Any]) -> pandas.Series:
-    """Without missing values numpy's types; else those of pandas, which keep integers exact."""
+    """The values as one type, or as they are where that would change one.
+
+    Integers with gaps become pandas' own integers: numpy has none with gaps.
+    """
     import pandas
 
-    series = pandas.Series(values, dtype=object)
-    missing = any(value is None for value in values)
-    return series.convert_dtypes() if missing else series.infer_objects()
+    gaps = {type(value) for value in values} == {int, type(None)}
+    plain = pandas.Series(values, dtype=object)
+    typed = pandas.Series(pandas.array(values)) if gaps else plain.infer_objects()
+    same = all(new == old for new, old in zip(typed, values) if old is not None)
+    return typed if same else plain
