@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # the modules of explanations load torch
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
 
+MAX_LIMIT = 100_000
+"""Hits of one query. All of them are in memory at once, with their payloads."""
+
 Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
 
@@ -64,17 +67,21 @@ class Query:
             raise BadQuery(f"text {self.text!r} is not valid Unicode; was it decoded wrongly?")
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
             raise BadQuery(f"limit must be a whole number of at least 1, got {self.limit!r}")
-        if self.limit >= 2**32:
-            raise BadQuery(f"limit {self.limit} is more than any gallery holds")
+        if self.limit > MAX_LIMIT:
+            raise BadQuery(
+                f"limit must be at most {MAX_LIMIT:,}, got {self.limit}; to read all images, use "
+                "gallery.scroll()"
+            )
         least = self.score_threshold
         if least is not None and (
             not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)
         ):
             raise BadQuery(f"score_threshold must be a number from -1 to 1, got {least!r}")
+        weight = self.text_weight
+        if weight is not None and not (_is_weight(weight) and weight <= 1):
+            raise BadQuery(f"text_weight must be a number from 0 to 1, got {weight!r}")
         if self.composer is not None:
             find_composer(self.composer).check_options(self.composer_options)
-        elif self.text_weight is not None:
-            find_composer("sum").check_options({"text_weight": self.text_weight})
         if not self.references and not self.words:
             raise BadQuery("nothing to search for: pass an image, a text, or both")
         if self.explain and not self.references:

@@ -13,9 +13,9 @@ from qdrant_client import models
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.inputs import References
 from fti_qdrant.composition import ComposedQuery, compose_queries
-from fti_qdrant.errors import BadFilter, BadQuery
+from fti_qdrant.errors import BadQuery
 from fti_qdrant.explanation import Explanation, QueryExplainer
-from fti_qdrant.filters import FilterLike, as_filter, both, check_ranges, field_keys
+from fti_qdrant.filters import FilterLike, both
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -35,6 +35,7 @@ from fti_qdrant.references import (
     load_references,
     with_composer,
 )
+from fti_qdrant.stored_fields import StoredFields, check_not_empty
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,7 @@ class ComposedSearch:
         self.allow_urls = allow_urls
         self.limits = limits
         self._explainer = QueryExplainer(composer.backbone)
+        self._fields = StoredFields(gallery)
 
     @classmethod
     def open(
@@ -240,7 +242,7 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
-        filters = [self._checked_filter(query.filter) for query in chosen]
+        filters = [self._fields.checked(query.filter) for query in chosen]
         loaded, references, composed = self._compose(asked, chosen)
         searches = [
             VectorQuery(
@@ -254,7 +256,7 @@ class ComposedSearch:
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
-            self._check_not_empty()
+            check_not_empty(self.gallery)
         return [
             self._hits(query, answer, one, used)
             for query, answer, one, used in zip(loaded, answers, composed, references)
@@ -356,25 +358,6 @@ class ComposedSearch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_not_empty(self) -> None:
-        if self.gallery.count() == 0:
-            raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
-
-    def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
-        """Raises BadFilter for a field that no image has, or that has values of another type.
-
-        A misspelled field would match nothing, in silence.
-        """
-        filter = as_filter(spec)
-        for key in field_keys(filter):
-            if not self.gallery.has_field(key):
-                self._check_not_empty()
-                names = {name for _, payload in _sample(self.gallery) for name in payload}
-                fields = ", ".join(sorted(names - {OURS})) or "none"
-                raise BadFilter(f"{key}: no image has this field; fields are: {fields}")
-        check_ranges(filter, self.gallery.spec.indexes)
-        return filter
-
 
 def _as_query(query: Query | Mapping[str, Any]) -> Query:
     if isinstance(query, Query):
@@ -410,8 +393,3 @@ def _hit(point: ScoredPoint) -> Hit:
     ours = point.payload.get(OURS, {})
     payload = {name: value for name, value in point.payload.items() if name != OURS}
     return Hit(point.id, point.score, ours.get("uri"), payload, point.vector)
-
-
-def _sample(gallery: Gallery, most: int = 100) -> list[tuple[str, dict[str, Any]]]:
-    """The first images with their payloads: enough to name the fields."""
-    return [pair for pair, _ in zip(gallery.scroll(page=most), range(most))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fti_qdrant.cli.composers import composers
 from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
@@ -238,7 +239,7 @@ def main() -> None:
     """
 
 
-for command in (query, models):
+for command in (query, composers, models):
     main.add_command(logging_options(command))
 
 if __name__ == "__main__":

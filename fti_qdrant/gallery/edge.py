@@ -172,6 +172,14 @@ class EdgeGallery:
             if offset is None:
                 return
 
+    def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
+        with engine_errors(self.path):
+            request = edge.ScrollRequest(
+                limit=most, filter=_engine_filter(filter), with_payload=True
+            )
+            records, _ = self._open_shard().scroll(request)
+        return [record.payload or {} for record in records]
+
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
             filled = edge.Filter(must_not=[edge.IsEmptyCondition(key)])
@@ -248,7 +256,7 @@ class EdgeGallery:
             limit=query.limit,
             query=edge.Query.Nearest(query.vector.tolist(), using=IMAGE_VECTOR),
             filter=_engine_filter(query.filter),
-            score_threshold=query.score_threshold,
+            score_threshold=query.score_above,
             with_payload=True,
             with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
             params=edge.SearchParams(exact=query.exact is not False),

@@ -28,7 +28,7 @@ class VectorQuery:
     Attributes:
         vector: ``[d]``.
         limit: maximum number of results, at least 1.
-        score_threshold: minimum cosine of a result.
+        score_threshold: minimum cosine of a result, itself included.
         exact: True compares with every vector, False uses the index where there is one, None
             leaves the choice to the gallery (embedded: exact; server: its index).
     """
@@ -39,6 +39,13 @@ class VectorQuery:
     score_threshold: float | None = None
     with_vectors: bool = False
     exact: bool | None = None
+
+    @property
+    def score_above(self) -> float | None:
+        """The threshold as Qdrant takes it: it leaves out hits that are equal to it."""
+        if self.score_threshold is None:
+            return None
+        return float(np.nextafter(np.float32(self.score_threshold), np.float32(-np.inf)))
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,10 @@ class Gallery(Protocol):
 
         Images that it has yielded may be deleted while it runs.
         """
+        ...
+
+    def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
+        """Payloads of up to ``most`` images that pass the filter, the first by id."""
         ...
 
     def has_field(self, key: str) -> bool:

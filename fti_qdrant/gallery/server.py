@@ -196,6 +196,16 @@ class ServerGallery:
             if offset is None:
                 return
 
+    def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
+        records, _ = self._call(
+            self.client.scroll,
+            self.collection,
+            scroll_filter=filter,
+            limit=most,
+            with_payload=True,
+        )
+        return [record.payload or {} for record in records]
+
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
             empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
@@ -278,7 +288,7 @@ class ServerGallery:
             using=IMAGE_VECTOR,
             filter=query.filter,
             limit=query.limit,
-            score_threshold=query.score_threshold,
+            score_threshold=query.score_above,
             with_payload=True,
             with_vector=[IMAGE_VECTOR] if query.with_vectors else False,
             params=search_params(bool(query.exact)),

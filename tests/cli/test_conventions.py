@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import logging
 import os
 import signal
@@ -24,7 +26,12 @@ import fti_qdrant.cli.evaluate
 import fti_qdrant.cli.search
 import fti_training.cli.main
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.logging_options import LOGGERS, logging_options
+from fti_qdrant.cli.logging_options import (
+    LOGGERS,
+    _StandardError,
+    configure_logging,
+    logging_options,
+)
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.cli.renamed_option import RenamedOption
@@ -57,11 +64,11 @@ def _logging_as_before() -> Iterator[None]:
     """Commands configure logging for the process that they run in."""
     yield
     logging.getLogger().setLevel(logging.WARNING)
-    for logger in map(logging.getLogger, LOGGERS):
+    for logger in map(logging.getLogger, ("", *LOGGERS)):
         for handler in logger.handlers:
-            if isinstance(handler, logging.StreamHandler):
+            if isinstance(handler, _StandardError):
                 logger.removeHandler(handler)
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(logging.WARNING if logger.name == "root" else logging.NOTSET)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -126,6 +133,17 @@ def test_messages_go_to_standard_error_by_level(arguments: list[str], levels: li
     lines = [line for line in done.stderr.splitlines() if ": " in line]
     assert lines == [f"{level}: {level}" for level in levels]
     assert ("images" in done.stderr) == (levels != ["ERROR"])
+
+
+def test_verbose_messages_show_their_figures_once(tmp_path: Path) -> None:
+    configure_logging(logging.INFO)
+    logging.basicConfig()  # as some packages do when they are imported
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output):
+        extra = {"images": 71, "rejected": 0, "reason": "", "stages": [1]}
+        logging.getLogger("fti_ingest.run").info("listed", extra=extra)
+        logging.getLogger("another.package").warning("something odd")
+    assert output.getvalue() == "INFO: listed: images=71, rejected=0\nsomething odd\n"
 
 
 def test_verbose_and_quiet_exclude_each_other() -> None:

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fti_qdrant import Composer, EdgeGallery
+from fti_qdrant import ComposedSearch, Composer, EdgeGallery
 from fti_qdrant.cli.search import main
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, point_id
 from fti_qdrant.images import open_image
 from tests.benchmarks import standins
@@ -34,6 +35,11 @@ RUNS = {
         *("--filter", '{{"price": {{"lt": 4}}}}', "--sheet", "{folder}/sheet/page.html"),
     ],
     "id": ["--image", point_id("2.png"), "--text", TEXT, "--json", "--keep-reference"],
+    "options": [
+        *("--image", "{pictures}/1.png", "--image", "{pictures}/2.png", "--text", TEXT, "--json"),
+        *("--composer", "pdv", "--text-weight", "0.7", "--composer-option", "image_step=0.5"),
+        *("--weight", "1", "--weight", "3", "--avoid", "a hat"),
+    ],
     "long text": ["--text", "very " * 100, "--composer", "text", "--json"],
 }
 """What works, and the arguments beside ``--gallery``."""
@@ -50,6 +56,16 @@ WRONG_INPUT = {
     "operator": (["--text", "x", "--filter", '{{"price": {{"<": 5}}}}'], "unknown operator '<'"),
     "field": (["--text", "x", "--filter", '{{"prize": 5}}'], "fields are: name, price"),
     "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
+    "text weight": (
+        ["--text", "x", "--text-weight", "2"],
+        "text_weight must be a number from 0 to 1, got 2.0",
+    ),
+    "option": (
+        ["--text", "x", "--composer", "sum", "--composer-option", "push=1"],
+        "composer 'sum' has no option 'push'; its options are: text_weight",
+    ),
+    "avoid": (["--text", "x", "--avoid", ""], "avoid must be a text"),
+    "weights": (["--text", "x", "--weight", "1"], "1 weights for 0 reference images"),
     "nothing": ([], "nothing to search for"),
     "bytes": (["--text", "\udcff"], "is not valid Unicode"),
 }
@@ -83,6 +99,10 @@ USAGE = {
     "no collection": (["--url", "http://127.0.0.1:9", "--text", "x"], "with --collection NAME"),
     "explain": (["--gallery", "a", "--text", "x", "--explain"], "--explain needs an --image"),
     "composer": (["--gallery", "a", "--text", "x", "--composer", "magic"], "'magic' is not one"),
+    "no value": (
+        ["--gallery", "a", "--text", "x", "--composer-option", "push"],
+        "takes NAME=VALUE",
+    ),
 }
 
 
@@ -175,6 +195,36 @@ def test_stored_id(done: dict[str, Done]) -> None:
     answer = json.loads(done["id"].stdout)
     assert answer["composer"] == "pdv"
     assert len(answer["hits"]) == 6
+
+
+def test_options_reach_the_query(done: dict[str, Done], place: dict[str, Any]) -> None:
+    with ComposedSearch.open(place["folder"] / "gallery") as search:
+        expected = search.query(
+            [place["pictures"] / "1.png", place["pictures"] / "2.png"],
+            TEXT,
+            composer="pdv",
+            options={"text_weight": 0.7, "image_step": 0.5},
+            weights=[1, 3],
+            avoid="a hat",
+        )
+    answer = json.loads(done["options"].stdout)
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
+    assert [hit["score"] for hit in answer["hits"]] == pytest.approx(
+        [hit.score for hit in expected], abs=1e-5
+    )
+
+
+def test_composers_are_listed() -> None:
+    table = in_process(["composers"])
+    listed = json.loads(in_process(["composers", "--json"]).stdout)
+    assert [one["name"] for one in listed] == list(composer_names())
+    for one in listed:
+        assert one["summary"].split()[0] in table.stdout
+        assert one["needs"]
+    (pdv,) = (one for one in listed if one["name"] == "pdv")
+    assert pdv["needs"] == ["an image", "a text", "an inverter"]
+    assert pdv["options"]["text_weight"]["default"] == 0.8
+    assert "text_weight=0.8" in table.stdout
 
 
 def test_warning(done: dict[str, Done]) -> None:

@@ -132,6 +132,26 @@ def test_score_threshold(filled: Gallery, points: Points, vectors: np.ndarray) -
     assert filled.search(VectorQuery(vectors[0], score_threshold=1.01)) == []
 
 
+def test_a_hit_equal_to_the_threshold_is_kept(filled: Gallery, vectors: np.ndarray) -> None:
+    for vector in vectors[:3]:
+        hits = filled.search(VectorQuery(vector, limit=50))
+        for rank in (0, 7, 30):
+            least = hits[rank].score
+            kept = filled.search(VectorQuery(vector, limit=50, score_threshold=least))
+            assert [hit.id for hit in kept] == [hit.id for hit in hits[: rank + 1]]
+            fewer = filled.search(VectorQuery(vector, limit=50, score_threshold=least + 1e-6))
+            assert len(fewer) == rank
+
+
+def test_a_sample_of_what_passes(filled: Gallery, points: Points) -> None:
+    expected = [point.payload for point in sorted(points, key=lambda point: point.id)]
+    assert filled.sample(most=5) == expected[:5]
+    assert filled.sample() == expected
+    new = as_filter({"new": True})
+    assert filled.sample(new, 3) == [one for one in expected if one["new"]][:3]
+    assert filled.sample(as_filter({"brand": "Nobody"})) == []
+
+
 def test_vectors_come_back_normalized(filled: Gallery, points: Points) -> None:
     by_id = {point.id: unit(point.vector) for point in points}
     hits = filled.search(VectorQuery(points[3].vector, limit=5, with_vectors=True))
@@ -345,6 +365,7 @@ def test_closed_gallery(filled: Gallery, points: Points) -> None:
         filled.count,
         lambda: list(filled.scroll()),
         lambda: filled.has_field("brand"),
+        filled.sample,
         lambda: filled.delete([points[0].id]),
     ]
     for call in calls:

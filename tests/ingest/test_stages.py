@@ -17,7 +17,8 @@ from ray.exceptions import RayError, RayTaskError
 from fti_ingest.engine.errors import worker_error
 from fti_ingest.run.listed_blocks import BLOCKS, ListedBlocks, block_rows
 from fti_ingest.run.rejects import RejectsFile
-from fti_ingest.sources.listing import Item, Listing, Reject
+from fti_ingest.sources.listing import Listing
+from fti_ingest.sources.source import Item, Reject
 from fti_ingest.stages import embed
 from fti_ingest.stages.columns import replaced
 from fti_ingest.stages.decode import Decoder

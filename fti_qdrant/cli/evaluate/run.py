@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.gallery.location import GalleryLocation
 
-WITHOUT_INVERTER = ("sum", "image", "text")
 EPILOG = """\b
 Examples:
   fti-eval run emoji
@@ -146,13 +145,13 @@ def run_command(
 
 def _composer_names(chosen: str | None, composer: Composer) -> tuple[str, ...]:
     """Raises BadQuery for an unknown composer, or one that needs an inverter."""
-    from fti_qdrant.composers.registry import COMPOSERS, composer_names, find_composer
+    from fti_qdrant.composers.registry import all_composers, composer_names, find_composer
     from fti_qdrant.errors import BadQuery
 
     has_inverter = composer.inverter is not None
     if chosen is None:
-        inverting = [name for name, one in COMPOSERS.items() if one.needs_inverter]
-        return (*(inverting if has_inverter else ()), *WITHOUT_INVERTER)
+        found = all_composers()
+        return tuple(one.name for one in found if has_inverter or not one.needs_inverter)
     names = tuple(dict.fromkeys(one.strip() for one in chosen.split(",") if one.strip()))
     available = ", ".join(composer_names(inverter=has_inverter))
     if not names:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fti_ingest.run.rejects import RejectsFile
-    from fti_ingest.sources.listing import Reject
+    from fti_ingest.sources.source import Reject
     from fti_training.captions.pipeline import CaptionerChoice, CaptionsOutcome
 
 EPILOG = """\b
@@ -53,7 +53,7 @@ other marks around a caption are ignored.
 @click.option(
     "--from-captions",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Your own captions instead of IMAGES: CSV, JSONL or Parquet with uri and caption.",
+    help="Your own captions instead of IMAGES: CSV, JSONL or Parquet with image and caption.",
 )
 @click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Images at once."
