@@ -27,7 +27,7 @@ from fti_qdrant.gallery import (
 )
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
-from fti_qdrant.query import Hit, Hits, Query, Reference
+from fti_qdrant.query import Hit, Hits, Query, Reference, ReferencePictures
 from fti_qdrant.references import (
     LoadedQuery,
     answerable,
@@ -271,11 +271,7 @@ class ComposedSearch:
         if not any(answers):
             check_not_empty(self.gallery)
         return [
-            Hits(
-                map(_hit, answer),
-                replace(query.query, warnings=one.warnings),
-                self._explainer.explain(one, used) if query.query.explain else None,
-            )
+            self._hits(query, answer, one, used)
             for query, answer, one, used in zip(loaded, answers, composed, references)
         ]
 
@@ -327,8 +323,8 @@ class ComposedSearch:
         """
         query = Query(image=image, text=text, composer=composer, explain=True)
         chosen = [with_composer(query, self.composer)]
-        _, (references,), (composed,) = self._compose([query], chosen)
-        return self._explainer.explain(composed, references, words)
+        (loaded,), (references,), (composed,) = self._compose([query], chosen)
+        return self._explainer.explain(composed, references, self._pictures(loaded), words)
 
     def _compose(
         self, asked: Sequence[Query], chosen: Sequence[Query]
@@ -348,6 +344,23 @@ class ComposedSearch:
         ]
         references = embed_references(loaded, self.composer, self.gallery)
         return loaded, references, compose_queries(loaded, references, self.composer)
+
+    def _hits(
+        self,
+        loaded: LoadedQuery,
+        answer: Sequence[ScoredPoint],
+        composed: ComposedQuery,
+        references: References | None,
+    ) -> Hits:
+        query = replace(loaded.query, warnings=composed.warnings)
+        pictures = self._pictures(loaded)
+        explanation = (
+            self._explainer.explain(composed, references, pictures) if query.explain else None
+        )
+        return Hits(map(_hit, answer), query, explanation, pictures)
+
+    def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
+        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ from fti_qdrant.images.limits import ImageLimits
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from fti_qdrant.explanation import Explanation
     from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.query import Hit, Hits
     from fti_qdrant.search import ComposedSearch
@@ -146,16 +144,14 @@ def query(
     options: dict[str, Any] = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
     with _open(location, filter, options | {"limits": limits}) as search:
         [hits] = search.query_many([asked])
-        pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
         print_json(_as_dict(hits))
     else:
         _print(hits)
     if sheet:
-        from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
+        from fti_qdrant.report.sheet import write_sheet
 
-        row = AnsweredQuery(hits, pictures, hits.explanation)
-        write_sheet(sheet, text or "Images like this one", [row])
+        write_sheet(sheet, text or "Images like this one", [hits])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
 
 
@@ -224,18 +220,6 @@ def _open(
         raise
 
 
-def _picture(search: ComposedSearch, image: str) -> str | None:
-    """The path of a reference on the page; of a stored image, where it was ingested from."""
-    from fti_qdrant.gallery.points import OURS
-    from fti_qdrant.query import stored_id
-
-    id = stored_id(image)
-    if id is None:
-        return image
-    stored = search.gallery.retrieve([id])
-    return stored[0].payload.get(OURS, {}).get("uri") if stored else None
-
-
 def _as_dict(hits: Hits) -> dict[str, Any]:
     out: dict[str, Any] = {"composer": hits.composer, "hits": [hit.as_dict() for hit in hits]}
     if hits.query.warnings:
@@ -268,21 +252,8 @@ def _print(hits: Hits) -> None:
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
     if hits.explanation:
-        for line in _explanation_lines(hits.explanation):
+        for line in hits.explanation.lines():
             console.print(as_text(line))
-
-
-def _explanation_lines(explanation: Explanation) -> Iterator[str]:
-    if explanation.prompt is not None:
-        yield f"prompt: {explanation.prompt}"
-    if explanation.references and explanation.prompt_in_words != explanation.prompt:
-        yield f"in words: {explanation.prompt_in_words}"
-    cosines = ", ".join(f"{part} {cosine:.2f}" for part, cosine in explanation.cosines.items())
-    yield f"cosine of the query with: {cosines}"
-    for image in explanation.references:
-        for token in image:
-            words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
-            yield f"{token.token}: {words}"
 
 
 def _path_and_id(hit: Hit) -> Text:
