@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from fti_ingest.sources.fetch import Read, reason_of, without_span
+from fti_ingest.sources.fetch import Read, reason_of
 from fti_qdrant.errors import BadImage
 
 Result = TypeVar("Result")
@@ -27,10 +27,10 @@ def result_or_reason(
         (None, 'ValueError: subsection not found')
     """
     if isinstance(data, BadImage):
-        return None, reason_of(data, without_span(uri))
+        return None, reason_of(data, uri)
     try:
         return work(data), ""
     except BadImage as error:
-        return None, reason_of(error, without_span(uri))
+        return None, reason_of(error, uri)
     except Exception as error:  # a decoder of Pillow may raise anything
         return None, f"{type(error).__name__}: {error}"
