@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from bench import profiles
 from fti_qdrant.images import Preprocess, decode, open_image
 from fti_qdrant.images.color import srgb_transform
 from fti_qdrant.model.backbone import Backbone
-from tests.images import profiles
 from tests.images.files import chunk, encoded, with_chunks, with_segments
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fti_ingest.engine.batching import rebatched
 from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, TableBlocks, WorkerStage
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.row_status import REJECTED, STORE
 from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable, first_line

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fti_ingest.engine.batching import rebatched
 from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.decode import stacked_pixels
 from fti_ingest.stages.row_status import STORE
 from fti_qdrant.errors import BadImage
