@@ -41,7 +41,7 @@ from fti_training.mini.evaluate import CHUNK, Gallery, embed, ranks, recalls
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini
 
-WEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+WEIGHTS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
 STEPS = (0.8, 1.0, 1.2, 1.4, 1.6)
 GRIDS: dict[str, list[dict[str, float]]] = {
     "sum": [{"text_weight": weight} for weight in WEIGHTS],
@@ -155,7 +155,7 @@ def _shares(
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--queries", default=1500, show_default=True, help="Of the table about avoid.")
+@click.option("--queries", default=500, show_default=True, help="Of the table about avoid.")
 def main(queries: int) -> None:
     """Prints both tables."""
     composer = Mini.load(MINI).composer

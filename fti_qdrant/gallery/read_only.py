@@ -27,27 +27,30 @@ SPARE = 1.1
 class PrivateCopy:
     """A copy of a gallery's shard in a temporary folder, removed by ``remove`` or at the exit."""
 
+    _finalizer: weakref.finalize | None = None
+
     def __init__(self, folder: Path):
         """Copies while no other process has the gallery open.
 
         Raises GalleryUnavailable: open in another process, or no space for the copy.
         """
         with _read_lock(folder):
-            parent = Path(tempfile.gettempdir())
-            _check_space(folder, parent)
-            self.path = Path(tempfile.mkdtemp(prefix="fti-gallery-", dir=parent))
-            self._finalizer = weakref.finalize(self, _remove, self.path, os.getpid())
             try:
+                parent = Path(tempfile.gettempdir())
+                _check_space(folder, parent)
+                self.path = Path(tempfile.mkdtemp(prefix="fti-gallery-", dir=parent))
+                self._finalizer = weakref.finalize(self, _remove, self.path, os.getpid())
                 _copy_tree(folder / SHARD_FOLDER, self.path / SHARD_FOLDER)
             except OSError as error:
                 self.remove()
                 raise GalleryUnavailable(
-                    f"gallery {str(folder)!r} is read-only, and no copy can be made in {parent}: "
-                    f"{error}"
+                    f"gallery {str(folder)!r} is read-only, and no copy to search in can be made "
+                    f"({error}); set TMPDIR to a folder with space for one"
                 ) from error
 
     def remove(self) -> None:
-        self._finalizer()
+        if self._finalizer is not None:
+            self._finalizer()
 
 
 def is_read_only(folder: Path) -> bool:

@@ -122,6 +122,12 @@ def test_no_space_for_the_copy(
     assert list(temporary.iterdir()) == []
 
 
+def test_no_folder_for_the_copy(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(GalleryUnavailable, match=r"no copy to search in can be made.*set TMPDIR"):
+        EdgeGallery.open(mounted)
+
+
 def test_a_damaged_one_leaves_no_copy(mounted: Path, writable: Path, temporary: Path) -> None:
     segment = next(writable.rglob("segment.json"))
     segment.write_bytes(b"{")
