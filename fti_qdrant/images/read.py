@@ -122,7 +122,7 @@ def read_bytes(
 
         return fetch(source, limits), source
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source), limits), os.fspath(source)
+        return _read_file(source, limits), os.fspath(source)
     if hasattr(source, "read"):
         try:
             data = source.read(limits.max_bytes + 1)
@@ -308,13 +308,19 @@ def _picture_of(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 
-def _read_file(path: Path, limits: ImageLimits) -> bytes:
+def _read_file(source: str | os.PathLike[str], limits: ImageLimits) -> bytes:
+    path = Path(source)
     try:
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
     except IsADirectoryError:
         raise BadImage(f"{str(path)!r} is a directory; pass an image file") from None
     except FileNotFoundError:
+        if "://" in os.fspath(source):
+            raise BadImage(
+                f"{os.fspath(source)!r} is not on this machine; pass a copy of the image, or its "
+                "bytes"
+            ) from None
         raise BadImage(f"{str(path)!r}: no such file") from None
     except (OSError, ValueError) as error:
         raise BadImage(f"{str(path)!r}: cannot be read ({error})") from error

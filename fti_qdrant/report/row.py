@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -109,11 +110,20 @@ def thumbnail(
     try:
         picture = open_image(source, allow_urls=allow_urls, limits=limits).image.copy()
     except BadImage as error:
-        return Thumbnail(None, shortened(str(error)))
+        return Thumbnail(None, _reason(error, source))
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=WEBP_QUALITY)
     return Thumbnail("data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
+
+
+def _reason(error: BadImage, source: ImageSource) -> str:
+    """Without the name of the image, which may be long and is shown beside it."""
+    reason = str(error)
+    if isinstance(source, (str, os.PathLike)):
+        for name in (os.fspath(source), str(Path(source))):
+            reason = reason.removeprefix(repr(name))
+    return shortened(reason.lstrip(": "))
 
 
 def shortened(text: str) -> str:

@@ -29,7 +29,7 @@ def write_sheet(
 def page_row(hits: Hits, title: str | None = None) -> PageRow:
     """A query with its results; reads all their pictures."""
     query, explanation, shown = hits.query, hits.explanation, hits.pictures
-    sources = [*shown.sources, *(hit.uri for hit in hits)]
+    sources = [*shown.sources, *(hit.uri or None for hit in hits)]
     pictures = thumbnails(sources, allow_urls=shown.allow_urls, limits=shown.limits)
     references, of_hits = pictures[: len(shown.sources)], pictures[len(shown.sources) :]
     return PageRow(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fti_qdrant import FtiError
@@ -57,6 +57,7 @@ def test_fields_with_our_names_are_kept_beside_ours() -> None:
     assert (row["payload.payload.id"], row["payload.id"]) == (7, 8)
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=4))
 def test_no_value_is_lost(payloads: list[dict[str, Any]]) -> None:
     frame = hits_of(*payloads).to_pandas()

@@ -129,7 +129,10 @@ def unreadable(folder: Path) -> dict[str | None, str]:
         str(folder / "bomb.png"): "over the limit",
         str(folder / "text.jpg"): "not an image",
         str(folder / "empty.jpg"): "0 bytes",
+        "": "not known",
         "https://127.0.0.1:9/a.jpg": "allow_urls=True",
+        "s3://bucket/a.jpg": "is not on this machine",
+        f"zip://a.jpg::{folder}/photos.zip": "is not on this machine",
         "data:image/png;base64," + "A" * 100_000: "cannot be read",
         "a\0b.jpg": "cannot be read",
     }
@@ -143,6 +146,7 @@ def test_a_picture_that_cannot_be_read_says_why(tmp_path: Path, dress: str) -> N
     for reason in reasons.values():
         assert reason in page.text
     assert len(page.text) < 12_000
+    assert str(tmp_path) not in page.text  # the reasons alone
 
 
 def test_pictures_are_read_by_the_limits_of_the_search(dress: str) -> None:
