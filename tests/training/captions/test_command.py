@@ -73,7 +73,7 @@ def test_every_image_has_a_row_and_the_bad_one_is_listed(album: Album) -> None:
     assert "Traceback" not in album.first.err
     rejects = read_rejects(album.rejects)
     assert list(rejects) == [str(album.root / "photos" / "truncated.jpg")]
-    assert "is it truncated?" in rejects[str(album.root / "photos" / "truncated.jpg")]
+    assert "the file is truncated" in rejects[str(album.root / "photos" / "truncated.jpg")]
 
 
 def test_rows_hold_captions_parts_and_hashes(album: Album) -> None:
