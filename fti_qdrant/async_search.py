@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.gallery import Gallery
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.search import ComposedSearch
@@ -82,6 +83,33 @@ class AsyncComposedSearch:
             collection,
             api_key=api_key,
             grpc_port=grpc_port,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
+        )
+        return cls(search)
+
+    @classmethod
+    async def over(
+        cls,
+        gallery: Gallery,
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """See ``ComposedSearch.over``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.over,
+            gallery,
             model=model,
             inverter=inverter,
             device=device,

@@ -13,9 +13,11 @@ import numpy as np
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.images import ImageSource
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 
-if TYPE_CHECKING:  # its module loads torch
+if TYPE_CHECKING:  # the modules of explanations load torch
+    import pandas
+
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
 
@@ -157,19 +159,53 @@ class Hit:
         return values if self.vector is None else {**values, "vector": self.vector.tolist()}
 
 
+@dataclass(frozen=True)
+class ReferencePictures:
+    """Where the reference images of a query can be read again, to show them.
+
+    Attributes:
+        sources: one for each reference; None for a stored image whose place is not known, and for
+            a file object, which has been read.
+        allow_urls, limits: of the search, for its hits too.
+    """
+
+    sources: tuple[ImageSource | None, ...] = ()
+    allow_urls: bool = False
+    limits: ImageLimits = DEFAULT_LIMITS
+
+
+PRINTED = 20
+"""Hits in the text of a ``Hits`` object."""
+
+
 class Hits(list[Hit]):
     """A list of hits, best first, that knows its query.
+
+    A notebook shows it as a grid of thumbnails; elsewhere it is printed as ranks, scores and URIs.
 
     Attributes:
         query: as it was answered: ``query.composer`` names the composer, ``query.warnings`` says
             what to know about the result.
         explanation: what the query was, with ``explain=True``; else None.
+        pictures: the reference images.
+
+    Example:
+        >>> Hits([Hit("7c1f", 0.5, "a.jpg", {"price": 3})], Query(text="red", composer="text"))
+        Hits(1, composer='text')
+          1  0.500  'a.jpg'
     """
 
-    def __init__(self, hits: Iterable[Hit], query: Query, explanation: Explanation | None = None):
+    def __init__(
+        self,
+        hits: Iterable[Hit],
+        query: Query,
+        explanation: Explanation | None = None,
+        pictures: ReferencePictures | None = None,
+    ):
         super().__init__(hits)
         self.query = query
         self.explanation = explanation
+        self.pictures = pictures or ReferencePictures()
 
     @property
     def explanations(self) -> tuple[ImageWords, ...]:
@@ -180,6 +216,31 @@ class Hits(list[Hit]):
     def composer(self) -> str:
         """The composer that answered."""
         return self.query.composer or ""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each hit, best first.
+
+        Columns: ``id``, ``score``, ``uri``, the payload's fields, and ``vector`` where the hits
+        have one. A payload field with one of these names is called ``payload.id`` and so on.
+
+        Raises FtiError where pandas is not installed.
+        """
+        from fti_qdrant.report.data_frame import data_frame
+
+        return data_frame(self)
+
+    def __repr__(self) -> str:
+        lines = [f"Hits({len(self)}, composer={self.composer!r})"]
+        for rank, hit in enumerate(self[:PRINTED], 1):
+            lines.append(f"{rank:3}  {hit.score:.3f}  {hit.uri or hit.id!r}")
+        if len(self) > PRINTED:
+            lines.append(f"and {len(self) - PRINTED} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from fti_qdrant.report.notebook import hits_html  # Jinja is loaded when it is shown
+
+        return hits_html(self)
 
 
 def _is_weight(value: object) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from fti_qdrant.cli.user_text import printable
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOGGERS = ("fti_qdrant", "fti_ingest", "fti_training")
@@ -71,6 +73,13 @@ def logging_options(command: F) -> F:
     return verbose(quiet(command))
 
 
+class _Printable(logging.Formatter):
+    """Messages hold file names and what servers answer."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+
 class _StandardError(logging.StreamHandler):
     """Writes to what ``sys.stderr`` is now: a progress bar or Ray's start may replace it."""
 
@@ -92,7 +101,7 @@ class _OtherPackages(_StandardError):
         self.addFilter(lambda record: record.name.partition(".")[0] not in LOGGERS)
 
 
-class _WithFigures(logging.Formatter):
+class _WithFigures(_Printable):
     """Shows what a record carries besides its message: ``listed: images=71, rejected=1``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -102,7 +111,7 @@ class _WithFigures(logging.Formatter):
             if name not in STANDARD_FIELDS and isinstance(value, (int, float, str))
         }
         shown = ", ".join(f"{name}={value}" for name, value in figures.items() if value != "")
-        return super().format(record) + (f": {shown}" if shown else "")
+        return super().format(record) + (f": {printable(shown)}" if shown else "")
 
 
 def _replace_handler(logger: logging.Logger, handler: logging.Handler) -> None:

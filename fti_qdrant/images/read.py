@@ -116,7 +116,7 @@ def read_bytes(
     if isinstance(source, str) and is_url(source):
         if not allow_urls:
             raise BadImage(
-                f"{source!r} is a URL, and URLs are off; open the search with allow_urls=True"
+                f"{source!r} is a URL, and URLs are off; allow them with allow_urls=True"
             )
         from fti_qdrant.images.url import fetch
 
@@ -267,7 +267,7 @@ def _refusal(label: str, error: Exception | None, data: bytes, limits: ImageLimi
     if isinstance(error, Image.DecompressionBombError):
         return BadImage(
             f"{label}: far over the limit of {limits.max_pixels:,} pixels; scale it down, or raise "
-            "the limit"
+            "max_pixels (--max-pixels)"
         )
     if isinstance(error, UnidentifiedImageError):
         return BadImage(f"{label} {unreadable(data)}")
@@ -337,5 +337,5 @@ def _check_size(size: tuple[int, int], most: int, label: str) -> None:
     if width * height > most:
         raise BadImage(
             f"{label}: {width} x {height} pixels is over the limit of {most:,}; scale it down, or "
-            "raise the limit"
+            "raise max_pixels (--max-pixels)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import logging
 import os
 import signal
@@ -252,6 +253,43 @@ def test_rich_prints_user_data_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
 def test_json_can_be_printed_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"uri": os.fsdecode(b"caf\xe9.jpg"), "name": "é", "path": Path("a")})
     assert capsys.readouterr().out == '{"uri": "caf\\udce9.jpg", "name": "é", "path": "a"}\n'
+
+
+def test_json_holds_no_control_characters_and_the_same_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    value = {"a\x1b[2J": "\x9b31m\x7f", "turned": "\u202e", "lines": "one\ntwo\u2028three"}
+    print_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert printable(out.rstrip("\n")) == out.rstrip("\n")
+
+
+def test_log_lines_hold_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(logging.WARNING)
+    logging.getLogger("fti_qdrant").warning("cannot read %s", "a\x1b[2Jb\nc.jpg")
+    assert capsys.readouterr().err == "WARNING: cannot read a\\x1b[2Jb\\nc.jpg\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no pseudo-words; use composer='sum', or ingest", "use --composer sum, or ingest"),
+        ("needs an inverter; open the gallery with inverter=...", "with --inverter ..."),
+        ("URLs are off; allow them with allow_urls=True", "allow them with --allow-urls"),
+        ("'composer='sum'.jpg': no such file", "'composer='sum'.jpg': no such file"),
+        ("'x  y.jpg' [/b]\n  is a\tfile", r"Error: 'x  y.jpg' [/b] is a\tfile"),
+    ],
+)
+def test_an_error_is_printed_for_a_command_line(message: str, shown: str) -> None:
+    @click.command()
+    @one_line_errors
+    def command() -> None:
+        raise BadQuery(message)
+
+    done = CliRunner().invoke(command, env={"FTI_DEBUG": None})
+    assert done.exit_code == 2
+    assert done.stderr.endswith(f"{shown}\n")
 
 
 def test_an_old_spelling_works_and_is_not_shown() -> None:
