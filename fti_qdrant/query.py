@@ -13,14 +13,16 @@ import numpy as np
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.gallery.protocol import MOST_HITS
 from fti_qdrant.images import ImageSource
+from fti_qdrant.refinements import OrderLike, SearchParamsLike, check_refinements
 
 if TYPE_CHECKING:  # its module loads torch
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
 
-MAX_LIMIT = 100_000
-"""Hits of one query. All of them are in memory at once, with their payloads."""
+MAX_LIMIT = MOST_HITS
+"""Hits of one query."""
 
 Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
@@ -56,6 +58,17 @@ class Query:
     avoid: str | None = None
     weights: Sequence[float] | None = None
     options: Mapping[str, Any] | None = None
+    like: Reference | Sequence[Reference] = ()
+    dislike: Reference | Sequence[Reference] = ()
+    offset: int = 0
+    cutoff: float | None = None
+    diversity: float | None = None
+    order_by: OrderLike | None = None
+    group_by: str | None = None
+    group_size: int = 1
+    with_payload: bool | Sequence[str] = True
+    exact: bool | None = None
+    search_params: SearchParamsLike | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -86,6 +99,8 @@ class Query:
             raise BadQuery("explain needs a reference image; pass one, or leave explain out")
         self._check_avoid()
         self._check_weights()
+        check_like(self.liked, self.disliked)
+        check_refinements(self)
 
     def _check_avoid(self) -> None:
         if self.avoid is None:
@@ -118,9 +133,17 @@ class Query:
     @property
     def references(self) -> list[Reference]:
         """The reference images, none to many."""
-        if self.image is None:
-            return []
-        return list(self.image) if isinstance(self.image, (list, tuple)) else [self.image]  # type: ignore[list-item]
+        return [] if self.image is None else one_or_more(self.image)
+
+    @property
+    def liked(self) -> list[Reference]:
+        """``like`` as a list."""
+        return one_or_more(self.like)
+
+    @property
+    def disliked(self) -> list[Reference]:
+        """``dislike`` as a list."""
+        return one_or_more(self.dislike)
 
     @property
     def words(self) -> str:
@@ -136,8 +159,9 @@ class Hit:
         id: of the stored image; may be passed as the image of the next query.
         score: cosine of the query vector and the image, -1 to 1.
         uri: path or URI of the image when it was ingested.
-        payload: the user's own fields.
+        payload: the user's own fields, or those that ``with_payload`` names.
         vector: ``[d]``, only with ``with_vectors=True``.
+        group: the value of the field that ``group_by`` names.
     """
 
     id: str
@@ -145,15 +169,18 @@ class Hit:
     uri: str | None
     payload: dict[str, Any]
     vector: np.ndarray | None = None
+    group: str | int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``vector`` as a list, and only where there is one.
+        """Plain values for JSON; ``vector`` as a list, and like ``group`` only where there is one.
 
         Example:
             >>> Hit("7c1f", 0.5, "a.jpg", {"price": 3}).as_dict()
             {'id': '7c1f', 'score': 0.5, 'uri': 'a.jpg', 'payload': {'price': 3}}
         """
         values = {"id": self.id, "score": self.score, "uri": self.uri, "payload": self.payload}
+        if self.group is not None:
+            values["group"] = self.group
         return values if self.vector is None else {**values, "vector": self.vector.tolist()}
 
 
@@ -170,6 +197,15 @@ class Hits(list[Hit]):
         super().__init__(hits)
         self.query = query
         self.explanation = explanation
+
+    @property
+    def groups(self) -> dict[str | int, list[Hit]]:
+        """The hits by group, in their order; empty without ``group_by``."""
+        groups: dict[str | int, list[Hit]] = {}
+        for hit in self:
+            if hit.group is not None:
+                groups.setdefault(hit.group, []).append(hit)
+        return groups
 
     @property
     def explanations(self) -> tuple[ImageWords, ...]:
@@ -189,6 +225,24 @@ def _is_weight(value: object) -> bool:
 
 def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def one_or_more(references: Any) -> list[Any]:
+    """A list of references, also of one alone."""
+    return list(references) if isinstance(references, (list, tuple)) else [references]
+
+
+def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> None:
+    """Raises BadQuery where these are not ids of stored images, or one is in both."""
+    ids = {}
+    for name, references in (("like", liked), ("dislike", disliked)):
+        ids[name] = [stored_id(one) for one in references]
+        if None in ids[name]:
+            odd = references[ids[name].index(None)]
+            raise BadQuery(f"{name} takes the ids of stored images, got {odd!r}; pass a hit's id")
+    twice = set(ids["like"]) & set(ids["dislike"])
+    if twice:
+        raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
 
 
 def stored_id(reference: Reference) -> str | None:

@@ -63,6 +63,8 @@ class Standin:
             ("PUT", points, self.upsert),
             ("POST", points, self.retrieve),
             ("POST", points + "/query/batch", self.query_batch),
+            ("POST", points + "/query/groups", self.query_groups),
+            ("POST", r"/collections/([^/]+)/facet", self.facet),
             ("POST", points + "/scroll", self.scroll),
             ("POST", points + "/count", self.count),
             ("POST", points + "/delete", self.delete),
@@ -146,6 +148,26 @@ class Standin:
     def query_batch(self, name: str, body: Body) -> Any:
         asked = models.QueryRequestBatch.model_validate(body)
         return self.client.query_batch_points(name, asked.searches)
+
+    def query_groups(self, name: str, body: Body) -> Any:
+        asked = models.QueryGroupsRequest.model_validate(body)
+        return self.client.query_points_groups(
+            name,
+            asked.group_by,
+            query=asked.query,
+            using=asked.using,
+            query_filter=asked.filter,
+            search_params=asked.params,
+            limit=asked.limit or 10,
+            group_size=asked.group_size or 3,
+            with_payload=asked.with_payload if asked.with_payload is not None else False,
+            with_vectors=asked.with_vector or False,
+            score_threshold=asked.score_threshold,
+        )
+
+    def facet(self, name: str, body: Body) -> Any:
+        asked = models.FacetRequest.model_validate(body)
+        return self.client.facet(name, asked.key, asked.filter, asked.limit or 10)
 
     def scroll(self, name: str, body: Body) -> Any:
         asked = models.ScrollRequest.model_validate(body)
