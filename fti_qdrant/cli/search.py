@@ -12,6 +12,8 @@ import click
 from fti_qdrant.cli.composers import composers
 from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.facets import facets
+from fti_qdrant.cli.filter_option import filter_option, parse_filter
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.logging_options import logging_options
@@ -19,7 +21,6 @@ from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
-from fti_qdrant.errors import BadFilter
 from fti_qdrant.images.limits import ImageLimits
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ Examples:
   fti-search --gallery shop --image dress.jpg --text "in red" --filter '{"price": {"lt": 50}}'
   fti-search --gallery shop --image dress.jpg --text "in red" --avoid stripes
   fti-search --gallery shop --text "a red dress" --json
+  fti-search --gallery shop --text "a red dress" --group-by product --cutoff 0.9
+  fti-search facets brand --gallery shop
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
   fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
 """
@@ -50,9 +53,7 @@ Examples:
     help="Reference image: a path, or the ID of a stored image. May be repeated.",
 )
 @click.option("--text", help="What should be different. Without --image: what to look for.")
-@click.option(
-    "--filter", "filter_json", help='Filter on the payload, as JSON: {"price": {"lt": 50}}.'
-)
+@filter_option
 @click.option("--limit", type=int, default=10, show_default=True, help="Maximum number of results.")
 @click.option(
     "--composer",
@@ -76,6 +77,25 @@ Examples:
     multiple=True,
     metavar="NAME=VALUE",
     help="Another option of the composer; fti-search composers lists them.",
+)
+@click.option("--like", "like", multiple=True, help="ID of an image that results should resemble.")
+@click.option("--dislike", "dislike", multiple=True, help="ID of an image that they should not.")
+@click.option("--offset", type=int, default=0, help="Results (or groups) to skip.")
+@click.option(
+    "--cutoff",
+    type=float,
+    help="Keep results with at least this share of the best one's score, above 0 to 1.",
+)
+@click.option("--diversity", type=float, help="0 (by score alone) to 1: avoid similar results.")
+@click.option(
+    "--order-by", help="A field of numbers or dates; -FIELD for descending. Needs --cutoff."
+)
+@click.option("--group-by", help="A field, such as the product: --limit then counts groups.")
+@click.option("--group-size", type=int, default=1, show_default=True, help="Results of a group.")
+@click.option(
+    "--exact/--approximate",
+    default=None,
+    help="Compare with every image, or use the index.  [default: embedded exact, server index]",
 )
 @click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
 @click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
@@ -105,6 +125,15 @@ def query(
     avoid: str | None,
     weights: tuple[float, ...],
     composer_options: tuple[str, ...],
+    like: tuple[str, ...],
+    dislike: tuple[str, ...],
+    offset: int,
+    cutoff: float | None,
+    diversity: float | None,
+    order_by: str | None,
+    group_by: str | None,
+    group_size: int,
+    exact: bool | None,
     keep_reference: bool,
     score_threshold: float | None,
     model: str | None,
@@ -118,7 +147,7 @@ def query(
     """Find images like the reference, changed as the text says, that pass the filter."""
     from fti_qdrant.query import Query
 
-    filter = _parse_filter(filter_json)
+    filter = parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
     asked = Query(  # refuses bad input before a model is loaded
@@ -134,6 +163,15 @@ def query(
         avoid=avoid,
         weights=weights or None,
         options=_parse_options(composer_options),
+        like=like,
+        dislike=dislike,
+        offset=offset,
+        cutoff=cutoff,
+        diversity=diversity,
+        order_by=order_by,
+        group_by=group_by,
+        group_size=group_size,
+        exact=exact,
     )
     limits = ImageLimits(max_pixels=max_pixels)
     options = {
@@ -155,18 +193,6 @@ def query(
         row = AnsweredQuery(hits, pictures, hits.explanation)
         write_sheet(sheet, text or "Images like this one", [row])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
-
-
-def _parse_filter(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
-    if not isinstance(parsed, dict):
-        raise BadFilter(f'--filter must be an object such as {{"brand": "Acme"}}, got {text}')
-    return parsed
 
 
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -227,11 +253,14 @@ def _print(hits: Hits) -> None:
 
     console = output_console()
     table = Table("", "score", title=f"composer: {hits.composer}")
+    if hits.query.group_by is not None:
+        table.add_column(as_text(hits.query.group_by), overflow="fold")
     table.add_column("image", overflow="fold")
     table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
-        table.add_row(str(rank), f"{hit.score:.3f}", _path_and_id(hit), as_text(payload))
+        group = [as_text(str(hit.group))] if hits.query.group_by is not None else []
+        table.add_row(str(rank), f"{hit.score:.3f}", *group, _path_and_id(hit), as_text(payload))
     console.print(table)
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
@@ -268,7 +297,7 @@ def main() -> None:
     """
 
 
-for command in (query, composers, models):
+for command in (query, facets, composers, models):
     main.add_command(logging_options(command))
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +14,16 @@ from qdrant_client import models
 
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import as_filter
-from fti_qdrant.gallery import FieldOrder, Gallery, GalleryPoint, VectorQuery, point_id
+from fti_qdrant.gallery import (
+    FieldOrder,
+    Gallery,
+    GalleryPoint,
+    GallerySpec,
+    VectorQuery,
+    point_id,
+)
 from fti_qdrant.gallery.protocol import DIVERSE_CANDIDATES
+from tests.gallery.conftest import FINGERPRINT, INDEXES, STORES, Store
 from tests.gallery.test_conformance import brute_force, same, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
@@ -23,7 +33,7 @@ Scored = list[tuple[str, float]]
 VECTOR = np.random.default_rng(11).normal(size=8).astype(np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def many(points: Points) -> Points:
     """The fifty images, which all point the query's way, with products of one to many photos."""
     rng = np.random.default_rng(3)
@@ -40,10 +50,19 @@ def many(points: Points) -> Points:
     return made
 
 
-@pytest.fixture
-def filled(gallery: Gallery, many: Points) -> Gallery:
-    gallery.upsert(many)
-    return gallery
+@pytest.fixture(scope="module", params=STORES)
+def filled(
+    request: pytest.FixtureRequest, many: Points, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gallery]:
+    """One gallery of each kind for all tests that only read."""
+    if request.param == "server" and not os.environ.get("QDRANT_URL"):
+        pytest.skip("no Qdrant server: set QDRANT_URL")
+    store = Store(request.param, tmp_path_factory.mktemp("store"))
+    spec = GallerySpec(fingerprint=FINGERPRINT, indexes=INDEXES)  # type: ignore[arg-type]
+    with store.create(spec) as made:
+        made.upsert(many)
+        yield made
+    store.remove()
 
 
 def mmr(points: Points, diversity: float) -> Scored:
