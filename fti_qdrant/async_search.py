@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.gallery import FacetCount
+from fti_qdrant.gallery import FacetCount, Gallery
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.refinements import OrderLike, SearchParamsLike
@@ -94,6 +94,33 @@ class AsyncComposedSearch:
         )
         return cls(search)
 
+    @classmethod
+    async def over(
+        cls,
+        gallery: Gallery,
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """See ``ComposedSearch.over``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.over,
+            gallery,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
+        )
+        return cls(search)
+
     async def query(
         self,
         image: Reference | Sequence[Reference] | None = None,
@@ -110,8 +137,8 @@ class AsyncComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
-        like: Reference | Sequence[Reference] = (),
-        dislike: Reference | Sequence[Reference] = (),
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
         offset: int = 0,
         cutoff: float | None = None,
         diversity: float | None = None,
@@ -165,8 +192,8 @@ class AsyncComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
-        like: Reference | Sequence[Reference] = (),
-        dislike: Reference | Sequence[Reference] = (),
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
         """See ``ComposedSearch.compose``."""
         return await asyncio.to_thread(

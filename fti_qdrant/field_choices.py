@@ -6,7 +6,7 @@ A server answers nothing, in silence, where it cannot group by the values of a f
 from __future__ import annotations
 
 from fti_qdrant.errors import BadQuery
-from fti_qdrant.filters import FilterLike
+from fti_qdrant.filters import FilterLike, is_path
 from fti_qdrant.gallery import FacetCount
 from fti_qdrant.gallery.points import IndexType
 from fti_qdrant.query import MAX_LIMIT
@@ -82,6 +82,10 @@ def _known(fields: StoredFields, key: str, asker: str) -> tuple[str, frozenset[K
     if not isinstance(key, str) or not key.strip():
         raise BadQuery(f"{asker} takes the name of a payload field, got {key!r}")
     path = fields.path_of(key)
+    if not is_path(path):
+        raise BadQuery(
+            f"{asker} {key!r}: Qdrant cannot name a field with quotes or backslashes; rename it"
+        )
     kinds = fields.kinds(path)
     if not kinds:
         raise BadQuery(f"{asker} {key!r}: no image has this field; fields are: {fields.names()}")

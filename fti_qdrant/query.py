@@ -14,10 +14,12 @@ from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.gallery.protocol import MOST_HITS
-from fti_qdrant.images import ImageSource
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 from fti_qdrant.refinements import OrderLike, SearchParamsLike, check_refinements
 
-if TYPE_CHECKING:  # its module loads torch
+if TYPE_CHECKING:  # the modules of explanations load torch
+    import pandas
+
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
 
@@ -58,8 +60,8 @@ class Query:
     avoid: str | None = None
     weights: Sequence[float] | None = None
     options: Mapping[str, Any] | None = None
-    like: Reference | Sequence[Reference] = ()
-    dislike: Reference | Sequence[Reference] = ()
+    like: Reference | Sequence[Reference] | None = None
+    dislike: Reference | Sequence[Reference] | None = None
     offset: int = 0
     cutoff: float | None = None
     diversity: float | None = None
@@ -133,17 +135,17 @@ class Query:
     @property
     def references(self) -> list[Reference]:
         """The reference images, none to many."""
-        return [] if self.image is None else one_or_more(self.image)
+        return _one_or_more(self.image)
 
     @property
     def liked(self) -> list[Reference]:
         """``like`` as a list."""
-        return one_or_more(self.like)
+        return _one_or_more(self.like)
 
     @property
     def disliked(self) -> list[Reference]:
         """``dislike`` as a list."""
-        return one_or_more(self.dislike)
+        return _one_or_more(self.dislike)
 
     @property
     def words(self) -> str:
@@ -184,19 +186,53 @@ class Hit:
         return values if self.vector is None else {**values, "vector": self.vector.tolist()}
 
 
+@dataclass(frozen=True)
+class ReferencePictures:
+    """Where the reference images of a query can be read again, to show them.
+
+    Attributes:
+        sources: one for each reference; None for a stored image whose place is not known, and for
+            a file object, which has been read.
+        allow_urls, limits: of the search, for its hits too.
+    """
+
+    sources: tuple[ImageSource | None, ...] = ()
+    allow_urls: bool = False
+    limits: ImageLimits = DEFAULT_LIMITS
+
+
+PRINTED = 20
+"""Hits in the text of a ``Hits`` object."""
+
+
 class Hits(list[Hit]):
     """A list of hits, best first, that knows its query.
+
+    A notebook shows it as a grid of thumbnails; elsewhere it is printed as ranks, scores and URIs.
 
     Attributes:
         query: as it was answered: ``query.composer`` names the composer, ``query.warnings`` says
             what to know about the result.
         explanation: what the query was, with ``explain=True``; else None.
+        pictures: the reference images.
+
+    Example:
+        >>> Hits([Hit("7c1f", 0.5, "a.jpg", {"price": 3})], Query(text="red", composer="text"))
+        Hits(1, composer='text')
+          1  0.500  'a.jpg'
     """
 
-    def __init__(self, hits: Iterable[Hit], query: Query, explanation: Explanation | None = None):
+    def __init__(
+        self,
+        hits: Iterable[Hit],
+        query: Query,
+        explanation: Explanation | None = None,
+        pictures: ReferencePictures | None = None,
+    ):
         super().__init__(hits)
         self.query = query
         self.explanation = explanation
+        self.pictures = pictures or ReferencePictures()
 
     @property
     def groups(self) -> dict[str | int, list[Hit]]:
@@ -217,6 +253,31 @@ class Hits(list[Hit]):
         """The composer that answered."""
         return self.query.composer or ""
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each hit, best first.
+
+        Columns: ``id``, ``score``, ``uri``, the payload's fields, and ``vector`` where the hits
+        have one. A payload field with one of these names is called ``payload.id`` and so on.
+
+        Raises FtiError where pandas is not installed.
+        """
+        from fti_qdrant.report.data_frame import data_frame
+
+        return data_frame(self)
+
+    def __repr__(self) -> str:
+        lines = [f"Hits({len(self)}, composer={self.composer!r})"]
+        for rank, hit in enumerate(self[:PRINTED], 1):
+            lines.append(f"{rank:3}  {hit.score:.3f}  {hit.uri or hit.id!r}")
+        if len(self) > PRINTED:
+            lines.append(f"and {len(self) - PRINTED} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from fti_qdrant.report.notebook import hits_html  # Jinja is loaded when it is shown
+
+        return hits_html(self)
+
 
 def _is_weight(value: object) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -227,8 +288,10 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def one_or_more(references: Any) -> list[Any]:
-    """A list of references, also of one alone."""
+def _one_or_more(references: Any) -> list[Any]:
+    """A list of references, also of one alone, or of none."""
+    if references is None:
+        return []
     return list(references) if isinstance(references, (list, tuple)) else [references]
 
 

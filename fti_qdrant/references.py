@@ -78,6 +78,11 @@ class LoadedQuery:
         return self.query.composer_options
 
     @property
+    def pictures(self) -> tuple[ImageSource | None, ...]:
+        """As ``ReferencePictures.sources``."""
+        return tuple(map(_place, self.query.references, self.sources))
+
+    @property
     def stored(self) -> list[StoredImage]:
         return [source for source in self.sources if isinstance(source, StoredImage)]
 
@@ -258,6 +263,17 @@ def _of_query(
     joined = References.join(parts)
     weights = None if query.query.weights is None else tuple(query.query.weights)
     return References(joined.pooled, joined.words, (len(parts),), weights)
+
+
+def _place(
+    reference: Reference, source: LoadedImage | StoredImage | HashedImage
+) -> ImageSource | None:
+    """Where a reference can be read again; None where it cannot."""
+    if isinstance(source, StoredImage):
+        return source.payload.get(OURS, {}).get("uri")
+    if isinstance(reference, uuid.UUID) or hasattr(reference, "read"):
+        return None
+    return reference
 
 
 def _identity(reference: ImageSource) -> object:

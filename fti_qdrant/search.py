@@ -19,11 +19,12 @@ from fti_qdrant.gallery import (
     EdgeGallery,
     FacetCount,
     Gallery,
+    ScoredPoint,
     ServerGallery,
     connect,
 )
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
-from fti_qdrant.query import Hits, Query, Reference
+from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
 from fti_qdrant.references import (
     LoadedQuery,
     answerable,
@@ -93,16 +94,15 @@ class ComposedSearch:
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
-        gallery = EdgeGallery.open(path)
-        return cls._over(
-            gallery,
-            allow_urls,
-            limits,
+        return cls.over(
+            EdgeGallery.open(path),
             model=model,
             inverter=inverter,
             device=device,
             precision=precision,
             preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
         )
 
     @classmethod
@@ -132,34 +132,47 @@ class ComposedSearch:
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
-        gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(
-            gallery,
-            allow_urls,
-            limits,
+        return cls.over(
+            ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection),
             model=model,
             inverter=inverter,
             device=device,
             precision=precision,
             preprocess=preprocess,
+            allow_urls=allow_urls,
+            limits=limits,
         )
 
     @classmethod
-    def _over(
+    def over(
         cls,
         gallery: Gallery,
-        allow_urls: bool,
-        limits: ImageLimits,
         *,
-        model: str | None,
-        preprocess: str | None,
-        **loading: Any,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Loads the model and checks it; closes the gallery where that fails."""
+        """Searches an open gallery, which is closed where the model cannot be loaded.
+
+        Args:
+            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
+
+        Raises ModelMismatch.
+        """
         try:
             made_by = gallery.spec.fingerprint
             chosen = preprocess or Preprocess.if_known(made_by.preprocess)
-            composer = Composer.load(model or made_by.model, preprocess=chosen, **loading)
+            composer = Composer.load(
+                model or made_by.model,
+                inverter,
+                device=device,
+                precision=precision,
+                preprocess=chosen,
+            )
             return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
@@ -181,8 +194,8 @@ class ComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
-        like: Reference | Sequence[Reference] = (),
-        dislike: Reference | Sequence[Reference] = (),
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
         offset: int = 0,
         cutoff: float | None = None,
         diversity: float | None = None,
@@ -278,6 +291,7 @@ class ComposedSearch:
 
         Raises: as ``query``.
         """
+        self.gallery.check_open()
         asked = [_as_query(query) for query in queries]
         if not asked:
             return []
@@ -292,11 +306,7 @@ class ComposedSearch:
         if not any(answers):
             check_not_empty(self.gallery)
         return [
-            Hits(
-                map(as_hit, answer),
-                replace(query.query, warnings=one.warnings),
-                self._explainer.explain(one, used) if query.query.explain else None,
-            )
+            self._hits(query, answer, one, used)
             for query, answer, one, used in zip(loaded, answers, composed, references)
         ]
 
@@ -310,8 +320,8 @@ class ComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
-        like: Reference | Sequence[Reference] = (),
-        dislike: Reference | Sequence[Reference] = (),
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
         """The query vector alone, for a Qdrant request of your own: see docs/recipes.md.
 
@@ -352,8 +362,8 @@ class ComposedSearch:
         """
         query = Query(image=image, text=text, composer=composer, explain=True)
         chosen = [with_composer(query, self.composer)]
-        _, (references,), (composed,) = self._compose([query], chosen)
-        return self._explainer.explain(composed, references, words)
+        (loaded,), (references,), (composed,) = self._compose([query], chosen)
+        return self._explainer.explain(composed, references, self._pictures(loaded), words)
 
     def _compose(
         self, asked: Sequence[Query], chosen: Sequence[Query]
@@ -364,6 +374,7 @@ class ComposedSearch:
             asked: the queries as the user gave them.
             chosen: the same from ``with_composer``.
         """
+        self.gallery.check_open()  # after a fork the model would wait for ever, too
         rated = stored_images(
             [one for query in chosen for one in (*query.liked, *query.disliked)], self.gallery
         )
@@ -394,6 +405,23 @@ class ComposedSearch:
         BadFilter.
         """
         return facets(self._fields, field, filter, limit)
+
+    def _hits(
+        self,
+        loaded: LoadedQuery,
+        answer: Sequence[ScoredPoint],
+        composed: ComposedQuery,
+        references: References | None,
+    ) -> Hits:
+        query = replace(loaded.query, warnings=composed.warnings)
+        pictures = self._pictures(loaded)
+        explanation = (
+            self._explainer.explain(composed, references, pictures) if query.explain else None
+        )
+        return Hits(map(as_hit, answer), query, explanation, pictures)
+
+    def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
+        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qdrant_client import models
@@ -12,9 +12,11 @@ from fti_qdrant.filters import both
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
 from fti_qdrant.query import Hit, Query, stored_id
-from fti_qdrant.references import LoadedQuery
 from fti_qdrant.refinements import field_order, payload_names, search_params
 from fti_qdrant.stored_fields import StoredFields
+
+if TYPE_CHECKING:  # its module loads torch
+    from fti_qdrant.references import LoadedQuery
 
 URI = f"{OURS}.uri"
 

@@ -15,7 +15,8 @@ import os
 import re
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,20 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+@contextmanager
+def serving_rest(data: Path) -> Iterator[int]:
+    """A stand-in in this process, on a folder; yields its port."""
+    standin = Standin(str(data))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(standin))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        standin.client.close()
 
 
 def main() -> None:

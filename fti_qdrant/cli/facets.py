@@ -14,8 +14,14 @@ from fti_qdrant.cli.user_text import as_text, print_json
 if TYPE_CHECKING:
     from fti_qdrant.gallery.location import GalleryLocation
 
+EPILOG = """\b
+Examples:
+  fti-search facets brand --gallery shop
+  fti-search facets brand --gallery shop --filter '{"price": {"lt": 50}}' --json
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @click.argument("field")
 @gallery_options
 @filter_option

@@ -19,9 +19,22 @@ def parse_filter(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        parsed = json.loads(text)
-    except ValueError as error:
+        parsed = json.loads(text, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
         raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
     if not isinstance(parsed, dict):
         raise BadFilter(f'--filter must be an object such as {{"brand": "Acme"}}, got {text}')
     return parsed
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON would let the last of two conditions on a field win, and drop the first in silence."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadFilter(
+                f"--filter: {name!r} is there twice; join its conditions in one object, or write "
+                '{"and": [{...}, {...}]}'
+            )
+        found[name] = value
+    return found

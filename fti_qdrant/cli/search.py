@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +25,15 @@ from fti_qdrant.images.limits import ImageLimits
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from fti_qdrant.explanation import Explanation
     from fti_qdrant.gallery.location import GalleryLocation
-    from fti_qdrant.query import Hit, Hits
+    from fti_qdrant.query import Hit, Hits, Query
     from fti_qdrant.search import ComposedSearch
+
+ID_WIDTH = 36
+"""Characters of an ID, which is never broken: it is there to be copied."""
+
+LEAST_WIDTH = 80
+"""Columns of the table; a narrower terminal breaks its lines itself."""
 
 EPILOG = """\b
 Examples:
@@ -150,7 +154,7 @@ def query(
     filter = parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
-    asked = Query(  # refuses bad input before a model is loaded
+    asked = Query(  # bad input is refused before a model is loaded, which takes seconds
         image=list(images) or None,
         text=text,
         filter=filter,
@@ -174,24 +178,18 @@ def query(
         exact=exact,
     )
     limits = ImageLimits(max_pixels=max_pixels)
-    options = {
-        "model": model,
-        "inverter": inverter,
-        "allow_urls": allow_urls,
-        "limits": limits,
-    }
-    with _open(location, options) as search:
+    _check_images(images, allow_urls, limits)
+    options: dict[str, Any] = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    with _open(location, asked, options | {"limits": limits}) as search:
         [hits] = search.query_many([asked])
-        pictures = [_picture(search, image) for image in images] if sheet else []
     if as_json:
         print_json(_as_dict(hits))
     else:
         _print(hits)
     if sheet:
-        from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
+        from fti_qdrant.report.sheet import write_sheet
 
-        row = AnsweredQuery(hits, pictures, hits.explanation)
-        write_sheet(sheet, text or "Images like this one", [row])
+        write_sheet(sheet, text or "Images like this one", [hits])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
 
 
@@ -209,26 +207,30 @@ def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-def _open(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
-    from fti_qdrant.gallery.location import EmbeddedLocation
-    from fti_qdrant.search import ComposedSearch
-
-    if isinstance(location, EmbeddedLocation):
-        return ComposedSearch.open(location.path, **options)
-    options = {"api_key": location.api_key, "grpc_port": location.grpc_port, **options}
-    return ComposedSearch.connect(location.url, location.collection, **options)
-
-
-def _picture(search: ComposedSearch, image: str) -> str | None:
-    """The path of a reference on the page; of a stored image, where it was ingested from."""
-    from fti_qdrant.gallery.points import OURS
+def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
+    """Raises BadImage for files that are missing or too large."""
+    from fti_qdrant.images.read import is_url, read_bytes
     from fti_qdrant.query import stored_id
 
-    id = stored_id(image)
-    if id is None:
-        return image
-    stored = search.gallery.retrieve([id])
-    return stored[0].payload.get(OURS, {}).get("uri") if stored else None
+    for image in images:
+        if stored_id(image) is None and not (allow_urls and is_url(image)):
+            read_bytes(image, allow_urls=allow_urls, limits=limits)
+
+
+def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:
+    """Fields that no image has are refused before the model is loaded."""
+    gallery = location.open()
+    try:
+        from fti_qdrant.stored_fields import StoredFields
+        from fti_qdrant.vector_queries import refined
+
+        refined(asked, StoredFields(gallery))
+        from fti_qdrant.search import ComposedSearch
+
+        return ComposedSearch.over(gallery, **options)
+    except BaseException:
+        gallery.close()
+        raise
 
 
 def _as_dict(hits: Hits) -> dict[str, Any]:
@@ -252,10 +254,11 @@ def _print(hits: Hits) -> None:
     from fti_qdrant.cli.console import output_console
 
     console = output_console()
+    console.width = max(console.width, LEAST_WIDTH)
     table = Table("", "score", title=f"composer: {hits.composer}")
     if hits.query.group_by is not None:
         table.add_column(as_text(hits.query.group_by), overflow="fold")
-    table.add_column("image", overflow="fold")
+    table.add_column("image", overflow="fold", min_width=ID_WIDTH)
     table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
@@ -265,21 +268,8 @@ def _print(hits: Hits) -> None:
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
     if hits.explanation:
-        for line in _explanation_lines(hits.explanation):
+        for line in hits.explanation.lines():
             console.print(as_text(line))
-
-
-def _explanation_lines(explanation: Explanation) -> Iterator[str]:
-    if explanation.prompt is not None:
-        yield f"prompt: {explanation.prompt}"
-    if explanation.references and explanation.prompt_in_words != explanation.prompt:
-        yield f"in words: {explanation.prompt_in_words}"
-    cosines = ", ".join(f"{part} {cosine:.2f}" for part, cosine in explanation.cosines.items())
-    yield f"cosine of the query with: {cosines}"
-    for image in explanation.references:
-        for token in image:
-            words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
-            yield f"{token.token}: {words}"
 
 
 def _path_and_id(hit: Hit) -> Text:

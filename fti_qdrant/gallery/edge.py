@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import qdrant_edge as edge
 from filelock import FileLock
 
-from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.edge_engine import (
     check_version,
     engine_config,
@@ -26,6 +26,7 @@ from fti_qdrant.gallery.edge_folder import (
     UNFINISHED_SPEC,
     check_free,
     locked,
+    not_found,
 )
 from fti_qdrant.gallery.edge_requests import engine_filter, search_request
 from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
@@ -43,7 +44,8 @@ from fti_qdrant.gallery.points import (
     check_points,
     indexes_made,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.read_only import PrivateCopy, is_read_only
 from fti_qdrant.gallery.search_steps import answer_all, in_order
 
 if TYPE_CHECKING:
@@ -60,15 +62,22 @@ class EdgeGallery:
 
     Only one process at a time can have it open, by a lock of our own: Edge's would let a second
     process damage the gallery. Searches are exact: below about 200,000 images no index is needed.
-    Safe to use from several threads; after a ``fork`` the child must open its own.
+    Safe to use from several threads; after a ``fork`` the child must open its own. A gallery in a
+    folder that cannot be written is searched in a temporary copy.
     """
 
-    def __init__(self, path: Path, shard: edge.EdgeShard, spec: GallerySpec, lock: FileLock):
+    def __init__(
+        self,
+        path: Path,
+        shard: edge.EdgeShard,
+        spec: GallerySpec,
+        held: FileLock | PrivateCopy,
+    ):
         """Use ``create`` or ``open``."""
         self.path = path
         self.spec = spec
         self._shard: edge.EdgeShard | None = shard
-        self._file_lock = lock
+        self._held = held
         self._write_lock = threading.RLock()
         self._pid = os.getpid()
         self._fields: set[str] = set()
@@ -109,15 +118,26 @@ class EdgeGallery:
         check_version()
         folder = Path(path)
         if not (folder / SPEC_FILE).is_file():
-            raise GalleryNotFound(
-                f"no gallery at {str(folder)!r}; create one with: "
-                f"fti-ingest IMAGES --gallery {folder}"
-            )
+            raise not_found(folder)
+        if is_read_only(folder):
+            return cls._open_copy(folder)
         with locked(folder, make=False) as lock:
             spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
             with engine_errors(folder):
                 shard = edge.EdgeShard.load(str(folder / SHARD_FOLDER))
             return cls(folder, shard, spec, lock)
+
+    @classmethod
+    def _open_copy(cls, folder: Path) -> Self:
+        spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
+        copy = PrivateCopy(folder)
+        try:
+            with engine_errors(folder):
+                shard = edge.EdgeShard.load(str(copy.path / SHARD_FOLDER))
+        except BaseException:
+            copy.remove()
+            raise
+        return cls(folder, shard, spec, copy)
 
     @property
     def name(self) -> str:
@@ -132,6 +152,7 @@ class EdgeGallery:
         if not points:
             return
         check_points(points, self.spec)
+        self._check_writable()
         self._check_space()
         with self._write_lock, engine_errors(self.path):
             converted = [
@@ -203,10 +224,12 @@ class EdgeGallery:
     def delete(self, ids: Sequence[PointId]) -> None:
         unwanted: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
         if unwanted:
+            self._check_writable()
             with self._write_lock, engine_errors(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(unwanted))
 
     def build_index(self) -> int:
+        self._check_writable()
         with self._write_lock, engine_errors(self.path):
             self._open_shard().optimize()
         return self.state().indexed
@@ -222,23 +245,40 @@ class EdgeGallery:
         )
 
     def flush(self) -> None:
+        self.check_open()
         with self._write_lock, engine_errors(self.path):
             self._open_shard().flush()
 
     def close(self) -> None:
+        if os.getpid() != self._pid:  # of a fork: engine, locks and copy are the parent's
+            return
         with self._write_lock:
             shard, self._shard = self._shard, None
-            if shard is not None and os.getpid() == self._pid:
+            if shard is not None:
                 with engine_errors(self.path):
                     shard.flush()
                     shard.close()
-                self._file_lock.release()
+                if isinstance(self._held, PrivateCopy):
+                    self._held.remove()
+                else:
+                    self._held.release()
+
+    def check_open(self) -> None:
+        self._open_shard()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_writable(self) -> None:
+        self.check_open()
+        if isinstance(self._held, PrivateCopy):
+            raise GalleryUnavailable(
+                f"gallery {self.name} is read-only: its folder cannot be written; it can only be "
+                "searched"
+            )
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.path).free
@@ -250,10 +290,7 @@ class EdgeGallery:
 
     def _open_shard(self) -> edge.EdgeShard:
         if os.getpid() != self._pid:
-            raise GalleryUnavailable(
-                f"gallery {self.name} was opened before a fork; open it in this process, or start "
-                "workers with spawn"
-            )
+            raise after_fork(f"gallery {self.name}")
         if self._shard is None:
             raise GalleryUnavailable(f"gallery {self.name} is closed; open it again")
         return self._shard

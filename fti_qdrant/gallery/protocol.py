@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.points import (
     FacetCount,
     GalleryPoint,
@@ -104,10 +105,20 @@ class GalleryState:
     bulk: bool = False
 
 
+def after_fork(name: str) -> GalleryUnavailable:
+    """The error for a gallery that a forked process has inherited: its threads and connections
+    stayed with the parent, so a call would wait for ever."""
+    return GalleryUnavailable(
+        f"{name} was opened before a fork; open it in each process after the fork (gunicorn: "
+        "without --preload, or in post_fork), or start processes with spawn"
+    )
+
+
 class Gallery(Protocol):
     """Where image vectors live.
 
-    All methods raise GalleryUnavailable where the store is closed or cannot be reached.
+    All methods raise GalleryUnavailable where the store is closed or cannot be reached, or was
+    opened before a fork.
     """
 
     @property
@@ -121,6 +132,10 @@ class Gallery(Protocol):
     @property
     def address(self) -> str:
         """For programs: the path, or the collection's URL."""
+        ...
+
+    def check_open(self) -> None:
+        """Raises GalleryUnavailable where it is closed, or was opened before a fork."""
         ...
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -28,7 +29,7 @@ from fti_qdrant.gallery.points import (
     check_points,
     indexes_made,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
 from fti_qdrant.gallery.search_steps import answer_all, in_order
 from fti_qdrant.gallery.server_collection import (
     SEARCH_LINKS,
@@ -71,6 +72,7 @@ class ServerGallery:
         self.patience: float | None = None
         """Seconds to wait for a server that does not answer; None retries uploads a few times."""
         self._closed = False
+        self._pid = os.getpid()
         self._fields: set[str] = set()
 
     @property
@@ -274,9 +276,15 @@ class ServerGallery:
         """Does nothing: a server flushes by itself, and ``upsert`` has waited for it."""
 
     def close(self) -> None:
-        if not self._closed:
+        if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
             self._closed = True
             self.client.close()
+
+    def check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise after_fork(self.name)
+        if self._closed:
+            raise GalleryUnavailable(f"{self.name} is closed; connect again")
 
     def __enter__(self) -> Self:
         return self
@@ -285,8 +293,7 @@ class ServerGallery:
         self.close()
 
     def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        if self._closed:
-            raise GalleryUnavailable(f"{self.name} is closed; connect again")
+        self.check_open()
         with translated(self.name):
             if self.patience is not None:  # every call of a gallery may safely be repeated
                 function = retrying(function, self.patience)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageCms
 
+from fti_qdrant.images.color_tags import tagged_profile
 from fti_qdrant.images.depth import GRAY_MODES, Levels, gray_levels
 
 CACHED = 64
@@ -80,7 +81,7 @@ def to_unconverted_rgb(
     A transform costs several times what decoding a JPEG costs, by pixel: a picture that is scaled
     down anyway is better converted after that.
     """
-    profile = picture.info.get("icc_profile")
+    profile = picture.info.get("icc_profile") or tagged_profile(picture)
     straight = _straight(picture, levels)
     if straight.mode in ("L", "LA"):
         return _over_white(_gray_to_srgb(straight, profile)), None

@@ -60,12 +60,15 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
     Of metadata it keeps what decides about the looks, where it is sound: transparency, color,
     orientation. What Pillow would not take in the file comes as entries for ``Image.info``.
     """
-    kept, info = [memoryview(SIGNATURE)], {}
+    kept = [memoryview(SIGNATURE)]
+    info: dict[str, Any] = {}
     at = len(SIGNATURE)
     for chunk in chunks(data):
         at += len(chunk.whole)
         if chunk.kind == b"iCCP":
             info["icc_profile"] = _profile(chunk)
+        elif chunk.kind == b"cICP" and len(chunk.body) == 4 and chunk.intact:
+            info["cicp"] = tuple(chunk.body[:2])
         elif chunk.kind in PIXELS or _is_sound(chunk):
             kept.append(chunk.whole)
     rest = memoryview(data)[at:]

@@ -116,13 +116,13 @@ def read_bytes(
     if isinstance(source, str) and is_url(source):
         if not allow_urls:
             raise BadImage(
-                f"{source!r} is a URL, and URLs are off; open the search with allow_urls=True"
+                f"{source!r} is a URL, and URLs are off; allow them with allow_urls=True"
             )
         from fti_qdrant.images.url import fetch
 
         return fetch(source, limits), source
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source), limits), os.fspath(source)
+        return _read_file(source, limits), os.fspath(source)
     if hasattr(source, "read"):
         try:
             data = source.read(limits.max_bytes + 1)
@@ -267,7 +267,7 @@ def _refusal(label: str, error: Exception | None, data: bytes, limits: ImageLimi
     if isinstance(error, Image.DecompressionBombError):
         return BadImage(
             f"{label}: far over the limit of {limits.max_pixels:,} pixels; scale it down, or raise "
-            "the limit"
+            "max_pixels (--max-pixels)"
         )
     if isinstance(error, UnidentifiedImageError):
         return BadImage(f"{label} {unreadable(data)}")
@@ -308,13 +308,19 @@ def _picture_of(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 
-def _read_file(path: Path, limits: ImageLimits) -> bytes:
+def _read_file(source: str | os.PathLike[str], limits: ImageLimits) -> bytes:
+    path = Path(source)
     try:
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
     except IsADirectoryError:
         raise BadImage(f"{str(path)!r} is a directory; pass an image file") from None
     except FileNotFoundError:
+        if "://" in os.fspath(source):
+            raise BadImage(
+                f"{os.fspath(source)!r} is not on this machine; pass a copy of the image, or its "
+                "bytes"
+            ) from None
         raise BadImage(f"{str(path)!r}: no such file") from None
     except (OSError, ValueError) as error:
         raise BadImage(f"{str(path)!r}: cannot be read ({error})") from error
@@ -337,5 +343,5 @@ def _check_size(size: tuple[int, int], most: int, label: str) -> None:
     if width * height > most:
         raise BadImage(
             f"{label}: {width} x {height} pixels is over the limit of {most:,}; scale it down, or "
-            "raise the limit"
+            "raise max_pixels (--max-pixels)"
         )

@@ -83,6 +83,10 @@ class GraphedFunction:
         with self._lock:
             self._recorded.clear()
 
+    def __reduce__(self) -> tuple[type[GraphedFunction], tuple[Callable[..., Tensors]]]:
+        """Recordings and the lock stay in this process."""
+        return GraphedFunction, (self._function,)
+
     def __deepcopy__(self, memo: dict[int, object]) -> GraphedFunction:
         return GraphedFunction(copy.deepcopy(self._function, memo))
 

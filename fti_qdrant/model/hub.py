@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
+from huggingface_hub import HfApi, constants, get_session, hf_hub_download, scan_cache_dir
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
@@ -139,19 +140,82 @@ class Revision:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides what the hub's client logs, such as each of its retries; errors tell it at the end."""
+    """Hides what the hub's client and open_clip log while they fetch, such as each retry.
+
+    What went wrong is said by the error at the end. open_clip logs through the functions of
+    ``logging``, which would also set up the root logger for good.
+    """
 
     def hide(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR
 
+    def hide_open_clip(record: logging.LogRecord) -> bool:
+        return "open_clip" not in record.pathname
+
+    root, nothing = logging.getLogger(), logging.NullHandler()
     handlers = list(logging.getLogger("huggingface_hub").handlers)
     for handler in handlers:
         handler.addFilter(hide)
+    root.addHandler(nothing)
+    root.addFilter(hide_open_clip)
     try:
         yield
     finally:
+        root.removeFilter(hide_open_clip)
+        root.removeHandler(nothing)
         for handler in handlers:
             handler.removeFilter(hide)
+
+
+@contextmanager
+def fetching() -> Iterator[None]:
+    """For another library's calls that fetch from the hub: quiet, and without useless retries.
+
+    Where the hub does not answer, they are made in offline mode: the client would try each file
+    for half a minute before it looks into the cache.
+    """
+    with quiet(), _OFFLINE if not hub_answers() else nullcontext():
+        yield
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached; asked until it answers once."""
+    if constants.HF_HUB_OFFLINE or constants.ENDPOINT in _ANSWERED:
+        return not constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except Exception:  # its HTTP client, and so its errors, differ between versions
+        return False
+    _ANSWERED.add(constants.ENDPOINT)
+    return True
+
+
+_ANSWERED: set[str] = set()
+"""Hubs that have answered in this process."""
+
+
+class _OfflineMode:
+    """Sets the client's offline mode while at least one thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                constants.HF_HUB_OFFLINE = self._before
+
+
+_OFFLINE = _OfflineMode()
 
 
 def _cached_revisions(repository: str) -> Iterator[tuple[str, set[str], tuple[str, ...]]]:

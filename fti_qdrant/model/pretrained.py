@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-Recipe = Literal["target-pad", "center-crop", "squash"]
-"""How a picture becomes a square; see ``fti_qdrant.images.preprocess``."""
+from fti_qdrant.images.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class KnownModel:
         dim: ``d``, values of one vector.
         license: of the weights.
         page: where weights and license are published; a repository of the Hugging Face hub.
-        preprocess: how its authors prepare pictures.
+        preprocess: the recipe by which it is loaded, unless another is asked for.
         architecture: open_clip's name of the same towers.
         composer: the one that it was trained for; None for the usual ones.
         method: its name in ``fti_qdrant.benchmarks.published``, where it has figures.
@@ -115,7 +114,7 @@ KNOWN_MODELS = _by_name(
             *(427_616_513, 768),
             "mit",
             "openai/clip-vit-large-patch14",
-            "center-crop",
+            "target-pad",
             "ViT-L-14-quickgelu",
         ),
         KnownModel(
@@ -124,7 +123,7 @@ KNOWN_MODELS = _by_name(
             *(151_277_313, 512),
             "mit",
             "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-            "center-crop",
+            "target-pad",
             "ViT-B-32",
         ),
         KnownModel(
@@ -178,7 +177,7 @@ KNOWN_MODELS = _by_name(
             *(74_835_073, 512),
             "apple-amlr",
             "timm/MobileCLIP2-S0-OpenCLIP",
-            "center-crop",
+            "target-pad",
             "MobileCLIP2-S0",
         ),
         KnownModel(
@@ -187,7 +186,7 @@ KNOWN_MODELS = _by_name(
             *(99_243_329, 512),
             "apple-amlr",
             "timm/MobileCLIP2-S2-OpenCLIP",
-            "center-crop",
+            "target-pad",
             "MobileCLIP2-S2",
         ),
         KnownModel(
@@ -196,7 +195,7 @@ KNOWN_MODELS = _by_name(
             *(366_120_000, 512),
             "mit",
             "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
-            "center-crop",
+            "target-pad",
             "xlm-roberta-base-ViT-B-32",
         ),
         KnownModel(
@@ -205,7 +204,7 @@ KNOWN_MODELS = _by_name(
             *(501_890_000, 512),
             "cc-by-nc-4.0",
             "visheratin/nllb-clip-base-oc",
-            "center-crop",
+            "target-pad",
             "nllb-clip-base",
         ),
     ]

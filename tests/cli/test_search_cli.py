@@ -58,13 +58,31 @@ WRONG_INPUT = {
     "directory": (["--image", "{pictures}", "--text", "x"], "is a directory"),
     "truncated": (["--image", "{folder}/cut.jpg", "--text", "x"], "truncated"),
     "text file": (["--image", "{folder}/text.jpg", "--text", "x"], "not an image"),
-    "url": (["--image", "http://127.0.0.1:9/a.jpg"], "allow_urls=True"),
+    "url": (["--image", "http://127.0.0.1:9/a.jpg"], "URLs are off; allow them with --allow-urls"),
+    "pixels": (
+        ["--image", "{pictures}/1.png", "--max-pixels", "4095"],
+        "64 x 64 pixels is over the limit of 4,095; scale it down, or raise max_pixels",
+    ),
     "unknown id": (["--image", point_id("nowhere"), "--text", "x"], "has no image"),
     "filter is not JSON": (["--text", "x", "--filter", "{{price"], "--filter is not JSON"),
     "filter is a list": (["--text", "x", "--filter", "[1]"], "must be an object"),
     "operator": (["--text", "x", "--filter", '{{"price": {{"<": 5}}}}'], "unknown operator '<'"),
     "field": (["--text", "x", "--filter", '{{"prize": 5}}'], "fields are: name, price"),
+    "number of a text": (
+        ["--text", "x", "--filter", '{{"name": {{"lt": 5}}}}'],
+        "name: holds texts, and cannot be compared with a number (lt 5)",
+    ),
+    "doubled key": (
+        ["--text", "x", "--filter", '{{"price": {{"gt": 1}}, "price": {{"lt": 5}}}}'],
+        "'price' is there twice; join its conditions",
+    ),
+    "doubled operator": (
+        ["--text", "x", "--filter", '{{"not": {{"price": {{"lt": 1, "lt": 5}}}}}}'],
+        "'lt' is there twice",
+    ),
+    "deep filter": (["--text", "x", "--filter", "[" * 100_000], "--filter is not JSON"),
     "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
+    "huge limit": (["--text", "x", "--limit", "10000000"], "limit must be at most 100,000"),
     "text weight": (
         ["--text", "x", "--text-weight", "2"],
         "text_weight must be a number from 0 to 1, got 2.0",
@@ -310,6 +328,65 @@ def test_payloads_and_paths_are_printed_as_they_are(tmp_path: Path, place: dict[
     assert "photos [old]/a.jpg" in run.stdout
     assert r"note=[/b] [red]:heart:, code=\x1b[31mred" in run.stdout
     assert "\x1b" not in run.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_ids_are_whole_on_any_terminal(place: dict[str, Any], columns: int) -> None:
+    environment = {"COLUMNS": str(columns), "FORCE_COLOR": "1", "FTI_DEBUG": None}
+    arguments = ["--gallery", str(place["folder"] / "gallery"), "--text", "x", "--limit", "3"]
+    done = CliRunner().invoke(main, arguments, env=environment, color=True)
+    assert done.exit_code == 0, done.output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.output)
+    ids = re.findall(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", plain)
+    assert len(ids) == 3
+    assert set(ids) <= {point_id(f"{number}.png") for number in range(6)}
+    assert max(map(len, plain.splitlines())) <= max(columns, 80)
+
+
+NO_TORCH = """
+import runpy, sys
+sys.argv = ["fti-search", *sys.argv[1:]]
+try:
+    runpy.run_module("fti_qdrant.cli.search", run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+
+
+def test_a_missing_gallery_is_told_before_torch_is_loaded(place: dict[str, Any]) -> None:
+    arguments = ["--gallery", str(place["folder"] / "missing"), "--text", "x"]
+    command = [sys.executable, "-c", NO_TORCH, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "no gallery at" in one_line(done, 2)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--image", "missing.png"], "no such file"),
+        (["--image", "http://127.0.0.1:9/a.jpg"], "URLs are off"),
+        (["--text", "x", "--filter", '{"prize": 1}'], "no image has"),
+        (["--text", "x", "--filter", '{"name": 1}'], "name: holds texts"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused_before_the_model_is_loaded(
+    place: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.setattr(Composer, "load", None)
+    run = in_process(["--gallery", str(place["folder"] / "gallery"), *arguments])
+    assert reason in one_line(run, 2)
+    EdgeGallery.open(place["folder"] / "gallery").close()  # the lock is free again
+
+
+def test_advice_names_a_command_that_works(place: dict[str, Any], tmp_path: Path) -> None:
+    new, photos = tmp_path / "new", place["pictures"]
+    run = in_process(["--gallery", str(new), "--text", "x"])
+    assert f"create one with: fti-ingest IMAGES --gallery {new}" in one_line(run, 2)
+    run = in_process(["--gallery", str(photos), "--text", "x"])
+    assert "fti-ingest" not in one_line(run, 2)
+    assert "it contains '0.png' and 5 more" in run.stderr
 
 
 def test_a_composer_is_chosen_by_the_model_and_named(

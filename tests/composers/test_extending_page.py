@@ -34,7 +34,7 @@ def test_the_code_of_the_page_runs(monkeypatch, tiny_composer, pictures):
     made = tiny_composer.compose(pictures[:2], ["in red"] * 2, "pushed", options={"push": 2.0})
     expected = torch.nn.functional.normalize(image + 2 * (prompt - bare), dim=-1)
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(BadQuery, match="'pushed', option push"):
+    with pytest.raises(BadQuery, match="'pushed': push must be at most 5"):
         tiny_composer.options("pushed", {"push": 9})
 
 

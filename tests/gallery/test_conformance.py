@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -355,19 +357,48 @@ def test_ids_must_be_uuids(filled: Gallery, id: str) -> None:
             call([id])
 
 
+def every_call(gallery: Gallery, points: Points) -> list[Callable[[], Any]]:
+    return [
+        gallery.check_open,
+        lambda: gallery.upsert(points[:1]),
+        lambda: gallery.search(VectorQuery(points[0].vector)),
+        lambda: gallery.search_many([VectorQuery(points[0].vector)]),
+        lambda: gallery.retrieve([points[0].id]),
+        gallery.count,
+        gallery.state,
+        gallery.sample,
+        lambda: list(gallery.scroll()),
+        lambda: gallery.has_field("brand"),
+        lambda: gallery.delete([points[0].id]),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_is_refused_at_once(filled: Gallery, points: Points) -> None:
+    calls = every_call(filled, points)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        refused = 0
+        for call in calls:
+            try:
+                call()
+            except GalleryUnavailable as error:
+                refused += "was opened before a fork; open it in each process" in str(error)
+        filled.close()
+        os.write(writer, f"{refused} of {len(calls)}".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == f"{len(calls)} of {len(calls)}"
+    os.waitpid(child, 0)
+    assert filled.count() == len(points), "the parent goes on"
+
+
 def test_closed_gallery(filled: Gallery, points: Points) -> None:
     filled.close()
     filled.close()
-    calls: list[Callable[[], Any]] = [
-        lambda: filled.upsert(points[:1]),
-        lambda: filled.search(VectorQuery(points[0].vector)),
-        lambda: filled.retrieve([points[0].id]),
-        filled.count,
-        lambda: list(filled.scroll()),
-        lambda: filled.has_field("brand"),
-        filled.sample,
-        lambda: filled.delete([points[0].id]),
-    ]
-    for call in calls:
+    for call in every_call(filled, points):
         with pytest.raises(GalleryUnavailable, match="is closed"):
             call()

@@ -50,7 +50,7 @@ def many(points: Points) -> Points:
     return made
 
 
-@pytest.fixture(scope="module", params=STORES)
+@pytest.fixture(scope="module", params=[*STORES, "rest"])
 def filled(
     request: pytest.FixtureRequest, many: Points, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gallery]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from bench import profiles
 from fti_qdrant.images import Preprocess, decode, open_image
 from fti_qdrant.images.color import srgb_transform
 from fti_qdrant.model.backbone import Backbone
-from tests.images import profiles
 from tests.images.files import chunk, encoded, with_chunks, with_segments
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -149,6 +149,82 @@ def test_colors_after_scaling_are_nearly_those_before(photo: np.ndarray) -> None
     assert late.shape == (3, 32, 32)
     assert np.abs(late - early).mean() < 0.5
     np.testing.assert_array_equal(decode(encoded(picture)).prepared(preprocess.pixels).dtype, "u1")
+
+
+# --- color spaces that are named, not embedded
+
+
+def chromaticities(primaries: profiles.Chromaticities) -> bytes:
+    values = [profiles.D65, *primaries]
+    return chunk(b"cHRM", struct.pack(">8I", *(round(x * 100_000) for xy in values for x in xy)))
+
+
+def gamma(value: float) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", round(value * 100_000)))
+
+
+NAMED: dict[str, tuple[list[bytes], Any, float | None]] = {
+    "linear": ([gamma(1.0)], profiles.SRGB, 1.0),
+    "gamma 1.8": ([gamma(1 / 1.8)], profiles.SRGB, 1.8),
+    "P3 by chromaticities": (
+        [gamma(1 / 2.2), chromaticities(profiles.DISPLAY_P3)],
+        profiles.DISPLAY_P3,
+        None,
+    ),
+    "P3 by code points": ([chunk(b"cICP", bytes([12, 13, 0, 1]))], profiles.DISPLAY_P3, None),
+    "code points before gamma": (
+        [gamma(1.0), chunk(b"cICP", bytes([12, 13, 0, 1]))],
+        profiles.DISPLAY_P3,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_png_that_names_its_color_space(photo: np.ndarray, name: str) -> None:
+    chunks, primaries, curve = NAMED[name]
+    stored = profiles.in_space(photo, primaries, curve)
+    data = with_chunks(encoded(Image.fromarray(stored)), *chunks)
+    assert distance(data, photo) < (2.5 if curve == 1.0 else 1.5)
+    assert distance(encoded(Image.fromarray(stored)), photo) > 4
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [gamma(1 / 2.2)],
+        [gamma(0.45455), chromaticities(profiles.SRGB)],
+        [gamma(1.0), chunk(b"sRGB", b"\0")],
+        [chunk(b"cICP", bytes([1, 13, 0, 1]))],
+        [chunk(b"cICP", bytes([9, 16, 0, 1]))],
+        [chunk(b"cICP", bytes([200, 200, 200, 200]))],
+        [gamma(0.0)],
+        [gamma(40.0)],
+        [chunk(b"cHRM", bytes(32))],
+        [chunk(b"cHRM", b"\xff" * 32)],
+    ],
+)
+def test_a_png_that_names_srgb_or_nonsense(photo: np.ndarray, chunks: list[bytes]) -> None:
+    data = with_chunks(encoded(Image.fromarray(photo)), *chunks)
+    assert distance(data, photo) <= 1
+
+
+def interoperability(mark: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 65535, 0xA005: {1: mark, 2: b"0100"}}
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_adobe_rgb_as_cameras_mark_it(photo: np.ndarray, kind: str) -> None:
+    stored = Image.fromarray(profiles.in_space(photo, profiles.ADOBE_RGB, 563 / 256))
+    options: dict[str, Any] = {"quality": 98, "subsampling": 0}
+    options = {"lossless": True} if kind == "WEBP" else options
+    assert distance(encoded(stored, kind, exif=interoperability("R03"), **options), photo) < 2
+    as_stored = encoded(stored, kind, exif=interoperability("R98"), **options)
+    assert distance(as_stored, np.asarray(stored)) < 2
+    both = encoded(stored, kind, exif=interoperability("R03"), icc_profile=SRGB, **options)
+    assert distance(both, np.asarray(stored)) < 2, "an embedded profile comes first"
 
 
 # --- what is no reason to convert

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from bench import profiles
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_image, formats, open_image
-from tests.images import profiles
 from tests.images.files import encoded
 
 SIZE = (96, 64)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from fti_ingest.sources.fetch import read_batch, without_span
-from fti_ingest.sources.listing import Source
 from fti_ingest.sources.read_source import read_source
+from fti_ingest.sources.source import Source
 from fti_qdrant.errors import BadImage, BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
 from tests.ingest.sources_and_runs import ingest, picture

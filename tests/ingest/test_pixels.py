@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from bench import profiles
 from fti_ingest.stages.decode import Decoder
 from fti_qdrant.gallery import EdgeGallery, VectorQuery, point_id
 from fti_qdrant.images import Preprocess, open_image
-from tests.images import profiles
 from tests.images.files import chunk, encoded, with_chunks
 from tests.ingest.sources_and_runs import ingest, picture
 

@@ -19,12 +19,13 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from fti_qdrant.errors import CheckpointError, HubUnavailable
-from fti_qdrant.model.hub import HubName, quiet
+from fti_qdrant.errors import CheckpointError, HubUnavailable, UnsupportedModel
+from fti_qdrant.model.hub import HubName, fetching, quiet
 from fti_qdrant.model.importer import converted
 from fti_qdrant.model.importer.converted import RECORD_FILE, cache_folder
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter, save_inverter
+from fti_qdrant.model.loading import load_model
 from fti_qdrant.model.names import MINI
 from tests.model.hub_standin import Hub, hub_standin
 from tests.model.importer.standins import IMG2TEXT, network, on_two_cards, save, saved_on
@@ -414,3 +415,40 @@ def test_retries_are_not_printed():
     finally:
         library.removeHandler(handler)
     assert [record.getMessage() for record in lines] == ["kept", "kept too"]
+
+
+@pytest.mark.parametrize("break_off", [go_offline, cut_the_network])
+@pytest.mark.parametrize(
+    "name", ["hf-hub:me/clip", "hf:me/clip", "ViT-B-32/laion2b_s34b_b79k", "hf:me/clip@v2"]
+)
+def test_a_backbone_without_a_network_is_refused_at_once(monkeypatch, capfd, break_off, name):
+    """By open_clip and by transformers: in silence, and without half a minute of retries."""
+    break_off(monkeypatch)
+    offline = constants.HF_HUB_OFFLINE
+    root = logging.getLogger()
+    before = list(root.handlers), list(root.filters)
+    start = time.monotonic()
+    with pytest.raises(UnsupportedModel) as refused:
+        load_model(name)
+    assert time.monotonic() - start < 10
+    assert "\n" not in str(refused.value)
+    assert name in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+    assert constants.HF_HUB_OFFLINE is offline
+    assert (root.handlers, root.filters) == before
+
+
+def test_offline_mode_ends_with_the_last_thread_that_needs_it(monkeypatch):
+    cut_the_network(monkeypatch)
+    with fetching():
+        with fetching():
+            assert constants.HF_HUB_OFFLINE
+        assert constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_hub_that_answers_is_asked_once(hub):
+    for _ in range(2):
+        with fetching():
+            assert not constants.HF_HUB_OFFLINE
+    assert hub.asked == ["HEAD /"]

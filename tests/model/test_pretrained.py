@@ -13,6 +13,8 @@ from open_clip.pretrained import get_pretrained_cfg
 from fti_qdrant.benchmarks.published import PUBLISHED, published_by
 from fti_qdrant.composers.defaults import default_composer
 from fti_qdrant.composers.registry import composer_names
+from fti_qdrant.images.recipes import RECIPES
+from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter
 from fti_qdrant.model.loading import load_open_clip, split_name
@@ -24,9 +26,6 @@ FROM_THE_PROFILE = {
 }
 """Millions of parameters in open_clip's docs/model_profile.csv: to build these, transformers would
 fetch a configuration from the hub."""
-
-RECIPES = {"squash": "squash", "center-crop": "shortest"}
-"""Our names of recipes, and open_clip's."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +45,7 @@ def test_names_and_recipes_are_open_clips(name):
     assert split_name(name) == tuple(name.split("/"))
     assert tuple(name.split("/")) in open_clip.list_pretrained()
     config = get_pretrained_cfg(*name.split("/"))
-    assert config["resize_mode"] == RECIPES[row.preprocess]
+    assert row.preprocess == ("squash" if config["resize_mode"] == "squash" else "target-pad")
     if not name.endswith("/openai"):
         assert config["hf_hub"].rstrip("/") == row.page
     assert bool(config.get("quick_gelu")) == row.architecture.endswith("-quickgelu")
@@ -72,6 +71,8 @@ def test_the_embedded_model():
     loaded = load_inverter("mini")
     assert sum(value.numel() for value in loaded.parameters()) == inverter.parameters
     assert loaded.sizes[1] == row.dim
+    assert Backbone.load("mini", device="cpu").preprocess.recipe == row.preprocess
+    assert loaded.preprocess == inverter.preprocess
 
 
 def test_the_published_inverter_has_the_sizes_of_its_backbone():
@@ -92,6 +93,7 @@ def test_rows_refer_to_what_is_there():
     for row in (*KNOWN_MODELS.values(), *KNOWN_INVERTERS.values()):
         assert row.purpose
         assert row.license
+        assert row.preprocess in RECIPES
         assert row.method is None or published_by(row.method)
     assert {row.name for row in KNOWN_MODELS.values() if row.composer == "raw-sum"} == {
         "hf:BAAI/BGE-VL-base",

@@ -13,7 +13,7 @@ import numpy as np
 
 from fti_ingest.sources.filesystems import CHAIN
 from fti_ingest.sources.id_set import short_id
-from fti_ingest.sources.listing import Source
+from fti_ingest.sources.source import Source
 from fti_ingest.stages.deduplicate import Originals
 from fti_ingest.stages.revisions import mark_outdated, stored_revisions
 from fti_qdrant.gallery.points import OURS, Payload

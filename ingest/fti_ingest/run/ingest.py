@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_ingest.engine.protocol import Engine
+from fti_ingest.run.field_indexes import check_wanted
 from fti_ingest.run.gallery_contents import Departed, GalleryContents, read_contents
 from fti_ingest.run.outcome import Outcome, stage_uses
 from fti_ingest.run.output_files import OutputFiles
@@ -26,8 +27,9 @@ from fti_ingest.run.target_gallery import (
     model_for,
     new_spec,
 )
-from fti_ingest.sources.listing import Source
 from fti_ingest.sources.read_source import read_source
+from fti_ingest.sources.source import Source
+from fti_ingest.sources.value_kinds import ColumnType
 from fti_ingest.stages.deduplicate import Dedupe
 from fti_ingest.stages.embed import ModelChoice
 from fti_qdrant.cli.extras import need
@@ -35,7 +37,7 @@ from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
-from fti_qdrant.images import DEFAULT_LIMITS, Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
@@ -51,6 +53,7 @@ class IngestJob:
         model: what to embed with; None takes the model of an existing gallery.
         pseudo_words: store them in a new gallery; an existing one keeps doing what it does.
         indexes: payload fields to index in a new gallery; by default by their values.
+        types: of payload columns, whatever their values look like; others are rejected.
         storage, bulk: how a server's new collection is stored, and whether its index is built
             after the load.
         max_pixels: larger images are rejected; see ``ImageLimits``.
@@ -62,6 +65,7 @@ class IngestJob:
     model: ModelChoice | None = None
     pseudo_words: bool = False
     indexes: Mapping[str, IndexType] = field(default_factory=dict)
+    types: Mapping[str, ColumnType] = field(default_factory=dict)
     engine: EngineChoice = field(default_factory=EngineChoice)
     storage: CollectionConfig = field(default_factory=CollectionConfig)
     bulk: bool = False
@@ -142,6 +146,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             rejects_file=str(rejects.path) if rejects.count else None,
             duplicates_file=str(duplicates.path) if duplicates.count else None,
             other_files=ready.source.other_files,
+            columns=list(ready.source.columns),
             **counts_and_times(outcome, stage_uses(outcome, capacity)),
         )
     report.write(files.report)
@@ -167,10 +172,12 @@ def prepared(job: IngestJob, departed: Callable[[str], None] | None = None) -> I
     logger.info("started", extra={"source": job.source, "gallery": where})
     with existing_gallery(job.location) as gallery:
         model = model_for(gallery, job.model, job.pseudo_words)
-        source = read_source(job.source)
+        limits = ImageLimits(max_pixels=job.max_pixels)
+        source = read_source(job.source, job.types, job.allow_urls, limits)
         logger.info("listed", extra={"images": len(source), "rejected": source.reject_count})
         if job.prune:
             check_prunable(source, job.source)
+        check_wanted(job.indexes, source.indexes)
         if gallery is not None:
             check_fits(gallery, job.location, job.indexes, source.indexes, job.storage)
         yield Ready(job, source, gallery, _contents(job, gallery, source, departed), model)

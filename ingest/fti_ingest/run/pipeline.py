@@ -17,7 +17,7 @@ from fti_ingest.run.listed_blocks import ListedBlocks, block_rows
 from fti_ingest.run.metrics import Metrics
 from fti_ingest.run.outcome import Outcome
 from fti_ingest.run.prune import prune
-from fti_ingest.sources.listing import Reject, Source
+from fti_ingest.sources.source import Reject, Source
 from fti_ingest.stages.decode import Decoder
 from fti_ingest.stages.deduplicate import (
     Dedupe,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from fti_ingest.engine.choose import open_engine
 from fti_ingest.run.ingest import IngestJob, Ready, prepared
 from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, decoding
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.column_types import Column
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.columns import rows_with
 from fti_ingest.stages.deduplicate import duplicates_in
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
@@ -22,6 +23,7 @@ class Preview:
     Attributes:
         departed: images of the gallery that are no longer in the source.
         other_files: files of the source that are no images, by suffix.
+        columns: payload columns with their types.
     """
 
     new: int = 0
@@ -32,6 +34,7 @@ class Preview:
     skipped: int = 0
     departed: int = 0
     other_files: dict[str, int] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
 
     def line(self) -> str:
         stored = self.new + self.changed + self.updated
@@ -55,6 +58,7 @@ def preview(job: IngestJob, callbacks: Callbacks = SILENT) -> Preview:
             rejected=ready.source.reject_count,
             departed=departed.count,
             other_files=ready.source.other_files,
+            columns=ready.source.columns,
         )
         callbacks.begin(len(ready.source))
         for bad in ready.source.rejects():

@@ -6,7 +6,7 @@ import math
 from itertools import islice
 
 from fti_ingest.run.gallery_contents import Departed
-from fti_ingest.sources.listing import Source
+from fti_ingest.sources.source import Source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import Gallery
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from fti_ingest.engine.protocol import EngineName
 from fti_ingest.run.outcome import Outcome, StageUse, advice
+from fti_ingest.sources.column_types import Column
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import OutputUnavailable
 
@@ -22,6 +23,7 @@ class RunReport(BaseModel):
     ``images_per_second`` leaves out the first batch, which waits for the model to load.
     ``outdated`` counts duplicates whose original changed later in the same run. ``other_files`` are
     the files of the source that are no images, by suffix; those that could have been are rejected.
+    ``columns`` are the payload columns with their types.
     """
 
     format: Literal[1] = 1
@@ -49,6 +51,7 @@ class RunReport(BaseModel):
     rejects_file: str | None
     duplicates_file: str | None
     other_files: dict[str, int] = {}
+    columns: list[Column] = []
 
     def line(self) -> str:
         """The counts in a sentence."""

@@ -23,8 +23,9 @@ from fti_ingest.sources.image_files import (
     is_image,
     kind_by_name,
 )
-from fti_ingest.sources.listing import Item, Listing
+from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.sidecars import NOTE_SUFFIXES, Sidecars
+from fti_ingest.sources.source import Item
 from fti_qdrant.errors import first_line
 
 TAR, ZIP = ".tar", ".zip"
@@ -107,6 +108,7 @@ class _Archive:
                 self.listing.add(Item(item.key, item.uri, sidecars.payload(image)))
             except ValueError as error:
                 self.listing.reject_image(item, str(error))
+                sidecars.unused.clear()
         for note in notes:
             if note.name in sidecars.unused:
                 self.unused += 1

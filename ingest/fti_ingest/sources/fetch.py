@@ -24,6 +24,7 @@ OFFSET = re.compile(r"#at=(\d+)$")
 DOWNLOADS = 16
 """URLs that one decoder fetches at a time: it mostly waits for them."""
 
+PARQUET = "parquet://"
 OPEN_ARCHIVES = 8
 MOST = DEFAULT_LIMITS.max_bytes + 1
 """Bytes that are read of an image at most; the decoder refuses one of this size."""
@@ -52,6 +53,8 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
         found[row] = _caught(_read_file, uris[row])
     for row in kinds["zip"]:
         found[row] = _caught(_read_zip, uris[row])
+    for row in kinds["parquet"]:
+        found[row] = _caught(_read_parquet, uris[row])
     remote = kinds["remote"]
     found.update(zip(remote, _read_spans([uris[row] for row in remote])))
     urls = kinds["url"]
@@ -72,8 +75,13 @@ def reason_of(error: Exception, uri: str) -> str:
     Example:
         >>> reason_of(BadImage("'a.jpg': no such file"), "a.jpg")
         'no such file'
+        >>> reason_of(BadImage("'a.jpg' is a web page"), "a.jpg")
+        'it is a web page'
     """
-    return str(error).removeprefix(f"{uri!r}: ")
+    reason, name = str(error), repr(uri)
+    if reason.startswith(f"{name} "):
+        return "it" + reason.removeprefix(name)
+    return reason.removeprefix(f"{name}: ")
 
 
 def _kind(uri: str) -> str:
@@ -81,7 +89,9 @@ def _kind(uri: str) -> str:
         return "url"
     if not is_remote(uri):
         return "file"
-    return "zip" if uri.startswith("zip://") else "remote"
+    if uri.startswith("zip://"):
+        return "zip"
+    return "parquet" if uri.startswith(PARQUET) else "remote"
 
 
 def _caught(function: Callable[[str], bytes], uri: str) -> Read:
@@ -153,6 +163,12 @@ def _open_zip(place: str, version: tuple[int, ...]) -> zipfile.ZipFile:
     """Kept open for the next images."""
     fs, path = filesystem(place)
     return zipfile.ZipFile(fs.open(path, "rb"))
+
+
+def _read_parquet(uri: str) -> bytes:
+    from fti_ingest.sources.parquet_images import read_embedded
+
+    return read_embedded(uri, _version(uri.partition(CHAIN)[2]), MOST)
 
 
 def _version(place: str) -> tuple[int, ...]:

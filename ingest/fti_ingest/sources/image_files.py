@@ -44,15 +44,11 @@ MAC_FOLDER = "__MACOSX"
 
 NO_IMAGE = "no image: neither its name nor its first bytes are those of one"
 
-HEAD_BYTES = 64
-"""More than any of the signatures below, and Pillow's, needs."""
+HEAD_BYTES = 256
+"""More than any signature needs."""
 
-OTHER_SIGNATURES: tuple[tuple[int, bytes], ...] = (
-    *((4, b"ftyp" + brand) for brand in (b"hei", b"hev", b"mif1", b"msf1", b"avi")),
-    (0, b"\x00\x00\x00\x0cJXL "),
-    (0, b"\xff\x0a"),
-)
-"""Offsets and bytes of images that Pillow reads with a plugin or not at all, as decoding tells."""
+GENERAL_BRANDS = (b"ftypmif1", b"ftypmsf1")
+"""At byte 4 of pictures in the ISO format that do not say of which kind they are."""
 
 
 class FileKind(Enum):
@@ -119,8 +115,12 @@ def is_image(head: bytes) -> bool:
         >>> is_image(b"GIF89a"), is_image(b"%PDF-1.7")
         (True, False)
     """
-    if any(head[at : at + len(bytes_)] == bytes_ for at, bytes_ in OTHER_SIGNATURES):
+    from fti_qdrant.images.formats import OTHERS, known_kind
+
+    if known_kind(head) is not None or head[4:12] in GENERAL_BRANDS:
         return True
+    if any(head.startswith(begin) for begin, name in OTHERS if name.endswith("picture")):
+        return True  # which Pillow does not read; decoding says so
     return any(_accepts(accept, head) for accept in _pillow_signatures())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -18,25 +19,39 @@ from fti_ingest.sources.folders import (
     split_pattern,
 )
 from fti_ingest.sources.image_files import IMAGE_SUFFIXES, counted
-from fti_ingest.sources.listing import Listing, Source
+from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, add_manifest
 from fti_ingest.sources.other_files import add_folder_files, add_matched_files
+from fti_ingest.sources.readable import image_problem
+from fti_ingest.sources.source import Source
+from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.images.read import is_url
 
 KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"
 
 
-def read_source(source: str) -> Source:
+def read_source(
+    source: str,
+    types: Mapping[str, ColumnType] | None = None,
+    allow_urls: bool = False,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> Source:
     """Lists a folder (recursively), a glob pattern, a manifest, or tar and zip archives.
 
     Each may be on this machine or at a URI that fsspec can read, such as ``s3://bucket/photos``.
     A manifest (CSV, JSONL, Parquet) has a column ``image`` with paths relative to itself, or
     URIs; its other columns become the payload. An image that is listed twice counts once.
 
-    Raises BadManifest: there is nothing, no image, no ``image`` column, or it cannot be read.
+    Args:
+        types: of payload columns; by default by their values.
+        allow_urls, limits: of the images; rows whose image cannot be read decide no type.
+
+    Raises BadManifest: there is nothing, no image, no ``image`` column, it cannot be read, or a
+    type is chosen for a column that is not there.
     """
-    listing = Listing()
+    listing = Listing(types, lambda uri: image_problem(uri, allow_urls, listing.own, limits))
     source = local_path(source)
     if is_remote(source):
         with readable(source):
@@ -52,8 +67,8 @@ def read_source(source: str) -> Source:
 def _nothing(source: str, listed: Source) -> str:
     other = f"; it holds other files: {counted(listed.other_files)}" if listed.other_files else ""
     return (
-        f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES)}){other}. Archives are listed by "
-        "a glob such as 'shards/*.tar', and a manifest by its name"
+        f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES[:2])} and others){other}. Archives "
+        "are listed by a glob such as 'shards/*.tar', and a manifest by its name"
     )
 
 
@@ -107,7 +122,17 @@ def _add_file(listing: Listing, place: str, name: str) -> None:
     elif is_archive(name):
         add_archive(listing, place if is_remote(place) else str(Path(place).resolve()), name)
     else:
-        raise BadManifest(f"{place!r} is none of: {KINDS}")
+        raise BadManifest(f"{place!r} is none of: {KINDS}{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    """What to do with a file that is nearly a source."""
+    hints = {
+        ".json": "; a .jsonl manifest has one JSON object on each line",
+        ".tsv": "; write the table with commas, as .csv",
+        ".xlsx": "; save the table as .csv",
+    }
+    return hints.get(PurePosixPath(name.lower()).suffix, "")
 
 
 def _unreadable(listing: Listing) -> Report:

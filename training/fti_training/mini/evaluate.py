@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -82,7 +81,6 @@ def composed_ranks(
     asked: Sequence[Edit],
     method: str = "fti",
     wordings: Wordings = KNOWN_WORDINGS,
-    options: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """``[Q]``, 1-based rank of each edit's target, the reference left out of the results."""
     reference_rows = [gallery.row[edit.reference.key] for edit in asked]
@@ -94,9 +92,7 @@ def composed_ranks(
         invert = find_composer(method).needs_inverter
         references = composer.references(features, (1,) * len(chosen), invert=invert)
         chunk = texts[start : start + CHUNK]
-        parts.append(
-            composer.compose_references(references, chunk, method, options=options).vectors
-        )
+        parts.append(composer.compose_references(references, chunk, method).vectors)
     return _ranks_of(torch.cat(parts), gallery, asked)
 
 
