@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery import FacetCount, Gallery
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.query import Hits, Query, Reference
+from fti_qdrant.refinements import OrderLike, SearchParamsLike
 from fti_qdrant.search import ComposedSearch
 
 if TYPE_CHECKING:
@@ -136,6 +137,17 @@ class AsyncComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
+        offset: int = 0,
+        cutoff: float | None = None,
+        diversity: float | None = None,
+        order_by: OrderLike | None = None,
+        group_by: str | None = None,
+        group_size: int = 1,
+        with_payload: bool | Sequence[str] = True,
+        exact: bool | None = None,
+        search_params: SearchParamsLike | None = None,
     ) -> Hits:
         """See ``ComposedSearch.query``."""
         return await asyncio.to_thread(
@@ -153,6 +165,17 @@ class AsyncComposedSearch:
             avoid=avoid,
             weights=weights,
             options=options,
+            like=like,
+            dislike=dislike,
+            offset=offset,
+            cutoff=cutoff,
+            diversity=diversity,
+            order_by=order_by,
+            group_by=group_by,
+            group_size=group_size,
+            with_payload=with_payload,
+            exact=exact,
+            search_params=search_params,
         )
 
     async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
@@ -169,6 +192,8 @@ class AsyncComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
         """See ``ComposedSearch.compose``."""
         return await asyncio.to_thread(
@@ -180,7 +205,15 @@ class AsyncComposedSearch:
             avoid=avoid,
             weights=weights,
             options=options,
+            like=like,
+            dislike=dislike,
         )
+
+    async def facets(
+        self, field: str, *, filter: FilterLike | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        """See ``ComposedSearch.facets``."""
+        return await asyncio.to_thread(self.search.facets, field, filter=filter, limit=limit)
 
     async def explain(
         self,

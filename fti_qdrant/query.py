@@ -13,7 +13,9 @@ import numpy as np
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.gallery.protocol import MOST_HITS
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
+from fti_qdrant.refinements import OrderLike, SearchParamsLike, check_refinements
 
 if TYPE_CHECKING:  # the modules of explanations load torch
     import pandas
@@ -21,8 +23,8 @@ if TYPE_CHECKING:  # the modules of explanations load torch
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
 
-MAX_LIMIT = 100_000
-"""Hits of one query. All of them are in memory at once, with their payloads."""
+MAX_LIMIT = MOST_HITS
+"""Hits of one query."""
 
 Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
@@ -58,6 +60,17 @@ class Query:
     avoid: str | None = None
     weights: Sequence[float] | None = None
     options: Mapping[str, Any] | None = None
+    like: Reference | Sequence[Reference] | None = None
+    dislike: Reference | Sequence[Reference] | None = None
+    offset: int = 0
+    cutoff: float | None = None
+    diversity: float | None = None
+    order_by: OrderLike | None = None
+    group_by: str | None = None
+    group_size: int = 1
+    with_payload: bool | Sequence[str] = True
+    exact: bool | None = None
+    search_params: SearchParamsLike | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -88,6 +101,8 @@ class Query:
             raise BadQuery("explain needs a reference image; pass one, or leave explain out")
         self._check_avoid()
         self._check_weights()
+        check_like(self.liked, self.disliked)
+        check_refinements(self)
 
     def _check_avoid(self) -> None:
         if self.avoid is None:
@@ -120,9 +135,17 @@ class Query:
     @property
     def references(self) -> list[Reference]:
         """The reference images, none to many."""
-        if self.image is None:
-            return []
-        return list(self.image) if isinstance(self.image, (list, tuple)) else [self.image]  # type: ignore[list-item]
+        return _one_or_more(self.image)
+
+    @property
+    def liked(self) -> list[Reference]:
+        """``like`` as a list."""
+        return _one_or_more(self.like)
+
+    @property
+    def disliked(self) -> list[Reference]:
+        """``dislike`` as a list."""
+        return _one_or_more(self.dislike)
 
     @property
     def words(self) -> str:
@@ -138,8 +161,9 @@ class Hit:
         id: of the stored image; may be passed as the image of the next query.
         score: cosine of the query vector and the image, -1 to 1.
         uri: path or URI of the image when it was ingested.
-        payload: the user's own fields.
+        payload: the user's own fields, or those that ``with_payload`` names.
         vector: ``[d]``, only with ``with_vectors=True``.
+        group: the value of the field that ``group_by`` names.
     """
 
     id: str
@@ -147,15 +171,18 @@ class Hit:
     uri: str | None
     payload: dict[str, Any]
     vector: np.ndarray | None = None
+    group: str | int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``vector`` as a list, and only where there is one.
+        """Plain values for JSON; ``vector`` as a list, and like ``group`` only where there is one.
 
         Example:
             >>> Hit("7c1f", 0.5, "a.jpg", {"price": 3}).as_dict()
             {'id': '7c1f', 'score': 0.5, 'uri': 'a.jpg', 'payload': {'price': 3}}
         """
         values = {"id": self.id, "score": self.score, "uri": self.uri, "payload": self.payload}
+        if self.group is not None:
+            values["group"] = self.group
         return values if self.vector is None else {**values, "vector": self.vector.tolist()}
 
 
@@ -208,6 +235,15 @@ class Hits(list[Hit]):
         self.pictures = pictures or ReferencePictures()
 
     @property
+    def groups(self) -> dict[str | int, list[Hit]]:
+        """The hits by group, in their order; empty without ``group_by``."""
+        groups: dict[str | int, list[Hit]] = {}
+        for hit in self:
+            if hit.group is not None:
+                groups.setdefault(hit.group, []).append(hit)
+        return groups
+
+    @property
     def explanations(self) -> tuple[ImageWords, ...]:
         """The words of each reference image, in their order; empty without an explanation."""
         return self.explanation.references if self.explanation else ()
@@ -250,6 +286,26 @@ def _is_weight(value: object) -> bool:
 
 def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _one_or_more(references: Any) -> list[Any]:
+    """A list of references, also of one alone, or of none."""
+    if references is None:
+        return []
+    return list(references) if isinstance(references, (list, tuple)) else [references]
+
+
+def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> None:
+    """Raises BadQuery where these are not ids of stored images, or one is in both."""
+    ids = {}
+    for name, references in (("like", liked), ("dislike", disliked)):
+        ids[name] = [stored_id(one) for one in references]
+        if None in ids[name]:
+            odd = references[ids[name].index(None)]
+            raise BadQuery(f"{name} takes the ids of stored images, got {odd!r}; pass a hit's id")
+    twice = set(ids["like"]) & set(ids["dislike"])
+    if twice:
+        raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
 
 
 def stored_id(reference: Reference) -> str | None:

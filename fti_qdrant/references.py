@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +109,23 @@ def with_composer(query: Query, composer: Composer) -> Query:
     return replace(query, composer=name, warnings=(*query.warnings, *warnings))
 
 
+def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str, StoredImage]:
+    """The images, by id, of those references that are ids; in one request.
+
+    Raises UnknownImageId, which names the first that the gallery does not have.
+    """
+    ids = {one for reference in references if (one := stored_id(reference))}
+    stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
+    missing = sorted(ids - stored.keys())
+    if missing:
+        raise UnknownImageId(
+            f"gallery {gallery.name} has no image {missing[0]}"
+            + (f" (nor {len(missing) - 1} more)" if missing[1:] else "")
+            + "; pass the id of a hit, or a picture"
+        )
+    return stored
+
+
 def load_references(
     queries: Sequence[Query],
     gallery: Gallery,
@@ -123,15 +140,7 @@ def load_references(
 
     Raises BadImage, UnknownImageId.
     """
-    ids = {one for query in queries for ref in query.references if (one := stored_id(ref))}
-    stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
-    missing = sorted(ids - stored.keys())
-    if missing:
-        raise UnknownImageId(
-            f"gallery {gallery.name} has no image {missing[0]}"
-            + (f" (nor {len(missing) - 1} more)" if missing[1:] else "")
-            + "; pass the id of a hit, or a picture"
-        )
+    stored = stored_images([ref for query in queries for ref in query.references], gallery)
     pictures: dict[object, LoadedImage] = {}
 
     def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-from qdrant_client import models
 
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.inputs import References
 from fti_qdrant.composition import ComposedQuery, compose_queries
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.explanation import Explanation, QueryExplainer
-from fti_qdrant.filters import FilterLike, both
+from fti_qdrant.feedback import with_feedback
+from fti_qdrant.field_choices import facets
+from fti_qdrant.filters import FilterLike
 from fti_qdrant.gallery import (
     EdgeGallery,
+    FacetCount,
     Gallery,
     ScoredPoint,
     ServerGallery,
-    StoredImage,
-    VectorQuery,
     connect,
 )
-from fti_qdrant.gallery.points import OURS, SHA256_KEY
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
-from fti_qdrant.query import Hit, Hits, Query, Reference, ReferencePictures
+from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
 from fti_qdrant.references import (
     LoadedQuery,
     answerable,
     embed_references,
     load_references,
+    stored_images,
     with_composer,
 )
+from fti_qdrant.refinements import OrderLike, SearchParamsLike
 from fti_qdrant.stored_fields import StoredFields, check_not_empty
+from fti_qdrant.vector_queries import as_hit, refined, without_references
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +194,17 @@ class ComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
+        offset: int = 0,
+        cutoff: float | None = None,
+        diversity: float | None = None,
+        order_by: OrderLike | None = None,
+        group_by: str | None = None,
+        group_size: int = 1,
+        with_payload: bool | Sequence[str] = True,
+        exact: bool | None = None,
+        search_params: SearchParamsLike | None = None,
     ) -> Hits:
         """Images like the reference, changed as the text says, that pass the filter.
 
@@ -214,9 +225,28 @@ class ComposedSearch:
             avoid: what results should not have, such as "stripes".
             weights: one for each reference image; 0 leaves an image out.
             options: further options of the composer; ``fti-search composers`` lists them.
+            like, dislike: ids of stored images, such as a user's clicks. The query moves towards
+                the mean of the first and away from that of the others (see ``feedback``); with
+                ``exclude_reference`` they are not hits themselves.
+            offset: hits (or groups) to skip; beyond the end there are none.
+            cutoff: keep hits with at least this share of the best one's score, above 0 to 1.
+            diversity: 0 to 1, by maximal marginal relevance: each next hit is the best by
+                ``(1 - diversity) score - diversity (its greatest cosine with the hits before)``,
+                of the 500 nearest images.
+            order_by: a field of numbers or dates, ``"price"`` or ``"-price"`` (descending), for
+                all that ``cutoff`` or ``score_threshold`` leaves.
+            group_by: a field of texts or whole numbers, such as a product's id: ``limit`` then
+                counts groups. An image without the field is in none, one with a list in several.
+            group_size: most hits of each group; they follow each other, see ``hits.groups``.
+            with_payload: False, or the fields to put on the hits.
+            exact: compare with every vector (True), or use the index where there is one (False);
+                by default embedded galleries are exact, and servers use their index.
+            search_params: of the index, such as ``{"hnsw_ef": 256}`` or ``{"acorn": {"enable":
+                True}}``, as qdrant's ``SearchParams``; an exact search needs none.
 
         Returns:
-            Hits, best first; ``hits.query`` says which composer answered, with any warnings.
+            Hits, best first, or in the order asked for; ``hits.query`` says which composer
+            answered, with any warnings.
 
         Raises:
             BadQuery, BadImage, BadFilter, UnknownImageId: the query cannot be answered.
@@ -238,6 +268,17 @@ class ComposedSearch:
                     avoid=avoid,
                     weights=weights,
                     options=options,
+                    like=like,
+                    dislike=dislike,
+                    offset=offset,
+                    cutoff=cutoff,
+                    diversity=diversity,
+                    order_by=order_by,
+                    group_by=group_by,
+                    group_size=group_size,
+                    with_payload=with_payload,
+                    exact=exact,
+                    search_params=search_params,
                 )
             ]
         )[0]
@@ -255,17 +296,11 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
-        filters = [self._fields.checked(query.filter) for query in chosen]
+        plans = [refined(query, self._fields) for query in chosen]
         loaded, references, composed = self._compose(asked, chosen)
         searches = [
-            VectorQuery(
-                vector=one.unit_vector,
-                filter=both(filter, _not_the_reference(query)),
-                limit=query.query.limit,
-                score_threshold=query.query.score_threshold,
-                with_vectors=query.query.with_vectors,
-            )
-            for query, one, filter in zip(loaded, composed, filters)
+            replace(plan, vector=one.unit_vector, filter=without_references(plan.filter, query))
+            for query, one, plan in zip(loaded, composed, plans)
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
@@ -285,8 +320,10 @@ class ComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
-        """The query vector alone, for a Qdrant request of your own.
+        """The query vector alone, for a Qdrant request of your own: see docs/recipes.md.
 
         Args: as for ``query``.
 
@@ -300,6 +337,8 @@ class ComposedSearch:
             avoid=avoid,
             weights=weights,
             options=options,
+            like=like,
+            dislike=dislike,
         )
         _, _, (composed,) = self._compose([query], [with_composer(query, self.composer)])
         return composed
@@ -336,6 +375,9 @@ class ComposedSearch:
             chosen: the same from ``with_composer``.
         """
         self.gallery.check_open()  # after a fork the model would wait for ever, too
+        rated = stored_images(
+            [one for query in chosen for one in (*query.liked, *query.disliked)], self.gallery
+        )
         loaded = [
             answerable(query, original)
             for query, original in zip(
@@ -343,7 +385,26 @@ class ComposedSearch:
             )
         ]
         references = embed_references(loaded, self.composer, self.gallery)
-        return loaded, references, compose_queries(loaded, references, self.composer)
+        composed = compose_queries(loaded, references, self.composer)
+        return loaded, references, with_feedback(chosen, composed, rated)
+
+    def facets(
+        self, field: str, *, filter: FilterLike | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        """The values of a payload field with their numbers of images, the most frequent first.
+
+        Args:
+            field: with a payload index of texts, whole numbers, or true and false.
+            filter: counts only images that pass it, as for ``query``.
+            limit: most values.
+
+        Returns:
+            Pairs ``(value, count)``; values with equal counts are in their own order.
+
+        Raises BadQuery (no such field, or no such index: the message says how to make it),
+        BadFilter.
+        """
+        return facets(self._fields, field, filter, limit)
 
     def _hits(
         self,
@@ -357,7 +418,7 @@ class ComposedSearch:
         explanation = (
             self._explainer.explain(composed, references, pictures) if query.explain else None
         )
-        return Hits(map(_hit, answer), query, explanation, pictures)
+        return Hits(map(as_hit, answer), query, explanation, pictures)
 
     def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
         return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
@@ -382,28 +443,3 @@ def _as_query(query: Query | Mapping[str, Any]) -> Query:
         raise BadQuery(
             f"{query!r} is not a query, nor a mapping of the arguments of query ({error})"
         ) from None
-
-
-def _not_the_reference(query: LoadedQuery) -> models.Filter | None:
-    if not query.query.exclude_reference or not query.sources:
-        return None
-    ids: list[int | str | uuid.UUID] = []
-    hashes = []
-    for source in query.sources:
-        if isinstance(source, StoredImage):
-            ids.append(source.id)
-        else:
-            hashes.append(source.sha256)
-    excluded: list[Any] = []
-    if hashes:
-        match = models.MatchAny(any=hashes)
-        excluded.append(models.FieldCondition(key=SHA256_KEY, match=match))
-    if ids:
-        excluded.append(models.HasIdCondition(has_id=ids))
-    return models.Filter(must_not=excluded)
-
-
-def _hit(point: ScoredPoint) -> Hit:
-    ours = point.payload.get(OURS, {})
-    payload = {name: value for name, value in point.payload.items() if name != OURS}
-    return Hit(point.id, point.score, ours.get("uri"), payload, point.vector)

@@ -75,6 +75,18 @@ class StoredFields:
             return by_name
         return quoted(key)
 
+    def kinds(self, path: str) -> frozenset[Kind]:
+        """What the values of a field are, as far as the first images that have it tell."""
+        if not self._kinds.get(path) and is_path(path):
+            self._values(path)
+        return frozenset(self._kinds.get(path, ()))
+
+    def names(self) -> str:
+        """The fields of the first images, for messages. Raises BadQuery: the gallery is empty."""
+        check_not_empty(self.gallery)
+        names = {name for payload in self.gallery.sample() for name in payload}
+        return ", ".join(sorted(names - {OURS})) or "none"
+
     def _check(self, use: FieldUse, ready: bool) -> None:
         key, condition = use.key, use.condition
         values = [] if self._kinds.get(key) else self._values(key)
@@ -97,10 +109,7 @@ class StoredFields:
     def _check_known(self, key: str) -> None:
         if self.gallery.has_field(key):
             return
-        check_not_empty(self.gallery)
-        names = {name for payload in self.gallery.sample() for name in payload}
-        fields = ", ".join(sorted(names - {OURS})) or "none"
-        raise BadFilter(f"{key}: no image has this field; fields are: {fields}")
+        raise BadFilter(f"{key}: no image has this field; fields are: {self.names()}")
 
     def _index(self, key: str) -> str | None:
         return self.gallery.spec.indexes.get(key)

@@ -11,6 +11,8 @@ import click
 from fti_qdrant.cli.composers import composers
 from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.facets import facets
+from fti_qdrant.cli.filter_option import filter_option, parse_filter
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.logging_options import logging_options
@@ -18,14 +20,13 @@ from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
-from fti_qdrant.errors import BadFilter
 from fti_qdrant.images.limits import ImageLimits
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from fti_qdrant.gallery.location import GalleryLocation
-    from fti_qdrant.query import Hit, Hits
+    from fti_qdrant.query import Hit, Hits, Query
     from fti_qdrant.search import ComposedSearch
 
 ID_WIDTH = 36
@@ -40,6 +41,8 @@ Examples:
   fti-search --gallery shop --image dress.jpg --text "in red" --filter '{"price": {"lt": 50}}'
   fti-search --gallery shop --image dress.jpg --text "in red" --avoid stripes
   fti-search --gallery shop --text "a red dress" --json
+  fti-search --gallery shop --text "a red dress" --group-by product --cutoff 0.9
+  fti-search facets brand --gallery shop
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
   fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
 """
@@ -54,9 +57,7 @@ Examples:
     help="Reference image: a path, or the ID of a stored image. May be repeated.",
 )
 @click.option("--text", help="What should be different. Without --image: what to look for.")
-@click.option(
-    "--filter", "filter_json", help='Filter on the payload, as JSON: {"price": {"lt": 50}}.'
-)
+@filter_option
 @click.option("--limit", type=int, default=10, show_default=True, help="Maximum number of results.")
 @click.option(
     "--composer",
@@ -80,6 +81,25 @@ Examples:
     multiple=True,
     metavar="NAME=VALUE",
     help="Another option of the composer; fti-search composers lists them.",
+)
+@click.option("--like", "like", multiple=True, help="ID of an image that results should resemble.")
+@click.option("--dislike", "dislike", multiple=True, help="ID of an image that they should not.")
+@click.option("--offset", type=int, default=0, help="Results (or groups) to skip.")
+@click.option(
+    "--cutoff",
+    type=float,
+    help="Keep results with at least this share of the best one's score, above 0 to 1.",
+)
+@click.option("--diversity", type=float, help="0 (by score alone) to 1: avoid similar results.")
+@click.option(
+    "--order-by", help="A field of numbers or dates; -FIELD for descending. Needs --cutoff."
+)
+@click.option("--group-by", help="A field, such as the product: --limit then counts groups.")
+@click.option("--group-size", type=int, default=1, show_default=True, help="Results of a group.")
+@click.option(
+    "--exact/--approximate",
+    default=None,
+    help="Compare with every image, or use the index.  [default: embedded exact, server index]",
 )
 @click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
 @click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
@@ -109,6 +129,15 @@ def query(
     avoid: str | None,
     weights: tuple[float, ...],
     composer_options: tuple[str, ...],
+    like: tuple[str, ...],
+    dislike: tuple[str, ...],
+    offset: int,
+    cutoff: float | None,
+    diversity: float | None,
+    order_by: str | None,
+    group_by: str | None,
+    group_size: int,
+    exact: bool | None,
     keep_reference: bool,
     score_threshold: float | None,
     model: str | None,
@@ -122,7 +151,7 @@ def query(
     """Find images like the reference, changed as the text says, that pass the filter."""
     from fti_qdrant.query import Query
 
-    filter = _parse_filter(filter_json)
+    filter = parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
     asked = Query(  # bad input is refused before a model is loaded, which takes seconds
@@ -138,11 +167,20 @@ def query(
         avoid=avoid,
         weights=weights or None,
         options=_parse_options(composer_options),
+        like=like,
+        dislike=dislike,
+        offset=offset,
+        cutoff=cutoff,
+        diversity=diversity,
+        order_by=order_by,
+        group_by=group_by,
+        group_size=group_size,
+        exact=exact,
     )
     limits = ImageLimits(max_pixels=max_pixels)
     _check_images(images, allow_urls, limits)
     options: dict[str, Any] = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
-    with _open(location, filter, options | {"limits": limits}) as search:
+    with _open(location, asked, options | {"limits": limits}) as search:
         [hits] = search.query_many([asked])
     if as_json:
         print_json(_as_dict(hits))
@@ -153,31 +191,6 @@ def query(
 
         write_sheet(sheet, text or "Images like this one", [hits])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
-
-
-def _parse_filter(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        parsed = json.loads(text, object_pairs_hook=_without_doubles)
-    except (ValueError, RecursionError) as error:
-        raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
-    if not isinstance(parsed, dict):
-        raise BadFilter(f'--filter must be an object such as {{"brand": "Acme"}}, got {text}')
-    return parsed
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON would let the last of two conditions on a field win, and drop the first in silence."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise BadFilter(
-                f"--filter: {name!r} is there twice; join its conditions in one object, or write "
-                '{"and": [{...}, {...}]}'
-            )
-        found[name] = value
-    return found
 
 
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -204,14 +217,14 @@ def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits
             read_bytes(image, allow_urls=allow_urls, limits=limits)
 
 
-def _open(
-    location: GalleryLocation, filter: dict[str, Any] | None, options: dict[str, Any]
-) -> ComposedSearch:
+def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:
+    """Fields that no image has are refused before the model is loaded."""
     gallery = location.open()
     try:
         from fti_qdrant.stored_fields import StoredFields
+        from fti_qdrant.vector_queries import refined
 
-        StoredFields(gallery).checked(filter)
+        refined(asked, StoredFields(gallery))
         from fti_qdrant.search import ComposedSearch
 
         return ComposedSearch.over(gallery, **options)
@@ -243,11 +256,14 @@ def _print(hits: Hits) -> None:
     console = output_console()
     console.width = max(console.width, LEAST_WIDTH)
     table = Table("", "score", title=f"composer: {hits.composer}")
+    if hits.query.group_by is not None:
+        table.add_column(as_text(hits.query.group_by), overflow="fold")
     table.add_column("image", overflow="fold", min_width=ID_WIDTH)
     table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
-        table.add_row(str(rank), f"{hit.score:.3f}", _path_and_id(hit), as_text(payload))
+        group = [as_text(str(hit.group))] if hits.query.group_by is not None else []
+        table.add_row(str(rank), f"{hit.score:.3f}", *group, _path_and_id(hit), as_text(payload))
     console.print(table)
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
@@ -271,7 +287,7 @@ def main() -> None:
     """
 
 
-for command in (query, composers, models):
+for command in (query, facets, composers, models):
     main.add_command(logging_options(command))
 
 if __name__ == "__main__":

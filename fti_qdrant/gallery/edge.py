@@ -6,14 +6,14 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qdrant_edge as edge
 from filelock import FileLock
 
-from fti_qdrant.errors import BadQuery, GalleryUnavailable
+from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.edge_engine import (
     check_version,
     engine_config,
@@ -28,10 +28,12 @@ from fti_qdrant.gallery.edge_folder import (
     locked,
     not_found,
 )
+from fti_qdrant.gallery.edge_requests import engine_filter, search_request
 from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
+    FacetCount,
     GalleryPoint,
     GallerySpec,
     Payload,
@@ -40,11 +42,11 @@ from fti_qdrant.gallery.points import (
     StoredImage,
     as_uuid,
     check_points,
-    check_vector,
     indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
 from fti_qdrant.gallery.read_only import PrivateCopy, is_read_only
+from fti_qdrant.gallery.search_steps import answer_all, in_order
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -162,13 +164,7 @@ class EdgeGallery:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
-        with engine_errors(self.path):
-            requests = [self._request(query) for query in queries]
-            answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
-        return [
-            sorted(map(scored_point, answer), key=lambda hit: (-hit.score, hit.id))
-            for answer in answers
-        ]
+        return answer_all(queries, self._ask, self.count, makes_groups=False)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
         wanted = [as_uuid(one) for one in ids]
@@ -180,7 +176,7 @@ class EdgeGallery:
 
     def count(self, filter: models.Filter | None = None) -> int:
         with engine_errors(self.path):
-            return int(self._open_shard().count(edge.CountRequest(filter=_engine_filter(filter))))
+            return int(self._open_shard().count(edge.CountRequest(filter=engine_filter(filter))))
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
         offset = None
@@ -196,7 +192,7 @@ class EdgeGallery:
     def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
         with engine_errors(self.path):
             request = edge.ScrollRequest(
-                limit=most, filter=_engine_filter(filter), with_payload=True
+                limit=most, filter=engine_filter(filter), with_payload=True
             )
             records, _ = self._open_shard().scroll(request)
         return [record.payload or {} for record in records]
@@ -210,6 +206,20 @@ class EdgeGallery:
             if records:
                 self._fields.add(key)
         return key in self._fields
+
+    def facets(
+        self, field: str, filter: models.Filter | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        request = edge.FacetRequest(field, limit, exact=True, filter=engine_filter(filter))
+        with engine_errors(self.path):
+            hits = self._open_shard().facet(request).hits
+        return [FacetCount(hit.value, hit.count) for hit in hits]
+
+    def indexes(self) -> Mapping[str, str]:
+        return indexes_made(self.spec.indexes)
+
+    def index_command(self, field: str, kind: str) -> str:
+        return f"fti-ingest IMAGES --gallery NEW --index '{field}:{kind}'"
 
     def delete(self, ids: Sequence[PointId]) -> None:
         unwanted: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
@@ -285,25 +295,10 @@ class EdgeGallery:
             raise GalleryUnavailable(f"gallery {self.name} is closed; open it again")
         return self._shard
 
-    def _request(self, query: VectorQuery) -> edge.QueryRequest:
-        if query.limit < 1:
-            raise BadQuery(f"limit must be at least 1, got {query.limit}")
-        check_vector(query.vector, self.spec.fingerprint.dim, "query")
-        return edge.QueryRequest(
-            limit=query.limit,
-            query=edge.Query.Nearest(query.vector.tolist(), using=IMAGE_VECTOR),
-            filter=_engine_filter(query.filter),
-            score_threshold=query.score_above,
-            with_payload=True,
-            with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
-            params=edge.SearchParams(exact=query.exact is not False),
-        )
-
-
-def _engine_filter(filter: models.Filter | None) -> edge.Filter | None:
-    """Imports on use: qdrant-client takes half a second to load, more than all else here."""
-    if filter is None:
-        return None
-    from fti_qdrant.gallery.edge_filters import to_edge
-
-    return to_edge(filter)
+    def _ask(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
+        with engine_errors(self.path):
+            requests = [search_request(query, self.spec) for query in queries]
+            answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
+        return [
+            in_order(map(scored_point, answer), query) for query, answer in zip(queries, answers)
+        ]

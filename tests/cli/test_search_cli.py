@@ -40,6 +40,15 @@ RUNS = {
         *("--composer", "pdv", "--text-weight", "0.7", "--composer-option", "image_step=0.5"),
         *("--weight", "1", "--weight", "3", "--avoid", "a hat"),
     ],
+    "refined": [
+        *("--text", "x", "--json", "--limit", "2", "--offset", "1", "--cutoff", "0.01", "--exact"),
+        *("--group-by", "name", "--group-size", "2", "--like", point_id("2.png")),
+        *("--dislike", point_id("1.png"), "--diversity", "0.3"),
+    ],
+    "order": ["--text", "x", "--json", "--cutoff", "0.01", "--order-by", "-price"],
+    "grouped table": ["--text", "x", "--group-by", "name"],
+    "facets": ["facets", "name", "--gallery", "{folder}/gallery", "--json"],
+    "facets table": ["facets", "name", "--gallery", "{folder}/gallery"],
     "long text": ["--text", "very " * 100, "--composer", "text", "--json"],
 }
 """What works, and the arguments beside ``--gallery``."""
@@ -83,6 +92,17 @@ WRONG_INPUT = {
         "composer 'sum' has no option 'push'; its options are: text_weight",
     ),
     "avoid": (["--text", "x", "--avoid", ""], "avoid must be a text"),
+    "offset": (["--text", "x", "--offset", "-1"], "offset must be a whole number"),
+    "cutoff": (["--text", "x", "--cutoff", "0"], "above 0 to 1, got 0.0"),
+    "diversity": (["--text", "x", "--diversity", "3"], "diversity must be a number"),
+    "group": (["--text", "x", "--group-by", "brand"], "group_by 'brand': no image has"),
+    "no cutoff": (["--text", "x", "--order-by", "price"], "needs a cutoff"),
+    "like": (["--text", "x", "--like", "1.png"], "like takes the ids of stored images"),
+    "facets of no field": (["facets", "brand", "--gallery", "{folder}/gallery"], "no image has"),
+    "facets without an index": (
+        ["facets", "price", "--gallery", "{folder}/gallery"],
+        "only texts, whole numbers",
+    ),
     "weights": (["--text", "x", "--weight", "1"], "1 weights for 0 reference images"),
     "nothing": ([], "nothing to search for"),
     "bytes": (["--text", "\udcff"], "is not valid Unicode"),
@@ -142,8 +162,10 @@ def as_process(arguments: list[str]) -> Done:
 def done(place: dict[str, Any]) -> dict[str, Done]:
     """All runs, by name."""
     gallery = ["--gallery", "{folder}/gallery"]
-    lines = {name: gallery + arguments for name, arguments in RUNS.items()}
-    lines |= {name: gallery + arguments for name, (arguments, _) in WRONG_INPUT.items()}
+    lines = {**RUNS, **{name: arguments for name, (arguments, _) in WRONG_INPUT.items()}}
+    lines = {
+        name: line if line[:1] == ["facets"] else gallery + line for name, line in lines.items()
+    }
     lines |= {name: arguments for name, (arguments, *_) in UNAVAILABLE.items()}
     lines |= {name: arguments for name, (arguments, _) in USAGE.items()}
     filled = {name: [part.format(**place) for part in line] for name, line in lines.items()}
@@ -243,6 +265,26 @@ def test_composers_are_listed() -> None:
     assert pdv["needs"] == ["an image", "a text", "an inverter"]
     assert pdv["options"]["text_weight"]["default"] == 0.8
     assert "text_weight=0.8" in table.stdout
+
+
+def test_groups_pages_and_liked_images(done: dict[str, Done]) -> None:
+    hits = json.loads(done["refined"].stdout)["hits"]
+    assert len(hits) == 2
+    assert all(hit["group"] == hit["payload"]["name"] for hit in hits)
+    assert {hit["id"] for hit in hits}.isdisjoint({point_id("1.png"), point_id("2.png")})
+    prices = [hit["payload"]["price"] for hit in json.loads(done["order"].stdout)["hits"]]
+    assert len(prices) > 1
+    assert prices == sorted(prices, reverse=True)
+    names = {hit["group"] for hit in hits}
+    assert all(str(name) in done["grouped table"].stdout for name in names)
+
+
+def test_facets(done: dict[str, Done]) -> None:
+    counts = json.loads(done["facets"].stdout)
+    assert counts["field"] == "name"
+    assert sum(one["count"] for one in counts["facets"]) >= 5
+    for one in counts["facets"]:
+        assert one["value"] in done["facets table"].stdout
 
 
 def test_warning(done: dict[str, Done]) -> None:
