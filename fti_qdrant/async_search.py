@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.search import ComposedSearch
 
@@ -41,6 +42,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
     ) -> Self:
         """See ``ComposedSearch.open``."""
@@ -52,6 +54,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
         )
         return cls(search)
@@ -69,6 +72,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
     ) -> Self:
         """See ``ComposedSearch.connect``."""
@@ -83,6 +87,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
         )
         return cls(search)

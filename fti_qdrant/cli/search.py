@@ -11,6 +11,7 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.model_options import backend_option
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.gallery.location import GalleryLocation
+    from fti_qdrant.model.openvino_backend import Backend
     from fti_qdrant.query import Hit, Hits
     from fti_qdrant.search import ComposedSearch
 
@@ -75,6 +77,7 @@ Examples:
 @click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
 @click.option("--model", help="[default: the model that the gallery was made with]")
 @click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@backend_option
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
 @click.option(
     "--explain",
@@ -100,6 +103,7 @@ def main(
     score_threshold: float | None,
     model: str | None,
     inverter: str | None,
+    backend: Backend,
     allow_urls: bool,
     explain: bool,
     as_json: bool,
@@ -125,7 +129,7 @@ def main(
         weights=weights or None,
         options=_parse_options(composer_options),
     )
-    options = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    options = {"model": model, "inverter": inverter, "backend": backend, "allow_urls": allow_urls}
     with _open(location, options) as search:
         [hits] = search.query_many([query])
         pictures = [_picture(search, image) for image in images] if sheet else []

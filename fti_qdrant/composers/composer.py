@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +17,10 @@ from fti_qdrant.deprecation import renamed_argument, warn_deprecated
 from fti_qdrant.errors import BadQuery, ModelMismatch
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
-from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
 from fti_qdrant.model.names import MINI
+from fti_qdrant.model.openvino_backend import Backend, compiled_inverter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,6 +53,9 @@ class Composer:
                 self.word_preprocess = preprocess
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
+        self._invert: Callable[[ImageFeatures], PseudoWords] | None = self.inverter
+        if inverter is not None and backbone.backend == "openvino":
+            self._invert = compiled_inverter(inverter)
 
     @classmethod
     def load(
@@ -62,6 +66,7 @@ class Composer:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
     ) -> Self:
         """Loads a backbone by name, and an inverter from a folder or a hub repository.
 
@@ -69,12 +74,14 @@ class Composer:
         need no inverter.
 
         Args:
-            device, precision, preprocess: see ``Backbone.load``.
+            device, precision, preprocess, backend: see ``Backbone.load``.
 
         Raises:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
-        backbone = Backbone.load(model, device=device, precision=precision, preprocess=preprocess)
+        backbone = Backbone.load(
+            model, device=device, precision=precision, preprocess=preprocess, backend=backend
+        )
         source = inverter or (str(MINI / "inverter") if model == "mini" else None)
         return cls(backbone, load_inverter(source) if source else None)
 
@@ -180,14 +187,14 @@ class Composer:
         Raises ModelMismatch where pseudo-words need ``for_words``, and it is None.
         """
         words = None
-        if invert and self.inverter is not None:
+        if invert and self._invert is not None:
             if for_words is None and self.word_preprocess is not None:
                 raise ModelMismatch(
                     f"the inverter was trained on pictures preprocessed by "
                     f"{self.word_preprocess.name}, and these were by "
                     f"{self.backbone.preprocess.name}; pass the features of word_features"
                 )
-            words = self.inverter(features if for_words is None else for_words)
+            words = self._invert(features if for_words is None else for_words)
         return References(features.pooled, words, tuple(sizes))
 
     @renamed_argument("method", "composer", since="0.2", removed_in="0.4")

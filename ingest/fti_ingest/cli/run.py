@@ -16,7 +16,7 @@ from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
-from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
+from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fti_ingest.run.report import RunReport
     from fti_qdrant.gallery import IndexType
     from fti_qdrant.gallery.location import GalleryLocation
+    from fti_qdrant.model.openvino_backend import Backend
 
 DEDUPE = ("keep", "mark", "skip")
 
@@ -55,6 +56,7 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
     help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
 )
 @preprocess_option
+@backend_option
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
 @click.option(
     "--pseudo-words",
@@ -90,6 +92,7 @@ def ingest(
     location: GalleryLocation,
     model: str | None,
     preprocess: str | None,
+    backend: Backend,
     inverter: str | None,
     pseudo_words: bool,
     indexes: Mapping[str, IndexType],
@@ -118,7 +121,7 @@ def ingest(
     job = IngestJob(
         source=source,
         location=location,
-        model=ModelChoice(model or "", inverter, precision, preprocess=preprocess),
+        model=ModelChoice(model or "", inverter, precision, None, preprocess, backend),
         pseudo_words=pseudo_words,
         indexes=indexes,
         engine=engine,
