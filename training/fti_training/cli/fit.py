@@ -10,6 +10,7 @@ import click
 from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.engine.protocol import EngineName
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.model_options import MODEL_NAMES
 from fti_qdrant.cli.worker_options import engine_option, ray_address_option
 
 EPILOG = """\b
@@ -40,7 +41,7 @@ GPU if there is one; several need fti-qdrant[ray].
     "--storage", help="Where checkpoints are kept: a folder or an fsspec URL.  [default: OUT]"
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
-@click.option("--model", help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:")
+@click.option("--model", help=MODEL_NAMES)
 @click.option("--epochs", help="Passes over the samples.")
 @click.option("--steps", help="End the run before its epochs do.")
 @click.option("--batch", help="Samples of one step, of all workers together.")
