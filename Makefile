@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test soak lint bench notebook clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/fti-demo --out demo
@@ -28,6 +28,11 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/train.py
 	$(BIN)/python bench/store.py
 	$(BIN)/python bench/ingest.py
+
+# Runs docs/quickstart.ipynb and writes its results into it.
+notebook: $(VENV)/.installed-dev
+	$(BIN)/jupyter nbconvert --execute --to notebook --inplace \
+	    --ExecutePreprocessor.record_timing=False docs/quickstart.ipynb
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

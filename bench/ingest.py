@@ -1,12 +1,14 @@
 """How fast fti-ingest is on both engines, against a bare open_clip loop; and its peak memory.
 
-    python bench/ingest.py [--count 1000] [--curve 1,2,4] [--memory]
+    python bench/ingest.py [--count 1000] [--display-p3] [--curve 1,2,4] [--memory]
 
 Throughput: ViT-B/32 with random weights on the CPU. The bare loop is ``model.encode_image`` over
 tensors that are already decoded and preprocessed, with the same threads and batch, timed before and
 after each pipeline. Of the pipeline, ``--count`` images are timed from the end of the first full
 batch, so neither the start of Ray nor the loading of the model counts. As many images as may wait
 between the stages follow, so decoding goes on during all of the timed part.
+
+``--display-p3``: the JPEGs have an embedded color profile, so their colors are converted to sRGB.
 
 Shares: the part of the work that each stage did, and how busy it was, as ``--profile`` shows.
 ``--curve``: images per second by number of workers, on this machine.
@@ -38,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from bench import profiles
 from bench.photographs import write_jpeg
 from bench.verdict import verdict
 from fti_ingest.engine.choose import EngineChoice
@@ -73,7 +76,13 @@ def write_model(folder: Path) -> str:
     return f"local-dir:{folder}"
 
 
-def write_jpegs(folder: Path, count: int, size: tuple[int, int], different: int) -> None:
+def write_jpegs(
+    folder: Path,
+    count: int,
+    size: tuple[int, int],
+    different: int,
+    profile: bytes | None = None,
+) -> None:
     """JPEGs with the detail of photographs, of which so many are different and the rest links."""
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -82,7 +91,7 @@ def write_jpegs(folder: Path, count: int, size: tuple[int, int], different: int)
         if number >= different:
             os.link(folder / f"{number % different:06d}.jpg", path)
             continue
-        write_jpeg(path, size, rng)
+        write_jpeg(path, size, rng, profile)
 
 
 def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
@@ -103,7 +112,13 @@ def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:
 
 
 def pipeline_rate(
-    name: str, folder: Path, gallery: Path, count: int, engine: EngineChoice
+    name: str,
+    folder: Path,
+    gallery: Path,
+    count: int,
+    engine: EngineChoice,
+    device: str = "cpu",
+    precision: str | None = None,
 ) -> tuple[float, list[StageUse]]:
     """Images per second of the pipeline over ``count`` images after the first full batch."""
     times, done = [], []
@@ -113,7 +128,10 @@ def pipeline_rate(
         done.append(images)
 
     job = IngestJob(
-        str(folder), EmbeddedLocation(gallery), ModelChoice(name, device="cpu"), engine=engine
+        str(folder),
+        EmbeddedLocation(gallery),
+        ModelChoice(name, device=device, precision=precision),
+        engine=engine,
     )
     report = ingest(job, Callbacks(advance=advance))
     assert report.stored == report.images, report.line()
@@ -148,15 +166,18 @@ def curve(workers: list[int], count: int, root: Path) -> Table:
     return table
 
 
-def throughput(engines: Sequence[EngineName], count: int, root: Path) -> list[Table]:
+def throughput(
+    engines: Sequence[EngineName], count: int, root: Path, profile: bytes | None = None
+) -> list[Table]:
     extra = (BACKLOG + 2) * EMBED_ROWS
     name = write_model(root / "model")
-    write_jpegs(root / "photos", count + extra, (640, 480), count)
+    write_jpegs(root / "photos", count + extra, (640, 480), count, profile)
     model = open_clip.create_model(name, require_pretrained=True).eval()
     batches = prepared(Backbone.load(name, device="cpu"), root / "photos", count)
     table = Table("engine", "at least", "aim", "measured", "met", "images/s", "bare images/s")
     table.title = (
-        f"fti-ingest, {ARCHITECTURE}, {count:,} JPEGs of 640 x 480, batch {EMBED_ROWS}, fp32, CPU, "
+        f"fti-ingest, {ARCHITECTURE}, {count:,} JPEGs of 640 x 480"
+        f"{' in Display P3' if profile else ''}, batch {EMBED_ROWS}, fp32, CPU, "
         f"{torch.get_num_threads()} threads"
     )
     details = []
@@ -234,6 +255,7 @@ def memory(engines: Sequence[EngineName], few: int, many: int, root: Path) -> Ta
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--count", default=1000, show_default=True, type=click.IntRange(min=EMBED_ROWS))
+@click.option("--display-p3", is_flag=True, help="JPEGs with an embedded color profile.")
 @click.option("--curve", "workers", help="Numbers of workers, 1,2,4: measure these instead.")
 @click.option("--memory", "only_memory", is_flag=True, help="Measure peak memory instead.")
 @click.option("--few", default=2000, show_default=True, type=click.IntRange(min=1))
@@ -241,6 +263,7 @@ def memory(engines: Sequence[EngineName], few: int, many: int, root: Path) -> Ta
 @click.option("--engine", type=click.Choice(ENGINES), help="Only this one.  [default: both]")
 def main(
     count: int,
+    display_p3: bool,
     workers: str | None,
     only_memory: bool,
     few: int,
@@ -259,7 +282,8 @@ def main(
         elif workers:
             tables = [curve([int(one) for one in workers.split(",")], count, root)]
         else:
-            tables = throughput(engines, count, root)
+            profile = profiles.rgb_profile(profiles.DISPLAY_P3, None) if display_p3 else None
+            tables = throughput(engines, count, root, profile)
     for table in tables:
         Console().print(table)
 

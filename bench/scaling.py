@@ -27,8 +27,9 @@ import qdrant_edge as edge
 from rich.console import Console
 from rich.table import Table
 
-from fti_ingest.sources.listing import Item, Listing
-from fti_ingest.sources.payloads import IndexTypes
+from fti_ingest.sources.column_types import Columns, index_types
+from fti_ingest.sources.listing import Listing
+from fti_ingest.sources.source import Item
 from fti_ingest.stages.deduplicate import Originals
 from fti_ingest.stages.perceptual_hash import CELLS, PerceptualHash
 from fti_ingest.stages.revisions import PAIR
@@ -84,9 +85,10 @@ def payload_of(number: int) -> dict[str, object]:
 
 def indexed() -> dict[str, IndexType]:
     """The fields that fti-ingest would index, of a source with such payloads."""
-    types = IndexTypes()
-    types.see({name: value for name, value in payload_of(0).items() if name != OURS})
-    return indexes_made(types.found())
+    columns = Columns({}, texts=False)
+    payload = {name: value for name, value in payload_of(0).items() if name != OURS}
+    columns.see(payload, "", "")
+    return indexes_made(index_types(columns.found()))
 
 
 def config(kind: str, dim: int, words: bool) -> edge.EdgeConfig:

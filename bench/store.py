@@ -2,6 +2,7 @@
 
 python bench/store.py                   100,000 vectors, some minutes
 python bench/store.py --count 10000
+python bench/store.py --features        what each feature of a query costs, embedded
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from rich.progress import track
 from rich.table import Table
 
 from fti_qdrant.filters import as_filter
-from fti_qdrant.gallery import EdgeGallery, GalleryPoint, GallerySpec, VectorQuery, point_id
+from fti_qdrant.gallery import (
+    EdgeGallery,
+    FieldOrder,
+    GalleryPoint,
+    GallerySpec,
+    VectorQuery,
+    point_id,
+)
 from fti_qdrant.model.fingerprint import Fingerprint
 
 BAR, AIM = 300, 600
@@ -29,16 +37,33 @@ BRANDS = 50
 CHUNK = 1000
 T = TypeVar("T")
 FILTER = as_filter({"brand": "brand 7", "price": {"lt": 50}})
+FEATURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "filter": {"filter": FILTER},
+    "offset 100": {"offset": 100},
+    "cutoff 0.8": {"cutoff": 0.8},
+    "diversity 0.5": {"diversity": 0.5},
+    "diversity 0.5, cutoff 0.5": {"diversity": 0.5, "cutoff": 0.5},
+    "group_by": {"group_by": "brand"},
+    "group_by, group_size 3": {"group_by": "brand", "group_size": 3},
+    "order_by, cutoff 0.8": {"order_by": FieldOrder("price"), "cutoff": 0.8},
+    "one payload field": {"payload_fields": ("brand",)},
+}
+"""What a query may ask for beside its vector."""
 
 
 @click.command()
 @click.option("--count", type=click.IntRange(CHUNK), default=100_000, show_default=True)
 @click.option("--dim", type=click.IntRange(2), default=512, show_default=True)
 @click.option("--queries", type=click.IntRange(1), default=15, show_default=True)
-def main(count: int, dim: int, queries: int) -> None:
+@click.option("--features", is_flag=True, help="Each feature of a query against the plain one.")
+def main(count: int, dim: int, queries: int, features: bool) -> None:
     """Print p50 of filtered and unfiltered queries of both stores, and the ratio."""
     rng = np.random.default_rng(0)
     asked = rng.standard_normal((queries, dim)).astype(np.float32)
+    if features:
+        compare_features(asked, count)
+        return
     with tempfile.TemporaryDirectory() as folder:
         gallery, edge_fill = timed(fill_edge, Path(folder) / "edge", count, dim)
         client, local_fill = timed(fill_local, count, dim)
@@ -54,6 +79,29 @@ def main(count: int, dim: int, queries: int) -> None:
         gallery.close()
         client.close()
     show(count, dim, times, edge_fill, local_fill)
+
+
+def compare_features(asked: np.ndarray, count: int) -> None:
+    """Prints p50 of each feature, its queries by turns with the others', and facets."""
+    times: dict[str, list[float]] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        fill_edge(Path(folder) / "edge", count, asked.shape[1]) as gallery,
+    ):
+        for vector in asked:
+            for name, options in FEATURES.items():
+                found, seconds = timed(gallery.search, VectorQuery(vector, **options))
+                if not found:
+                    raise SystemExit(f"{name}: no image was found")
+                times.setdefault(name, []).append(seconds)
+            _, seconds = timed(gallery.facets, "brand", FILTER)
+            times.setdefault("facets, filtered", []).append(seconds)
+    plain = statistics.median(times["plain"])
+    table = Table("query", "p50", "against plain", title=f"embedded, {count:,} x {asked.shape[1]}")
+    for name, seconds_of in times.items():
+        median = statistics.median(seconds_of)
+        table.add_row(name, f"{median * 1e3:.2f} ms", f"{median / plain:.2f}x")
+    Console().print(table)
 
 
 def rows(count: int, dim: int) -> Iterator[list[GalleryPoint]]:

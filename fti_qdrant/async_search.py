@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
+from fti_qdrant.gallery import FacetCount, Gallery
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference
+from fti_qdrant.refinements import OrderLike, SearchParamsLike
 from fti_qdrant.search import ComposedSearch
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.open``."""
         search = await asyncio.to_thread(
@@ -56,6 +60,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            limits=limits,
         )
         return cls(search)
 
@@ -74,6 +79,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.connect``."""
         search = await asyncio.to_thread(
@@ -89,6 +95,36 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            limits=limits,
+        )
+        return cls(search)
+
+    @classmethod
+    async def over(
+        cls,
+        gallery: Gallery,
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """See ``ComposedSearch.over``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.over,
+            gallery,
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            backend=backend,
+            allow_urls=allow_urls,
+            limits=limits,
         )
         return cls(search)
 
@@ -108,6 +144,17 @@ class AsyncComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
+        offset: int = 0,
+        cutoff: float | None = None,
+        diversity: float | None = None,
+        order_by: OrderLike | None = None,
+        group_by: str | None = None,
+        group_size: int = 1,
+        with_payload: bool | Sequence[str] = True,
+        exact: bool | None = None,
+        search_params: SearchParamsLike | None = None,
     ) -> Hits:
         """See ``ComposedSearch.query``."""
         return await asyncio.to_thread(
@@ -125,6 +172,17 @@ class AsyncComposedSearch:
             avoid=avoid,
             weights=weights,
             options=options,
+            like=like,
+            dislike=dislike,
+            offset=offset,
+            cutoff=cutoff,
+            diversity=diversity,
+            order_by=order_by,
+            group_by=group_by,
+            group_size=group_size,
+            with_payload=with_payload,
+            exact=exact,
+            search_params=search_params,
         )
 
     async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
@@ -141,6 +199,8 @@ class AsyncComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
         """See ``ComposedSearch.compose``."""
         return await asyncio.to_thread(
@@ -152,7 +212,15 @@ class AsyncComposedSearch:
             avoid=avoid,
             weights=weights,
             options=options,
+            like=like,
+            dislike=dislike,
         )
+
+    async def facets(
+        self, field: str, *, filter: FilterLike | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        """See ``ComposedSearch.facets``."""
+        return await asyncio.to_thread(self.search.facets, field, filter=filter, limit=limit)
 
     async def explain(
         self,

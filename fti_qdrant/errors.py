@@ -63,6 +63,12 @@ class CheckpointError(FtiError, ValueError):
     """A model folder or training checkpoint that is missing, truncated, or of other shapes."""
 
 
+class HubUnavailable(CheckpointError):
+    """The Hugging Face hub cannot be reached, and its cache on this machine does not help."""
+
+    exit_code = 1
+
+
 class GalleryNotFound(FtiError, LookupError):
     """No gallery at this path, or no such collection on the server."""
 

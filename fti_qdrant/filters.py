@@ -14,21 +14,25 @@ The grammar::
     scalar     = text | integer | float | true | false
 
 Three keys are not fields: ``"and"`` and ``"or"`` take a list of filters, ``"not"`` one filter.
-Dots separate nested fields, ``"size.width"``; a name that contains a dot is quoted, ``'"a.b"'``.
-For everything else (geo, nested arrays, full text) pass a ``qdrant_client.models.Filter``.
+Dots separate nested fields, ``"size.width"``. A name that itself contains a dot is written in
+quotes, ``'"a.b"'``, or as it is where no image has a nested field of that path. Numbers are
+compared exactly, also integers beyond 2**53. For everything else (geo, nested arrays, full text)
+pass a ``qdrant_client.models.Filter``.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 from qdrant_client import models
 
 from fti_qdrant.errors import BadFilter
+from fti_qdrant.integer_ranges import equals, number_range
 
 FilterLike = Mapping[str, Any] | models.Filter
 
@@ -36,13 +40,19 @@ RANGE = ("lt", "lte", "gt", "gte")
 OPERATORS = ("eq", "ne", "in", "not_in", *RANGE, "exists")
 LOGIC = ("and", "or", "not")
 
-_SEGMENT = r'(?:[\w-]+|"[^"]+")(?:\[\d*\])*'
+_SEGMENT = r'(?:[\w-]+|"[^"\\]+")(?:\[\d*\])*'
 _PATH = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 """What Qdrant parses as a path into the payload; any other name must be quoted."""
 
+Paths = Callable[[str], str]
+"""A key as the user wrote it -> the path into the payload as Qdrant writes it."""
 
-def as_filter(spec: FilterLike | None) -> models.Filter | None:
+
+def as_filter(spec: FilterLike | None, path_of: Paths | None = None) -> models.Filter | None:
     """A mapping of the grammar above, or a ready Filter, or None -> Filter or None.
+
+    Args:
+        path_of: finds the field that a key means; by default ``quoted``, by the key alone.
 
     Example:
         >>> as_filter({"price": {"lt": 50}}).must[0].range.lt
@@ -56,7 +66,7 @@ def as_filter(spec: FilterLike | None) -> models.Filter | None:
         raise BadFilter(
             f"a filter must be a mapping such as {{'brand': 'Acme'}}, not {type(spec).__name__}"
         )
-    return _group(spec, "filter") if spec else None
+    return _Translation(path_of or quoted).group(spec, "filter") if spec else None
 
 
 def both(first: models.Filter | None, second: models.Filter | None) -> models.Filter | None:
@@ -66,81 +76,86 @@ def both(first: models.Filter | None, second: models.Filter | None) -> models.Fi
     return models.Filter(must=[first, second])
 
 
-def field_keys(filter: models.Filter | None) -> Iterator[str]:
-    """The payload fields that a Filter uses; of nested conditions, the outer field."""
-    for condition in _field_conditions(filter):
-        outer = condition.nested if isinstance(condition, models.NestedCondition) else condition
-        yield outer.key
+def quoted(key: str) -> str:
+    """The path that a key means, with quotes around the names that need them.
 
+    Example:
+        >>> quoted("size.width"), quoted("list price.net")
+        ('size.width', '"list price".net')
 
-def check_ranges(filter: models.Filter | None, indexes: Mapping[str, str]) -> None:
-    """Raises BadFilter where a field indexed as numbers is compared with a date, or the reverse.
-
-    Qdrant's indexes would compare the two, with a date as a number of microseconds.
+    Raises BadFilter for keys that are no path.
     """
-    for condition in _field_conditions(filter):
-        if not isinstance(condition, models.FieldCondition):
-            continue
-        kind = indexes.get(condition.key)
-        if isinstance(condition.range, models.DatetimeRange) and kind in ("integer", "float"):
-            raise BadFilter(f"{condition.key}: holds numbers, and cannot be compared with a date")
-        if isinstance(condition.range, models.Range) and kind == "datetime":
-            raise BadFilter(f"{condition.key}: holds dates, and cannot be compared with a number")
+    if is_path(key):
+        return key
+    names = key.split(".")
+    if not all(map(is_quotable, names)):
+        raise BadFilter(f"{key!r} is not the path of a payload field")
+    return ".".join(name if is_path(name) else f'"{name}"' for name in names)
 
 
-def _field_conditions(
-    condition: Any,
-) -> Iterator[models.FieldCondition | models.NestedCondition]:
-    if isinstance(condition, models.Filter):
-        for clause in (condition.must, condition.should, condition.must_not):
-            for part in clause if isinstance(clause, list) else [clause] if clause else []:
-                yield from _field_conditions(part)
-        if condition.min_should:
-            for part in condition.min_should.conditions:
-                yield from _field_conditions(part)
-    elif isinstance(condition, (models.FieldCondition, models.NestedCondition)):
-        yield condition
+def is_name(key: str) -> bool:
+    """Whether a key can only be the name of a field: it needs no quotes."""
+    return re.fullmatch(r"[\w-]+", key) is not None
 
 
-def _group(spec: Mapping[str, Any], path: str) -> models.Filter:
-    must: list[Any] = []
-    must_not: list[Any] = []
-    for key, condition in spec.items():
-        if not isinstance(key, str) or not key:
-            raise BadFilter(f"{path}: a key must be the name of a payload field, not {key!r}")
-        here = key if path == "filter" else f"{path}.{key}"
-        if key in LOGIC:
-            kind, part = _logic(key, condition, here)
-            (must_not if kind == "not" else must).append(part)
-        else:
-            wanted, unwanted = _field(key, condition, here)
-            must += wanted
-            must_not += unwanted
-    return models.Filter(must=must or None, must_not=must_not or None)
+def is_path(key: str) -> bool:
+    """Whether Qdrant reads a key as a path."""
+    return _PATH.fullmatch(key) is not None
 
 
-def _logic(key: str, condition: Any, path: str) -> tuple[str, models.Filter]:
-    if key == "not":
-        if not isinstance(condition, Mapping) or not condition:
-            raise BadFilter(f"{path}: takes one filter such as {{'brand': 'Acme'}}")
-        return "not", _group(condition, path)
-    fits = isinstance(condition, Sequence) and not isinstance(condition, str) and condition
-    if not fits or not all(isinstance(part, Mapping) and part for part in condition):
-        raise BadFilter(f"{path}: takes a list of filters, got {condition!r}")
-    parts: list[Any] = [_group(part, f"{path}[{index}]") for index, part in enumerate(condition)]
-    return key, models.Filter(must=parts) if key == "and" else models.Filter(should=parts)
+def is_quotable(name: str) -> bool:
+    """Whether quotes make any name a path: there are none within quotes, nor backslashes."""
+    return name != "" and '"' not in name and "\\" not in name
 
 
-def _field(key: str, condition: Any, path: str) -> tuple[list[Any], list[Any]]:
-    """Conditions that must match, and conditions that must not."""
-    key = _quoted(key, path)
-    if condition is None:
-        return [_empty(key)], []
-    if isinstance(condition, Mapping):
-        return _operators(key, condition, path)
-    if isinstance(condition, (list, tuple, set, frozenset)):
-        return [_any_of(key, list(condition), path)], []
-    return [_equal(key, condition, path)], []
+@dataclass(frozen=True)
+class _Translation:
+    """A filter mapping -> a qdrant Filter; ``path`` says where in the mapping an error is."""
+
+    path_of: Paths
+
+    def group(self, spec: Mapping[str, Any], path: str) -> models.Filter:
+        must: list[Any] = []
+        must_not: list[Any] = []
+        for key, condition in spec.items():
+            if not isinstance(key, str) or not key:
+                raise BadFilter(f"{path}: a key must be the name of a payload field, not {key!r}")
+            here = key if path == "filter" else f"{path}.{key}"
+            if key in LOGIC:
+                kind, part = self._logic(key, condition, here)
+                (must_not if kind == "not" else must).append(part)
+            else:
+                wanted, unwanted = self._field(key, condition, here)
+                must += wanted
+                must_not += unwanted
+        return models.Filter(must=must or None, must_not=must_not or None)
+
+    def _logic(self, key: str, condition: Any, path: str) -> tuple[str, models.Filter]:
+        if key == "not":
+            if not isinstance(condition, Mapping) or not condition:
+                raise BadFilter(f"{path}: takes one filter such as {{'brand': 'Acme'}}")
+            return "not", self.group(condition, path)
+        fits = isinstance(condition, Sequence) and not isinstance(condition, str) and condition
+        if not fits or not all(isinstance(part, Mapping) and part for part in condition):
+            raise BadFilter(f"{path}: takes a list of filters, got {condition!r}")
+        parts: list[Any] = [
+            self.group(part, f"{path}[{index}]") for index, part in enumerate(condition)
+        ]
+        return key, models.Filter(must=parts) if key == "and" else models.Filter(should=parts)
+
+    def _field(self, key: str, condition: Any, path: str) -> tuple[list[Any], list[Any]]:
+        """Conditions that must match, and conditions that must not."""
+        try:
+            field = self.path_of(key)
+        except BadFilter as error:  # it does not know where in the filter the key is
+            raise BadFilter(f"{path}: {error}") from None
+        if condition is None:
+            return [_empty(field)], []
+        if isinstance(condition, Mapping):
+            return _operators(field, condition, path)
+        if isinstance(condition, (list, tuple, set, frozenset)):
+            return [_any_of(field, list(condition), path)], []
+        return [_equal(field, condition, path)], []
 
 
 def _operators(key: str, spec: Mapping[str, Any], path: str) -> tuple[list[Any], list[Any]]:
@@ -171,13 +186,11 @@ def _operators(key: str, spec: Mapping[str, Any], path: str) -> tuple[list[Any],
     return must, must_not
 
 
-def _equal(key: str, value: Any, path: str) -> models.FieldCondition:
-    if _is_number(value):
+def _equal(key: str, value: Any, path: str) -> models.Condition:
+    if _is_number(value):  # a match by the integer 50 would not find the float 50.0
         _check_number(value, path)
-        # a match by the integer 50 would not find the float 50.0
-        if isinstance(value, float) or abs(value) <= 2**53:
-            return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
-    if not isinstance(value, (str, int)):
+        return equals(key, value)
+    if not isinstance(value, (str, bool)):
         raise BadFilter(
             f"{path}: compares with text, a number, true or false, not {type(value).__name__} "
             f"{value!r}"
@@ -196,11 +209,11 @@ def _any_of(key: str, values: Any, path: str) -> Any:
     )
 
 
-def _range(key: str, bounds: dict[str, Any], path: str) -> models.FieldCondition:
+def _range(key: str, bounds: dict[str, Any], path: str) -> models.Condition:
     if all(map(_is_number, bounds.values())):
         for name, value in bounds.items():
             _check_number(value, f"{path}.{name}")
-        return models.FieldCondition(key=key, range=models.Range(**bounds))
+        return number_range(key, bounds)
     dates = {name: _date(value, f"{path}.{name}") for name, value in bounds.items()}
     return models.FieldCondition(key=key, range=models.DatetimeRange(**dates))
 
@@ -228,16 +241,6 @@ def _check_number(value: float, path: str) -> None:
             raise BadFilter(f"{path}: {value} does not fit into 64 bits")
     elif not math.isfinite(value):
         raise BadFilter(f"{path}: {value} is not a finite number")
-
-
-def _quoted(key: str, path: str) -> str:
-    """The key with quotes around the names that need them, such as those with spaces."""
-    if _PATH.fullmatch(key):
-        return key
-    names = key.split(".")
-    if '"' in key or "" in names:
-        raise BadFilter(f"{path}: {key!r} is not the path of a payload field")
-    return ".".join(name if _PATH.fullmatch(name) else f'"{name}"' for name in names)
 
 
 def _empty(key: str) -> models.IsEmptyCondition:

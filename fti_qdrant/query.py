@@ -13,11 +13,18 @@ import numpy as np
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.images import ImageSource
+from fti_qdrant.gallery.protocol import MOST_HITS
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
+from fti_qdrant.refinements import OrderLike, SearchParamsLike, check_refinements
 
-if TYPE_CHECKING:  # its module loads torch
+if TYPE_CHECKING:  # the modules of explanations load torch
+    import pandas
+
     from fti_qdrant.explanation import Explanation
     from fti_qdrant.model.explain import ImageWords
+
+MAX_LIMIT = MOST_HITS
+"""Hits of one query."""
 
 Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
@@ -53,6 +60,17 @@ class Query:
     avoid: str | None = None
     weights: Sequence[float] | None = None
     options: Mapping[str, Any] | None = None
+    like: Reference | Sequence[Reference] | None = None
+    dislike: Reference | Sequence[Reference] | None = None
+    offset: int = 0
+    cutoff: float | None = None
+    diversity: float | None = None
+    order_by: OrderLike | None = None
+    group_by: str | None = None
+    group_size: int = 1
+    with_payload: bool | Sequence[str] = True
+    exact: bool | None = None
+    search_params: SearchParamsLike | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -62,23 +80,29 @@ class Query:
             raise BadQuery(f"text {self.text!r} is not valid Unicode; was it decoded wrongly?")
         if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
             raise BadQuery(f"limit must be a whole number of at least 1, got {self.limit!r}")
-        if self.limit >= 2**32:
-            raise BadQuery(f"limit {self.limit} is more than any gallery holds")
+        if self.limit > MAX_LIMIT:
+            raise BadQuery(
+                f"limit must be at most {MAX_LIMIT:,}, got {self.limit}; to read all images, use "
+                "gallery.scroll()"
+            )
         least = self.score_threshold
         if least is not None and (
             not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)
         ):
             raise BadQuery(f"score_threshold must be a number from -1 to 1, got {least!r}")
+        weight = self.text_weight
+        if weight is not None and not (_is_weight(weight) and weight <= 1):
+            raise BadQuery(f"text_weight must be a number from 0 to 1, got {weight!r}")
         if self.composer is not None:
             find_composer(self.composer).check_options(self.composer_options)
-        elif self.text_weight is not None:
-            find_composer("sum").check_options({"text_weight": self.text_weight})
         if not self.references and not self.words:
             raise BadQuery("nothing to search for: pass an image, a text, or both")
         if self.explain and not self.references:
             raise BadQuery("explain needs a reference image; pass one, or leave explain out")
         self._check_avoid()
         self._check_weights()
+        check_like(self.liked, self.disliked)
+        check_refinements(self)
 
     def _check_avoid(self) -> None:
         if self.avoid is None:
@@ -111,9 +135,17 @@ class Query:
     @property
     def references(self) -> list[Reference]:
         """The reference images, none to many."""
-        if self.image is None:
-            return []
-        return list(self.image) if isinstance(self.image, (list, tuple)) else [self.image]  # type: ignore[list-item]
+        return _one_or_more(self.image)
+
+    @property
+    def liked(self) -> list[Reference]:
+        """``like`` as a list."""
+        return _one_or_more(self.like)
+
+    @property
+    def disliked(self) -> list[Reference]:
+        """``dislike`` as a list."""
+        return _one_or_more(self.dislike)
 
     @property
     def words(self) -> str:
@@ -129,8 +161,9 @@ class Hit:
         id: of the stored image; may be passed as the image of the next query.
         score: cosine of the query vector and the image, -1 to 1.
         uri: path or URI of the image when it was ingested.
-        payload: the user's own fields.
+        payload: the user's own fields, or those that ``with_payload`` names.
         vector: ``[d]``, only with ``with_vectors=True``.
+        group: the value of the field that ``group_by`` names.
     """
 
     id: str
@@ -138,31 +171,77 @@ class Hit:
     uri: str | None
     payload: dict[str, Any]
     vector: np.ndarray | None = None
+    group: str | int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``vector`` as a list, and only where there is one.
+        """Plain values for JSON; ``vector`` as a list, and like ``group`` only where there is one.
 
         Example:
             >>> Hit("7c1f", 0.5, "a.jpg", {"price": 3}).as_dict()
             {'id': '7c1f', 'score': 0.5, 'uri': 'a.jpg', 'payload': {'price': 3}}
         """
         values = {"id": self.id, "score": self.score, "uri": self.uri, "payload": self.payload}
+        if self.group is not None:
+            values["group"] = self.group
         return values if self.vector is None else {**values, "vector": self.vector.tolist()}
+
+
+@dataclass(frozen=True)
+class ReferencePictures:
+    """Where the reference images of a query can be read again, to show them.
+
+    Attributes:
+        sources: one for each reference; None for a stored image whose place is not known, and for
+            a file object, which has been read.
+        allow_urls, limits: of the search, for its hits too.
+    """
+
+    sources: tuple[ImageSource | None, ...] = ()
+    allow_urls: bool = False
+    limits: ImageLimits = DEFAULT_LIMITS
+
+
+PRINTED = 20
+"""Hits in the text of a ``Hits`` object."""
 
 
 class Hits(list[Hit]):
     """A list of hits, best first, that knows its query.
 
+    A notebook shows it as a grid of thumbnails; elsewhere it is printed as ranks, scores and URIs.
+
     Attributes:
         query: as it was answered: ``query.composer`` names the composer, ``query.warnings`` says
             what to know about the result.
         explanation: what the query was, with ``explain=True``; else None.
+        pictures: the reference images.
+
+    Example:
+        >>> Hits([Hit("7c1f", 0.5, "a.jpg", {"price": 3})], Query(text="red", composer="text"))
+        Hits(1, composer='text')
+          1  0.500  'a.jpg'
     """
 
-    def __init__(self, hits: Iterable[Hit], query: Query, explanation: Explanation | None = None):
+    def __init__(
+        self,
+        hits: Iterable[Hit],
+        query: Query,
+        explanation: Explanation | None = None,
+        pictures: ReferencePictures | None = None,
+    ):
         super().__init__(hits)
         self.query = query
         self.explanation = explanation
+        self.pictures = pictures or ReferencePictures()
+
+    @property
+    def groups(self) -> dict[str | int, list[Hit]]:
+        """The hits by group, in their order; empty without ``group_by``."""
+        groups: dict[str | int, list[Hit]] = {}
+        for hit in self:
+            if hit.group is not None:
+                groups.setdefault(hit.group, []).append(hit)
+        return groups
 
     @property
     def explanations(self) -> tuple[ImageWords, ...]:
@@ -174,6 +253,31 @@ class Hits(list[Hit]):
         """The composer that answered."""
         return self.query.composer or ""
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each hit, best first.
+
+        Columns: ``id``, ``score``, ``uri``, the payload's fields, and ``vector`` where the hits
+        have one. A payload field with one of these names is called ``payload.id`` and so on.
+
+        Raises FtiError where pandas is not installed.
+        """
+        from fti_qdrant.report.data_frame import data_frame
+
+        return data_frame(self)
+
+    def __repr__(self) -> str:
+        lines = [f"Hits({len(self)}, composer={self.composer!r})"]
+        for rank, hit in enumerate(self[:PRINTED], 1):
+            lines.append(f"{rank:3}  {hit.score:.3f}  {hit.uri or hit.id!r}")
+        if len(self) > PRINTED:
+            lines.append(f"and {len(self) - PRINTED} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from fti_qdrant.report.notebook import hits_html  # Jinja is loaded when it is shown
+
+        return hits_html(self)
+
 
 def _is_weight(value: object) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -182,6 +286,26 @@ def _is_weight(value: object) -> bool:
 
 def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _one_or_more(references: Any) -> list[Any]:
+    """A list of references, also of one alone, or of none."""
+    if references is None:
+        return []
+    return list(references) if isinstance(references, (list, tuple)) else [references]
+
+
+def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> None:
+    """Raises BadQuery where these are not ids of stored images, or one is in both."""
+    ids = {}
+    for name, references in (("like", liked), ("dislike", disliked)):
+        ids[name] = [stored_id(one) for one in references]
+        if None in ids[name]:
+            odd = references[ids[name].index(None)]
+            raise BadQuery(f"{name} takes the ids of stored images, got {odd!r}; pass a hit's id")
+    twice = set(ids["like"]) & set(ids["dislike"])
+    if twice:
+        raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
 
 
 def stored_id(reference: Reference) -> str | None:

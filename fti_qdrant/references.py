@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,14 @@ from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.pseudo_words import unstacked
-from fti_qdrant.images import ImageSource, LoadedImage, content_hash, open_image
+from fti_qdrant.images import (
+    DEFAULT_LIMITS,
+    ImageLimits,
+    ImageSource,
+    LoadedImage,
+    content_hash,
+    open_image,
+)
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query, Reference, stored_id
 
@@ -71,6 +78,11 @@ class LoadedQuery:
         return self.query.composer_options
 
     @property
+    def pictures(self) -> tuple[ImageSource | None, ...]:
+        """As ``ReferencePictures.sources``."""
+        return tuple(map(_place, self.query.references, self.sources))
+
+    @property
     def stored(self) -> list[StoredImage]:
         return [source for source in self.sources if isinstance(source, StoredImage)]
 
@@ -97,17 +109,12 @@ def with_composer(query: Query, composer: Composer) -> Query:
     return replace(query, composer=name, warnings=(*query.warnings, *warnings))
 
 
-def load_references(
-    queries: Sequence[Query], gallery: Gallery, allow_urls: bool
-) -> list[LoadedQuery]:
-    """Reads each picture once, and all stored images in one request.
+def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str, StoredImage]:
+    """The images, by id, of those references that are ids; in one request.
 
-    Args:
-        queries: from ``with_composer``.
-
-    Raises BadImage, UnknownImageId.
+    Raises UnknownImageId, which names the first that the gallery does not have.
     """
-    ids = {one for query in queries for ref in query.references if (one := stored_id(ref))}
+    ids = {one for reference in references if (one := stored_id(reference))}
     stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
     missing = sorted(ids - stored.keys())
     if missing:
@@ -116,6 +123,24 @@ def load_references(
             + (f" (nor {len(missing) - 1} more)" if missing[1:] else "")
             + "; pass the id of a hit, or a picture"
         )
+    return stored
+
+
+def load_references(
+    queries: Sequence[Query],
+    gallery: Gallery,
+    allow_urls: bool,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> list[LoadedQuery]:
+    """Reads each picture once, and all stored images in one request.
+
+    Args:
+        queries: from ``with_composer``.
+        limits: of each picture.
+
+    Raises BadImage, UnknownImageId.
+    """
+    stored = stored_images([ref for query in queries for ref in query.references], gallery)
     pictures: dict[object, LoadedImage] = {}
 
     def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:
@@ -123,10 +148,10 @@ def load_references(
         if id is not None or isinstance(reference, uuid.UUID):
             return stored[str(id)]
         if not decode:
-            return HashedImage(content_hash(reference, allow_urls=allow_urls))
+            return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
         key = _identity(reference)
         if key not in pictures:
-            pictures[key] = open_image(reference, allow_urls=allow_urls)
+            pictures[key] = open_image(reference, allow_urls=allow_urls, limits=limits)
         return pictures[key]
 
     loaded = []
@@ -238,6 +263,17 @@ def _of_query(
     joined = References.join(parts)
     weights = None if query.query.weights is None else tuple(query.query.weights)
     return References(joined.pooled, joined.words, (len(parts),), weights)
+
+
+def _place(
+    reference: Reference, source: LoadedImage | StoredImage | HashedImage
+) -> ImageSource | None:
+    """Where a reference can be read again; None where it cannot."""
+    if isinstance(source, StoredImage):
+        return source.payload.get(OURS, {}).get("uri")
+    if isinstance(reference, uuid.UUID) or hasattr(reference, "read"):
+        return None
+    return reference
 
 
 def _identity(reference: ImageSource) -> object:

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qdrant_client import models
-
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.inputs import References
 from fti_qdrant.composition import ComposedQuery, compose_queries
-from fti_qdrant.errors import BadFilter, BadQuery
+from fti_qdrant.errors import BadQuery
 from fti_qdrant.explanation import Explanation, QueryExplainer
-from fti_qdrant.filters import FilterLike, as_filter, both, check_ranges, field_keys
+from fti_qdrant.feedback import with_feedback
+from fti_qdrant.field_choices import facets
+from fti_qdrant.filters import FilterLike
 from fti_qdrant.gallery import (
     EdgeGallery,
+    FacetCount,
     Gallery,
     ScoredPoint,
     ServerGallery,
-    StoredImage,
-    VectorQuery,
     connect,
 )
-from fti_qdrant.gallery.points import OURS, SHA256_KEY
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.model.openvino_backend import Backend
-from fti_qdrant.query import Hit, Hits, Query, Reference
+from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
 from fti_qdrant.references import (
     LoadedQuery,
     answerable,
     embed_references,
     load_references,
+    stored_images,
     with_composer,
 )
+from fti_qdrant.refinements import OrderLike, SearchParamsLike
+from fti_qdrant.stored_fields import StoredFields, check_not_empty
+from fti_qdrant.vector_queries import as_hit, refined, without_references
 
 if TYPE_CHECKING:
     import torch
@@ -50,13 +51,22 @@ class ComposedSearch:
         >>> search.query("dress.jpg", "in red", filter={"price": {"lt": 50}})  # doctest: +SKIP
     """
 
-    def __init__(self, composer: Composer, gallery: Gallery, *, allow_urls: bool = False):
+    def __init__(
+        self,
+        composer: Composer,
+        gallery: Gallery,
+        *,
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.limits = limits
         self._explainer = QueryExplainer(composer.backbone)
+        self._fields = StoredFields(gallery)
 
     @classmethod
     def open(
@@ -70,23 +80,33 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
 
         Args:
             path: its folder.
             model: by default the model that the gallery was made with.
-            inverter: folder or hub repository of an inverter; ``mini`` comes with its own.
+            inverter: as ``load_inverter`` takes it, such as ``fti4cir``, a folder, or ORG/REPO on
+                the hub; ``mini`` comes with its own.
             device, precision: see ``Backbone.load``.
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             backend: ``torch``, or ``openvino``, which is faster on a CPU (an extra).
             allow_urls: whether a reference may be an http(s) URL.
+            limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
         """
-        gallery = EdgeGallery.open(path)
-        return cls._over(
-            gallery, model, inverter, device, precision, preprocess, backend, allow_urls
+        return cls.over(
+            EdgeGallery.open(path),
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            backend=backend,
+            allow_urls=allow_urls,
+            limits=limits,
         )
 
     @classmethod
@@ -104,6 +124,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
 
@@ -112,39 +133,57 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, preprocess, backend, allow_urls: as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
+                as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
-        gallery = ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection)
-        return cls._over(
-            gallery, model, inverter, device, precision, preprocess, backend, allow_urls
+        return cls.over(
+            ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection),
+            model=model,
+            inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            backend=backend,
+            allow_urls=allow_urls,
+            limits=limits,
         )
 
     @classmethod
-    def _over(
+    def over(
         cls,
         gallery: Gallery,
-        model: str | None,
-        inverter: str | None,
-        device: str | torch.device | None,
-        precision: str | None,
-        preprocess: str | None,
-        backend: Backend,
-        allow_urls: bool,
+        *,
+        model: str | None = None,
+        inverter: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Loads the model and checks it; closes the gallery where that fails."""
+        """Searches an open gallery, which is closed where the model cannot be loaded.
+
+        Args:
+            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
+                as for ``open``.
+
+        Raises ModelMismatch.
+        """
         try:
             made_by = gallery.spec.fingerprint
+            chosen = preprocess or Preprocess.if_known(made_by.preprocess)
             composer = Composer.load(
                 model or made_by.model,
                 inverter,
                 device=device,
                 precision=precision,
-                preprocess=preprocess or Preprocess.if_known(made_by.preprocess),
+                preprocess=chosen,
                 backend=backend,
             )
-            return cls(composer, gallery, allow_urls=allow_urls)
+            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:
             gallery.close()
             raise
@@ -165,6 +204,17 @@ class ComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
+        offset: int = 0,
+        cutoff: float | None = None,
+        diversity: float | None = None,
+        order_by: OrderLike | None = None,
+        group_by: str | None = None,
+        group_size: int = 1,
+        with_payload: bool | Sequence[str] = True,
+        exact: bool | None = None,
+        search_params: SearchParamsLike | None = None,
     ) -> Hits:
         """Images like the reference, changed as the text says, that pass the filter.
 
@@ -185,9 +235,28 @@ class ComposedSearch:
             avoid: what results should not have, such as "stripes".
             weights: one for each reference image; 0 leaves an image out.
             options: further options of the composer; ``fti-search composers`` lists them.
+            like, dislike: ids of stored images, such as a user's clicks. The query moves towards
+                the mean of the first and away from that of the others (see ``feedback``); with
+                ``exclude_reference`` they are not hits themselves.
+            offset: hits (or groups) to skip; beyond the end there are none.
+            cutoff: keep hits with at least this share of the best one's score, above 0 to 1.
+            diversity: 0 to 1, by maximal marginal relevance: each next hit is the best by
+                ``(1 - diversity) score - diversity (its greatest cosine with the hits before)``,
+                of the 500 nearest images.
+            order_by: a field of numbers or dates, ``"price"`` or ``"-price"`` (descending), for
+                all that ``cutoff`` or ``score_threshold`` leaves.
+            group_by: a field of texts or whole numbers, such as a product's id: ``limit`` then
+                counts groups. An image without the field is in none, one with a list in several.
+            group_size: most hits of each group; they follow each other, see ``hits.groups``.
+            with_payload: False, or the fields to put on the hits.
+            exact: compare with every vector (True), or use the index where there is one (False);
+                by default embedded galleries are exact, and servers use their index.
+            search_params: of the index, such as ``{"hnsw_ef": 256}`` or ``{"acorn": {"enable":
+                True}}``, as qdrant's ``SearchParams``; an exact search needs none.
 
         Returns:
-            Hits, best first; ``hits.query`` says which composer answered, with any warnings.
+            Hits, best first, or in the order asked for; ``hits.query`` says which composer
+            answered, with any warnings.
 
         Raises:
             BadQuery, BadImage, BadFilter, UnknownImageId: the query cannot be answered.
@@ -209,6 +278,17 @@ class ComposedSearch:
                     avoid=avoid,
                     weights=weights,
                     options=options,
+                    like=like,
+                    dislike=dislike,
+                    offset=offset,
+                    cutoff=cutoff,
+                    diversity=diversity,
+                    order_by=order_by,
+                    group_by=group_by,
+                    group_size=group_size,
+                    with_payload=with_payload,
+                    exact=exact,
+                    search_params=search_params,
                 )
             ]
         )[0]
@@ -221,31 +301,22 @@ class ComposedSearch:
 
         Raises: as ``query``.
         """
+        self.gallery.check_open()
         asked = [_as_query(query) for query in queries]
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
-        filters = [self._checked_filter(query.filter) for query in chosen]
+        plans = [refined(query, self._fields) for query in chosen]
         loaded, references, composed = self._compose(asked, chosen)
         searches = [
-            VectorQuery(
-                vector=one.unit_vector,
-                filter=both(filter, _not_the_reference(query)),
-                limit=query.query.limit,
-                score_threshold=query.query.score_threshold,
-                with_vectors=query.query.with_vectors,
-            )
-            for query, one, filter in zip(loaded, composed, filters)
+            replace(plan, vector=one.unit_vector, filter=without_references(plan.filter, query))
+            for query, one, plan in zip(loaded, composed, plans)
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
-            self._check_not_empty()
+            check_not_empty(self.gallery)
         return [
-            Hits(
-                map(_hit, answer),
-                replace(query.query, warnings=one.warnings),
-                self._explainer.explain(one, used) if query.query.explain else None,
-            )
+            self._hits(query, answer, one, used)
             for query, answer, one, used in zip(loaded, answers, composed, references)
         ]
 
@@ -259,8 +330,10 @@ class ComposedSearch:
         avoid: str | None = None,
         weights: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        like: Reference | Sequence[Reference] | None = None,
+        dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
-        """The query vector alone, for a Qdrant request of your own.
+        """The query vector alone, for a Qdrant request of your own: see docs/recipes.md.
 
         Args: as for ``query``.
 
@@ -274,6 +347,8 @@ class ComposedSearch:
             avoid=avoid,
             weights=weights,
             options=options,
+            like=like,
+            dislike=dislike,
         )
         _, _, (composed,) = self._compose([query], [with_composer(query, self.composer)])
         return composed
@@ -297,8 +372,8 @@ class ComposedSearch:
         """
         query = Query(image=image, text=text, composer=composer, explain=True)
         chosen = [with_composer(query, self.composer)]
-        _, (references,), (composed,) = self._compose([query], chosen)
-        return self._explainer.explain(composed, references, words)
+        (loaded,), (references,), (composed,) = self._compose([query], chosen)
+        return self._explainer.explain(composed, references, self._pictures(loaded), words)
 
     def _compose(
         self, asked: Sequence[Query], chosen: Sequence[Query]
@@ -309,14 +384,54 @@ class ComposedSearch:
             asked: the queries as the user gave them.
             chosen: the same from ``with_composer``.
         """
+        self.gallery.check_open()  # after a fork the model would wait for ever, too
+        rated = stored_images(
+            [one for query in chosen for one in (*query.liked, *query.disliked)], self.gallery
+        )
         loaded = [
             answerable(query, original)
             for query, original in zip(
-                load_references(chosen, self.gallery, self.allow_urls), asked
+                load_references(chosen, self.gallery, self.allow_urls, self.limits), asked
             )
         ]
         references = embed_references(loaded, self.composer, self.gallery)
-        return loaded, references, compose_queries(loaded, references, self.composer)
+        composed = compose_queries(loaded, references, self.composer)
+        return loaded, references, with_feedback(chosen, composed, rated)
+
+    def facets(
+        self, field: str, *, filter: FilterLike | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        """The values of a payload field with their numbers of images, the most frequent first.
+
+        Args:
+            field: with a payload index of texts, whole numbers, or true and false.
+            filter: counts only images that pass it, as for ``query``.
+            limit: most values.
+
+        Returns:
+            Pairs ``(value, count)``; values with equal counts are in their own order.
+
+        Raises BadQuery (no such field, or no such index: the message says how to make it),
+        BadFilter.
+        """
+        return facets(self._fields, field, filter, limit)
+
+    def _hits(
+        self,
+        loaded: LoadedQuery,
+        answer: Sequence[ScoredPoint],
+        composed: ComposedQuery,
+        references: References | None,
+    ) -> Hits:
+        query = replace(loaded.query, warnings=composed.warnings)
+        pictures = self._pictures(loaded)
+        explanation = (
+            self._explainer.explain(composed, references, pictures) if query.explain else None
+        )
+        return Hits(map(as_hit, answer), query, explanation, pictures)
+
+    def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
+        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""
@@ -328,25 +443,6 @@ class ComposedSearch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_not_empty(self) -> None:
-        if self.gallery.count() == 0:
-            raise BadQuery(f"gallery {self.gallery.name} is empty; fill it with fti-ingest")
-
-    def _checked_filter(self, spec: FilterLike | None) -> models.Filter | None:
-        """Raises BadFilter for a field that no image has, or that has values of another type.
-
-        A misspelled field would match nothing, in silence.
-        """
-        filter = as_filter(spec)
-        for key in field_keys(filter):
-            if not self.gallery.has_field(key):
-                self._check_not_empty()
-                names = {name for _, payload in _sample(self.gallery) for name in payload}
-                fields = ", ".join(sorted(names - {OURS})) or "none"
-                raise BadFilter(f"{key}: no image has this field; fields are: {fields}")
-        check_ranges(filter, self.gallery.spec.indexes)
-        return filter
-
 
 def _as_query(query: Query | Mapping[str, Any]) -> Query:
     if isinstance(query, Query):
@@ -357,33 +453,3 @@ def _as_query(query: Query | Mapping[str, Any]) -> Query:
         raise BadQuery(
             f"{query!r} is not a query, nor a mapping of the arguments of query ({error})"
         ) from None
-
-
-def _not_the_reference(query: LoadedQuery) -> models.Filter | None:
-    if not query.query.exclude_reference or not query.sources:
-        return None
-    ids: list[int | str | uuid.UUID] = []
-    hashes = []
-    for source in query.sources:
-        if isinstance(source, StoredImage):
-            ids.append(source.id)
-        else:
-            hashes.append(source.sha256)
-    excluded: list[Any] = []
-    if hashes:
-        match = models.MatchAny(any=hashes)
-        excluded.append(models.FieldCondition(key=SHA256_KEY, match=match))
-    if ids:
-        excluded.append(models.HasIdCondition(has_id=ids))
-    return models.Filter(must_not=excluded)
-
-
-def _hit(point: ScoredPoint) -> Hit:
-    ours = point.payload.get(OURS, {})
-    payload = {name: value for name, value in point.payload.items() if name != OURS}
-    return Hit(point.id, point.score, ours.get("uri"), payload, point.vector)
-
-
-def _sample(gallery: Gallery, most: int = 100) -> list[tuple[str, dict[str, Any]]]:
-    """The first images with their payloads: enough to name the fields."""
-    return [pair for pair, _ in zip(gallery.scroll(page=most), range(most))]

@@ -146,6 +146,35 @@ class Points(_Door, messages.PointsServicer):  # type: ignore[misc]
             ]
         )
 
+    def QueryGroups(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        asked = models.QueryGroupsRequest(
+            query=_converted(request, "query", GrpcToRest.convert_query),
+            using=_given(request, "using"),
+            filter=_converted(request, "filter", GrpcToRest.convert_filter),
+            params=_converted(request, "params", GrpcToRest.convert_search_params),
+            score_threshold=_given(request, "score_threshold"),
+            with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
+            with_vector=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
+            group_by=request.group_by,
+            limit=_given(request, "limit"),
+            group_size=_given(request, "group_size"),
+        )
+        answer = self._points(context, request, "/query/groups", asked)
+        groups = models.GroupsResult.model_validate(answer)
+        return messages.QueryGroupsResponse(result=RestToGrpc.convert_groups_result(groups))
+
+    def Facet(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        asked = models.FacetRequest(
+            key=request.key,
+            filter=_converted(request, "filter", GrpcToRest.convert_filter),
+            limit=_given(request, "limit"),
+            exact=_given(request, "exact"),
+        )
+        path = f"/collections/{_name(request)}/facet"
+        answer = models.FacetResponse.model_validate(self._ask(context, "POST", path, _json(asked)))
+        hits = [RestToGrpc.convert_facet_value_hit(hit) for hit in answer.hits]
+        return messages.FacetResponse(hits=hits)
+
 
 @contextmanager
 def serving(data: Path, api_key: str | None = None, busy: int = 0) -> Iterator[int]:

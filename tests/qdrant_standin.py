@@ -15,7 +15,8 @@ import os
 import re
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Standin:
             ("PUT", points, self.upsert),
             ("POST", points, self.retrieve),
             ("POST", points + "/query/batch", self.query_batch),
+            ("POST", points + "/query/groups", self.query_groups),
+            ("POST", r"/collections/([^/]+)/facet", self.facet),
             ("POST", points + "/scroll", self.scroll),
             ("POST", points + "/count", self.count),
             ("POST", points + "/delete", self.delete),
@@ -147,6 +150,26 @@ class Standin:
         asked = models.QueryRequestBatch.model_validate(body)
         return self.client.query_batch_points(name, asked.searches)
 
+    def query_groups(self, name: str, body: Body) -> Any:
+        asked = models.QueryGroupsRequest.model_validate(body)
+        return self.client.query_points_groups(
+            name,
+            asked.group_by,
+            query=asked.query,
+            using=asked.using,
+            query_filter=asked.filter,
+            search_params=asked.params,
+            limit=asked.limit or 10,
+            group_size=asked.group_size or 3,
+            with_payload=asked.with_payload if asked.with_payload is not None else False,
+            with_vectors=asked.with_vector or False,
+            score_threshold=asked.score_threshold,
+        )
+
+    def facet(self, name: str, body: Body) -> Any:
+        asked = models.FacetRequest.model_validate(body)
+        return self.client.facet(name, asked.key, asked.filter, asked.limit or 10)
+
     def scroll(self, name: str, body: Body) -> Any:
         asked = models.ScrollRequest.model_validate(body)
         points, following = self.client.scroll(
@@ -221,6 +244,20 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+@contextmanager
+def serving_rest(data: Path) -> Iterator[int]:
+    """A stand-in in this process, on a folder; yields its port."""
+    standin = Standin(str(data))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(standin))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        standin.client.close()
 
 
 def main() -> None:

@@ -20,13 +20,19 @@ BUILT_IN = {
     "UnsupportedModel": ValueError,
     "ModelMismatch": ValueError,
     "CheckpointError": ValueError,
+    "HubUnavailable": ValueError,
     "GalleryNotFound": LookupError,
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
-EXIT_CODES = {"GalleryUnavailable": 1, "OutputUnavailable": 1, "Interrupted": 130}
+EXIT_CODES = {
+    "GalleryUnavailable": 1,
+    "HubUnavailable": 1,
+    "OutputUnavailable": 1,
+    "Interrupted": 130,
+}
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import BadFilter
-from fti_qdrant.filters import as_filter, both, check_ranges, field_keys
+from fti_qdrant.filter_conditions import field_uses, replaced
+from fti_qdrant.filters import as_filter, both
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -117,8 +118,12 @@ def holds_one(payload: Any, key: str, condition: Any) -> bool:
 # --- random payloads and filters
 
 TEXTS = st.sampled_from(["", "Acme", "acme", "1", "true", "été", "blue jeans"])
-WHOLE = st.integers(-2, 3) | st.sampled_from([2**40, 2**53 + 1, 2**62 + 1])
-REAL = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0, 2.5, 3.0])
+STAMP = 1768907445451174113
+"""Nanoseconds; floats near it are 256 apart."""
+BASES = (2**53, 2**62, STAMP, -(2**53), -(2**62), -STAMP)
+LARGE = st.sampled_from([base + step for base in BASES for step in (-1, 0, 1)])
+WHOLE = st.integers(-2, 3) | st.sampled_from([2**40, 2**63 - 1, -(2**63)]) | LARGE
+REAL = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0, 2.5, 3.0, 2.0**53, float(STAMP), 2.0**62])
 DATES = st.sampled_from(
     ["2026-01-05", "2026-01-05T12:00:00", "2026-01-05T12:00:00Z", "2026-01-05T12:30:00+02:00"]
 )
@@ -159,7 +164,7 @@ def bounds(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 
 
 MANY = st.lists(SCALARS, min_size=1, max_size=3)
-NUMBERS = bounds(st.integers(-2, 3) | REAL)
+NUMBERS = bounds(WHOLE | REAL)
 OPERATORS = st.one_of(
     NUMBERS,
     bounds(INSTANTS),
@@ -169,7 +174,7 @@ OPERATORS = st.one_of(
     st.fixed_dictionaries({"in": MANY}, optional={"gt": REAL, "ne": SCALARS}),
 )
 CONDITIONS = SCALARS | st.none() | MANY | OPERATORS
-# indexes hold dates as numbers, and compare one with the other: see ``check_ranges``
+# indexes hold dates as numbers, and compare one with the other; ``StoredFields`` refuses that
 OF_DATES = DATES | st.none() | st.lists(DATES | TEXTS, min_size=1, max_size=3) | bounds(INSTANTS)
 OF_NUMBERS = SCALARS | st.none() | MANY | NUMBERS
 FILTERS = st.recursive(
@@ -326,29 +331,46 @@ def test_both(engines: dict[str, Gallery]) -> None:
     assert both(None, None) is None
 
 
-def test_field_keys() -> None:
+def test_field_uses() -> None:
     spec = {"a": 1, "not": {"b.c": ["x"]}, "or": [{"d": {"gt": 1}}, {"and": [{"e f": True}]}]}
-    assert list(field_keys(as_filter(spec))) == ["a", "d", '"e f"', "b.c"]
+    uses = [(use.key, use.negated) for use in field_uses(as_filter(spec))]
+    assert uses == [("a", False), ("d", False), ('"e f"', False), ("b.c", True)]
+    doubly = as_filter({"not": {"a": {"ne": 1}, "b": None}})
+    assert [(use.key, use.negated) for use in field_uses(doubly)] == [("b", True), ("a", False)]
     nested = models.NestedCondition(
         nested=models.Nested(key="parts", filter=models.Filter(must=as_filter({"x": 1}).must))  # type: ignore[union-attr]
     )
     either = models.MinShould(conditions=[nested], min_count=1)
-    assert list(field_keys(models.Filter(min_should=either))) == ["parts"]
-    assert list(field_keys(models.Filter(must=as_filter({"a": 1})))) == ["a"]
-    assert list(field_keys(None)) == []
+    assert [use.key for use in field_uses(models.Filter(min_should=either))] == ["parts[].x"]
+    assert [use.key for use in field_uses(models.Filter(must=as_filter({"a": 1})))] == ["a"]
+    assert list(field_uses(None)) == []
 
 
-def test_dates_and_numbers_are_not_compared() -> None:
-    fine = {
-        "price": {"lt": 5},
-        "not": {"since": {"gt": "2026-01-05"}},
-        "any": {"lt": 1},
-        "stock": 3,
-    }
-    check_ranges(as_filter(fine), INDEXES)
-    check_ranges(None, INDEXES)
-    with pytest.raises(BadFilter, match="price: holds numbers, and cannot be compared with a date"):
-        check_ranges(as_filter({"or": [{"price": {"lt": "2026-01-05"}}]}), INDEXES)
-    for wrong in ({"lt": 5}, 5, [5, 6]):
-        with pytest.raises(BadFilter, match="since: holds dates, and cannot be compared"):
-            check_ranges(as_filter({"not": {"since": wrong}}), INDEXES)
+def test_replaced_keeps_what_it_does_not_change() -> None:
+    spec = {"a": 1, "not": {"b": ["x", 2]}, "or": [{"c": None}, {"d": {"lt": 2**60}}]}
+    filter = as_filter(spec)
+    assert replaced(filter, lambda condition: condition) == filter
+    either = models.MinShould(conditions=[models.HasIdCondition(has_id=IDS[:1])], min_count=1)
+    several = models.Filter(min_should=either, must=models.Filter(should=[]))
+    changed = replaced(several, lambda condition: models.HasIdCondition(has_id=IDS[1:2]))
+    assert changed.min_should.conditions[0].has_id == IDS[1:2]
+
+
+@pytest.mark.parametrize("step", [-200, -3, 0, 1, 150])
+def test_nanoseconds_are_compared_exactly(engines: dict[str, Gallery], step: int) -> None:
+    stamps = [STAMP - 3 + number for number in range(6)]
+    bound = STAMP + step
+    for name, gallery in engines.items():
+        gallery.upsert(
+            [
+                GalleryPoint(id, VECTOR, {"stock": stamp, "any": stamp})
+                for id, stamp in zip(IDS, stamps)
+            ]
+        )
+        for field in ("stock", "any"):
+            for operator, compare in COMPARE.items():
+                found = gallery.count(as_filter({field: {operator: bound}}))
+                assert found == sum(compare(stamp, bound) for stamp in stamps), (name, operator)
+            assert gallery.count(as_filter({field: bound})) == stamps.count(bound)
+            within = as_filter({field: {"gt": STAMP - 2, "lte": STAMP + 1}})
+            assert gallery.count(within) == 3

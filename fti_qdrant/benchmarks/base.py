@@ -167,6 +167,15 @@ class Benchmark(ABC):
         Raises BadPredictions: missing, duplicate or unknown queries or images.
         """
 
+    def submission_faults(self, data: Any, ranked: Ranked) -> list[str]:
+        """Why the benchmark's server would refuse a file of ranked lists.
+
+        Args:
+            data: the parsed file.
+            ranked: what ``read_predictions`` made of it.
+        """
+        return []
+
     @abstractmethod
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
         """File name -> content, in the format of the official server and of ``fti-eval score``."""

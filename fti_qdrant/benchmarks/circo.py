@@ -22,7 +22,7 @@ from fti_qdrant.benchmarks.base import (
     first_existing,
 )
 from fti_qdrant.benchmarks.metrics import Floats
-from fti_qdrant.benchmarks.predictions import number_id, ranked_lists
+from fti_qdrant.benchmarks.predictions import number_id, other_lengths, ranked_lists
 from fti_qdrant.errors import BadBenchmark
 
 DEPTHS = (5, 10, 25, 50)
@@ -122,6 +122,12 @@ class CIRCO(Benchmark):
         gallery = None if self._files is None else {str(id) for id in self._files}
         ids = [query.id for query in self.queries]
         return Ranked(ranked_lists(data, ids, gallery, number_id))
+
+    def submission_faults(self, data: Any, ranked: Ranked) -> list[str]:
+        """The server takes 50 different images for each query."""
+        ids = [query.id for query in self.queries]
+        lists = dict(zip(ids, ranked.images or []))
+        return other_lengths(lists, dict.fromkeys(ids, DEPTH), most=DEPTH)
 
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
         """The file that the evaluation server takes: 50 ids for each query."""

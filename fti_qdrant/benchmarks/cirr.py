@@ -20,7 +20,7 @@ from fti_qdrant.benchmarks.base import (
     first_existing,
 )
 from fti_qdrant.benchmarks.metrics import Floats
-from fti_qdrant.benchmarks.predictions import ranked_lists
+from fti_qdrant.benchmarks.predictions import other_lengths, ranked_lists
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 
 VERSION = "rc2"
@@ -120,6 +120,23 @@ class CIRR(Benchmark):
         ]
         whole = all(len(one) == len(query.subset) for one, query in zip(subsets, self.queries))
         return Ranked(without, subsets if whole and metric is None else None, notes)
+
+    def submission_faults(self, data: Any, ranked: Ranked) -> list[str]:
+        """The server takes two files, with the keys version and metric: 50 images, 3 members."""
+        faults = [
+            f"the key {key!r} is missing; the server needs {wanted}"
+            for key, wanted in (
+                ("version", f'"version": "{VERSION}"'),
+                ("metric", f'"metric": "{RECALL}" or "{SUBSET}"'),
+            )
+            if key not in data
+        ]
+        if ranked.images is None:
+            lists, most = ranked.subsets or [], max(SUBSET_AT)
+        else:
+            lists, most = ranked.images, min(DEPTH, len(self._paths) - 1)
+        ids = [query.id for query in self.queries]
+        return [*faults, *other_lengths(dict(zip(ids, lists)), dict.fromkeys(ids, most))]
 
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
         """The two files that the evaluation server takes."""

@@ -84,3 +84,28 @@ def short_lists(ranked: Ranked) -> list[str]:
     short = sum(len(found) < DEPTH for found in ranked.images or ())
     note = f"{short} lists have fewer than {DEPTH} images; an unlisted right answer is not found"
     return [note] if short else []
+
+
+def other_lengths(
+    lists: Mapping[str, Sequence[str]], least: Mapping[str, int], most: int | None = None
+) -> list[str]:
+    """Lists that a benchmark's server would refuse for their length, as one line or none.
+
+    Args:
+        lists: query -> images.
+        least: query -> images that its list must have.
+        most: images that it may have; None for any number.
+    """
+    wrong = [
+        query
+        for query, found in lists.items()
+        if len(found) < least[query] or (most is not None and len(found) > most)
+    ]
+    if not wrong:
+        return []
+    first = wrong[0]
+    wanted = f"{least[first]}" if most is not None else f"at least {least[first]}"
+    return [
+        f"{len(wrong):,} of {len(lists):,} lists have another number of images than the server "
+        f"takes: that of query {first!r} has {len(lists[first])}, not {wanted}"
+    ]

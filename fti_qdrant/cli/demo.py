@@ -58,7 +58,7 @@ def main(out: Path) -> None:
     manifest = _draw(out / "pictures")
     answers = _answer(out / "gallery", manifest)
     _print(answers)
-    page = _write_page(out / "index.html", answers, manifest.parent)
+    page = _write_page(out / "index.html", answers)
     click.echo(f"open {printable(page)} to see them ({time.monotonic() - began:.0f} s in total)")
 
 
@@ -97,16 +97,11 @@ def _query(search: ComposedSearch, pictures: Path, one: Showcase) -> tuple[Hits,
     return unfiltered, search.query(image, one.text, filter=one.filter, limit=LIMIT)
 
 
-def _write_page(page: Path, answers: list[Answer], pictures: Path) -> Path:
-    from fti_qdrant.benchmarks.emoji.artwork import file_name
-    from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
+def _write_page(page: Path, answers: list[Answer]) -> Path:
+    from fti_qdrant.report.sheet import write_sheet
 
-    rows = [
-        AnsweredQuery(hits, [str(pictures / file_name(one.reference))], title="name")
-        for one, *both in answers
-        for hits in both
-    ]
-    write_sheet(page, "Composed search on emoji", rows, NOTE)
+    rows = [hits for _, *both in answers for hits in both]
+    write_sheet(page, "Composed search on emoji", rows, NOTE, title="name")
     return page
 
 
@@ -121,8 +116,8 @@ def _print(answers: list[Answer]) -> None:
     for one, unfiltered, filtered in answers:
         best = str(unfiltered[0].payload["name"]) if unfiltered else "none"
         table.add_row(
-            names[one.reference],
-            one.text,
+            as_text(names[one.reference]),
+            as_text(one.text),
             as_text(best),
             _rank(unfiltered, one),
             as_text(json.dumps(dict(one.filter))),

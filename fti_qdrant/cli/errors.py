@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any, TypeVar, overload
 
 import click
 
+from fti_qdrant.cli.option_spelling import as_options
 from fti_qdrant.cli.user_text import printable
 from fti_qdrant.errors import FtiError, Interrupted
 
@@ -70,7 +72,8 @@ def _in_one_line(command: F, after_stop: str) -> F:
 def _leave(message: str, code: int) -> None:
     if os.environ.get(DEBUG):
         raise
-    click.echo(f"Error: {printable(' '.join(message.split()))}", err=True)
+    in_one_line = re.sub(r"\s*\n\s*", " ", as_options(message).strip())
+    click.echo(f"Error: {printable(in_one_line)}", err=True)
     sys.exit(code)
 
 

@@ -9,6 +9,8 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from fti_qdrant.cli.user_text import printable
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOGGERS = ("fti_qdrant", "fti_ingest", "fti_training")
@@ -16,6 +18,9 @@ LOGGERS = ("fti_qdrant", "fti_ingest", "fti_training")
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 """Level without ``-v``, with one, and with two or more."""
+
+STANDARD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+"""What every log record has."""
 
 VERBOSITY, QUIET = "fti_qdrant.verbosity", "fti_qdrant.quiet"
 """Keys of click's ``Context.meta``, which a group shares with its commands."""
@@ -30,11 +35,11 @@ def configure_logging(level: int) -> None:
         level: the lowest level that is shown. Above WARNING, other packages' warnings are hidden
             too.
     """
-    logging.getLogger().setLevel(max(level, logging.WARNING))
+    others = logging.getLogger()
+    _replace_handler(others, _OtherPackages(level))
+    others.setLevel(max(level, logging.WARNING))
     for logger in map(logging.getLogger, LOGGERS):
-        for handler in [one for one in logger.handlers if isinstance(one, _StandardError)]:
-            logger.removeHandler(handler)
-        logger.addHandler(_StandardError(level))
+        _replace_handler(logger, _StandardError(level))
         logger.setLevel(level)
 
 
@@ -68,16 +73,52 @@ def logging_options(command: F) -> F:
     return verbose(quiet(command))
 
 
+class _Printable(logging.Formatter):
+    """Messages hold file names and what servers answer."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+
 class _StandardError(logging.StreamHandler):
     """Writes to what ``sys.stderr`` is now: a progress bar or Ray's start may replace it."""
 
     def __init__(self, level: int):
         logging.Handler.__init__(self, level)
-        self.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
+        self.setFormatter(_WithFigures("{levelname}: {message}", style="{"))
 
     @property
     def stream(self) -> TextIO:
         return sys.stderr
+
+
+class _OtherPackages(_StandardError):
+    """Writes what is not ours, as it is. Without it, a package might set up logging for all."""
+
+    def __init__(self, level: int):
+        super().__init__(level)
+        self.setFormatter(logging.Formatter("{message}", style="{"))
+        self.addFilter(lambda record: record.name.partition(".")[0] not in LOGGERS)
+
+
+class _WithFigures(_Printable):
+    """Shows what a record carries besides its message: ``listed: images=71, rejected=1``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        figures = {
+            name: value
+            for name, value in vars(record).items()
+            if name not in STANDARD_FIELDS and isinstance(value, (int, float, str))
+        }
+        shown = ", ".join(f"{name}={value}" for name, value in figures.items() if value != "")
+        return super().format(record) + (f": {printable(shown)}" if shown else "")
+
+
+def _replace_handler(logger: logging.Logger, handler: logging.Handler) -> None:
+    """In place of what an earlier call has added."""
+    for one in [one for one in logger.handlers if isinstance(one, _StandardError)]:
+        logger.removeHandler(one)
+    logger.addHandler(handler)
 
 
 def _verbose(context: click.Context, parameter: click.Parameter, count: int) -> None:

@@ -1,30 +1,41 @@
-"""``fti-search``: one composed query from the command line."""
+"""``fti-search``: one composed query from the command line, and what can be named in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fti_qdrant.cli.composers import composers
+from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.facets import facets
+from fti_qdrant.cli.filter_option import filter_option, parse_filter
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.image_options import max_pixels_option
+from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.model_options import backend_option
+from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
 from fti_qdrant.composers.registry import composer_names
-from fti_qdrant.errors import BadFilter
+from fti_qdrant.images.limits import ImageLimits
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from fti_qdrant.explanation import Explanation
     from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.openvino_backend import Backend
-    from fti_qdrant.query import Hit, Hits
+    from fti_qdrant.query import Hit, Hits, Query
     from fti_qdrant.search import ComposedSearch
+
+ID_WIDTH = 36
+"""Characters of an ID, which is never broken: it is there to be copied."""
+
+LEAST_WIDTH = 80
+"""Columns of the table; a narrower terminal breaks its lines itself."""
 
 EPILOG = """\b
 Examples:
@@ -32,6 +43,8 @@ Examples:
   fti-search --gallery shop --image dress.jpg --text "in red" --filter '{"price": {"lt": 50}}'
   fti-search --gallery shop --image dress.jpg --text "in red" --avoid stripes
   fti-search --gallery shop --text "a red dress" --json
+  fti-search --gallery shop --text "a red dress" --group-by product --cutoff 0.9
+  fti-search facets brand --gallery shop
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
   fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
 """
@@ -46,9 +59,7 @@ Examples:
     help="Reference image: a path, or the ID of a stored image. May be repeated.",
 )
 @click.option("--text", help="What should be different. Without --image: what to look for.")
-@click.option(
-    "--filter", "filter_json", help='Filter on the payload, as JSON: {"price": {"lt": 50}}.'
-)
+@filter_option
 @click.option("--limit", type=int, default=10, show_default=True, help="Maximum number of results.")
 @click.option(
     "--composer",
@@ -73,12 +84,35 @@ Examples:
     metavar="NAME=VALUE",
     help="Another option of the composer; fti-search composers lists them.",
 )
+@click.option("--like", "like", multiple=True, help="ID of an image that results should resemble.")
+@click.option("--dislike", "dislike", multiple=True, help="ID of an image that they should not.")
+@click.option("--offset", type=int, default=0, help="Results (or groups) to skip.")
+@click.option(
+    "--cutoff",
+    type=float,
+    help="Keep results with at least this share of the best one's score, above 0 to 1.",
+)
+@click.option("--diversity", type=float, help="0 (by score alone) to 1: avoid similar results.")
+@click.option(
+    "--order-by", help="A field of numbers or dates; -FIELD for descending. Needs --cutoff."
+)
+@click.option("--group-by", help="A field, such as the product: --limit then counts groups.")
+@click.option("--group-size", type=int, default=1, show_default=True, help="Results of a group.")
+@click.option(
+    "--exact/--approximate",
+    default=None,
+    help="Compare with every image, or use the index.  [default: embedded exact, server index]",
+)
 @click.option("--keep-reference", is_flag=True, help="Keep the reference image in the results.")
 @click.option("--score-threshold", type=float, help="Minimum cosine similarity of a result.")
 @click.option("--model", help="[default: the model that the gallery was made with]")
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @backend_option
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
+@max_pixels_option
 @click.option(
     "--explain",
     is_flag=True,
@@ -86,9 +120,8 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an HTML page with images.")
-@program_options("fti-search")
 @one_line_errors(after_stop="nothing was changed")
-def main(
+def query(
     location: GalleryLocation,
     images: tuple[str, ...],
     text: str | None,
@@ -99,12 +132,22 @@ def main(
     avoid: str | None,
     weights: tuple[float, ...],
     composer_options: tuple[str, ...],
+    like: tuple[str, ...],
+    dislike: tuple[str, ...],
+    offset: int,
+    cutoff: float | None,
+    diversity: float | None,
+    order_by: str | None,
+    group_by: str | None,
+    group_size: int,
+    exact: bool | None,
     keep_reference: bool,
     score_threshold: float | None,
     model: str | None,
     inverter: str | None,
     backend: Backend,
     allow_urls: bool,
+    max_pixels: int,
     explain: bool,
     as_json: bool,
     sheet: Path | None,
@@ -112,10 +155,10 @@ def main(
     """Find images like the reference, changed as the text says, that pass the filter."""
     from fti_qdrant.query import Query
 
-    filter = _parse_filter(filter_json)
+    filter = parse_filter(filter_json)
     if explain and not images:
         raise click.UsageError("--explain needs an --image")
-    query = Query(  # refuses bad input before a model is loaded
+    asked = Query(  # bad input is refused before a model is loaded, which takes seconds
         image=list(images) or None,
         text=text,
         filter=filter,
@@ -128,33 +171,35 @@ def main(
         avoid=avoid,
         weights=weights or None,
         options=_parse_options(composer_options),
+        like=like,
+        dislike=dislike,
+        offset=offset,
+        cutoff=cutoff,
+        diversity=diversity,
+        order_by=order_by,
+        group_by=group_by,
+        group_size=group_size,
+        exact=exact,
     )
-    options = {"model": model, "inverter": inverter, "backend": backend, "allow_urls": allow_urls}
-    with _open(location, options) as search:
-        [hits] = search.query_many([query])
-        pictures = [_picture(search, image) for image in images] if sheet else []
+    limits = ImageLimits(max_pixels=max_pixels)
+    _check_images(images, allow_urls, limits)
+    options: dict[str, Any] = {
+        "model": model,
+        "inverter": inverter,
+        "backend": backend,
+        "allow_urls": allow_urls,
+    }
+    with _open(location, asked, options | {"limits": limits}) as search:
+        [hits] = search.query_many([asked])
     if as_json:
         print_json(_as_dict(hits))
     else:
         _print(hits)
     if sheet:
-        from fti_qdrant.report.sheet import AnsweredQuery, write_sheet
+        from fti_qdrant.report.sheet import write_sheet
 
-        row = AnsweredQuery(hits, pictures, hits.explanation)
-        write_sheet(sheet, text or "Images like this one", [row])
+        write_sheet(sheet, text or "Images like this one", [hits])
         click.echo(f"sheet: {printable(sheet)}", err=as_json)
-
-
-def _parse_filter(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
-    if not isinstance(parsed, dict):
-        raise BadFilter(f'--filter must be an object such as {{"brand": "Acme"}}, got {text}')
-    return parsed
 
 
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -171,26 +216,30 @@ def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-def _open(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
-    from fti_qdrant.gallery.location import EmbeddedLocation
-    from fti_qdrant.search import ComposedSearch
-
-    if isinstance(location, EmbeddedLocation):
-        return ComposedSearch.open(location.path, **options)
-    options = {"api_key": location.api_key, "grpc_port": location.grpc_port, **options}
-    return ComposedSearch.connect(location.url, location.collection, **options)
-
-
-def _picture(search: ComposedSearch, image: str) -> str | None:
-    """The path of a reference on the page; of a stored image, where it was ingested from."""
-    from fti_qdrant.gallery.points import OURS
+def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
+    """Raises BadImage for files that are missing or too large."""
+    from fti_qdrant.images.read import is_url, read_bytes
     from fti_qdrant.query import stored_id
 
-    id = stored_id(image)
-    if id is None:
-        return image
-    stored = search.gallery.retrieve([id])
-    return stored[0].payload.get(OURS, {}).get("uri") if stored else None
+    for image in images:
+        if stored_id(image) is None and not (allow_urls and is_url(image)):
+            read_bytes(image, allow_urls=allow_urls, limits=limits)
+
+
+def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:
+    """Fields that no image has are refused before the model is loaded."""
+    gallery = location.open()
+    try:
+        from fti_qdrant.stored_fields import StoredFields
+        from fti_qdrant.vector_queries import refined
+
+        refined(asked, StoredFields(gallery))
+        from fti_qdrant.search import ComposedSearch
+
+        return ComposedSearch.over(gallery, **options)
+    except BaseException:
+        gallery.close()
+        raise
 
 
 def _as_dict(hits: Hits) -> dict[str, Any]:
@@ -214,31 +263,22 @@ def _print(hits: Hits) -> None:
     from fti_qdrant.cli.console import output_console
 
     console = output_console()
+    console.width = max(console.width, LEAST_WIDTH)
     table = Table("", "score", title=f"composer: {hits.composer}")
-    table.add_column("image", overflow="fold")
+    if hits.query.group_by is not None:
+        table.add_column(as_text(hits.query.group_by), overflow="fold")
+    table.add_column("image", overflow="fold", min_width=ID_WIDTH)
     table.add_column("payload", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
-        table.add_row(str(rank), f"{hit.score:.3f}", _path_and_id(hit), as_text(payload))
+        group = [as_text(str(hit.group))] if hits.query.group_by is not None else []
+        table.add_row(str(rank), f"{hit.score:.3f}", *group, _path_and_id(hit), as_text(payload))
     console.print(table)
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))
     if hits.explanation:
-        for line in _explanation_lines(hits.explanation):
+        for line in hits.explanation.lines():
             console.print(as_text(line))
-
-
-def _explanation_lines(explanation: Explanation) -> Iterator[str]:
-    if explanation.prompt is not None:
-        yield f"prompt: {explanation.prompt}"
-    if explanation.references and explanation.prompt_in_words != explanation.prompt:
-        yield f"in words: {explanation.prompt_in_words}"
-    cosines = ", ".join(f"{part} {cosine:.2f}" for part, cosine in explanation.cosines.items())
-    yield f"cosine of the query with: {cosines}"
-    for image in explanation.references:
-        for token in image:
-            words = ", ".join(f"{word} {cosine:.2f}" for word, cosine in token.words)
-            yield f"{token.token}: {words}"
 
 
 def _path_and_id(hit: Hit) -> Text:
@@ -246,6 +286,18 @@ def _path_and_id(hit: Hit) -> Text:
     id = as_text(hit.id, "dim")
     return as_text(hit.uri).append("\n").append_text(id) if hit.uri else id
 
+
+@click.group(cls=DefaultCommandGroup, default="query", default_if_no_args=True, epilog=EPILOG)
+@program_options("fti-search")
+def main() -> None:
+    """Find images like the reference, changed as the text says, that pass the filter.
+
+    "query" may be left out: fti-search --gallery shop ... is fti-search query --gallery shop ...
+    """
+
+
+for command in (query, facets, composers, models):
+    main.add_command(logging_options(command))
 
 if __name__ == "__main__":
     main()

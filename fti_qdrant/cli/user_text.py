@@ -45,8 +45,9 @@ def as_text(value: object, style: str = "") -> Text:
 def print_json(value: Any) -> None:
     """Prints one JSON object on standard output; what JSON has no type for is printed as text."""
     text = json.dumps(value, ensure_ascii=False, default=str)
-    # a file name that is not UTF-8 holds surrogates, which only JSON's own escapes can write
-    click.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    # JSON's own escapes for what a terminal would obey, and for the surrogates of a file name that
+    # is not UTF-8: a program reads the same values
+    click.echo("".join(f"\\u{ord(one):04x}" if _is_control(one) else one for one in text))
 
 
 def _is_control(character: str) -> bool:

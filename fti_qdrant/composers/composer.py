@@ -17,9 +17,9 @@ from fti_qdrant.deprecation import renamed_argument, warn_deprecated
 from fti_qdrant.errors import BadQuery, ModelMismatch
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
+from fti_qdrant.model.gpu import GraphedFunction, matmul_precision
 from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
-from fti_qdrant.model.names import MINI
 from fti_qdrant.model.openvino_backend import Backend, compiled_inverter
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ class Composer:
                 self.word_preprocess = preprocess
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
-        self._invert: Callable[[ImageFeatures], PseudoWords] | None = self.inverter
+        self._small_batch = GraphedFunction(self._words_as_tensors)
+        self._compiled: Callable[[ImageFeatures], PseudoWords] | None = None
         if inverter is not None and backbone.backend == "openvino":
-            self._invert = compiled_inverter(inverter)
+            self._compiled = compiled_inverter(inverter)
 
     @classmethod
     def load(
@@ -68,7 +69,7 @@ class Composer:
         preprocess: str | None = None,
         backend: Backend = "torch",
     ) -> Self:
-        """Loads a backbone by name, and an inverter from a folder or a hub repository.
+        """Loads a backbone by name, and an inverter by what ``load_inverter`` takes.
 
         ``mini`` comes with its inverter; other models without one can use the composers that
         need no inverter.
@@ -82,8 +83,8 @@ class Composer:
         backbone = Backbone.load(
             model, device=device, precision=precision, preprocess=preprocess, backend=backend
         )
-        source = inverter or (str(MINI / "inverter") if model == "mini" else None)
-        return cls(backbone, load_inverter(source) if source else None)
+        source = inverter or ("mini" if model == "mini" else None)
+        return cls(backbone, load_inverter(source, model) if source else None)
 
     @property
     def default_composer(self) -> str:
@@ -187,15 +188,26 @@ class Composer:
         Raises ModelMismatch where pseudo-words need ``for_words``, and it is None.
         """
         words = None
-        if invert and self._invert is not None:
+        if invert and self.inverter is not None:
             if for_words is None and self.word_preprocess is not None:
                 raise ModelMismatch(
                     f"the inverter was trained on pictures preprocessed by "
                     f"{self.word_preprocess.name}, and these were by "
                     f"{self.backbone.preprocess.name}; pass the features of word_features"
                 )
-            words = self._invert(features if for_words is None else for_words)
+            words = self._words(features if for_words is None else for_words)
         return References(features.pooled, words, tuple(sizes))
+
+    def _words(self, features: ImageFeatures) -> PseudoWords:
+        if self._compiled is not None:
+            return self._compiled(features)
+        with matmul_precision(exact=self.backbone.precision == "fp32"):
+            return PseudoWords(*self._small_batch(features.pooled, features.required_tokens()))
+
+    def _words_as_tensors(self, pooled: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        assert self.inverter is not None
+        words = self.inverter(ImageFeatures(pooled, tokens))
+        return words.subject, words.attributes, words.counts
 
     @renamed_argument("method", "composer", since="0.2", removed_in="0.4")
     def compose_references(

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from fti_qdrant.errors import CheckpointError, first_line
 from fti_qdrant.model.names import local_folder
+from fti_qdrant.model.pretrained import KNOWN_MODELS
 
 WITH_INVERTER, WITHOUT_INVERTER = "pdv", "sum"
 """The best composer with an inverter, and without one."""
 
 MODEL_COMPOSERS: Mapping[str, str] = {
-    "hf:BAAI/BGE-VL-base": "raw-sum",
-    "hf:BAAI/BGE-VL-large": "raw-sum",
+    name: row.composer for name, row in KNOWN_MODELS.items() if row.composer is not None
 }
 """Models that were trained for one composer."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fti_qdrant.errors import BadQuery
+from fti_qdrant.validation_reason import reason
 
 if TYPE_CHECKING:  # the registry must stay importable without torch
     from torch import Tensor
@@ -139,10 +140,8 @@ class ComposerDescription:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             option = ".".join(map(str, first["loc"])) or "options"
-            message = first["msg"][:1].lower() + first["msg"][1:]
             raise BadQuery(
-                f"composer {self.name!r}, option {option}: {message.replace('input', 'it', 1)}, "
-                f"got {first['input']!r}"
+                f"composer {self.name!r}: {option} {reason(first)}, got {first['input']!r}"
             ) from None
 
 

@@ -13,6 +13,7 @@ from fti_qdrant.lazy_names import names_of
 if TYPE_CHECKING:
     from fti_qdrant.gallery.edge import EdgeGallery
     from fti_qdrant.gallery.points import (
+        FacetCount,
         GalleryPoint,
         GallerySpec,
         IndexType,
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
         WordsSpec,
         point_id,
     )
-    from fti_qdrant.gallery.protocol import Gallery, GalleryState, VectorQuery
+    from fti_qdrant.gallery.protocol import FieldOrder, Gallery, GalleryState, VectorQuery
     from fti_qdrant.gallery.server import ServerGallery
     from fti_qdrant.gallery.server_connection import connect
 
 _HOMES = {
     "connect": "server_connection",
     "EdgeGallery": "edge",
+    "FacetCount": "points",
+    "FieldOrder": "protocol",
     "GalleryPoint": "points",
     "GallerySpec": "points",
     "IndexType": "points",
@@ -43,6 +46,8 @@ _HOMES = {
 
 __all__ = [
     "EdgeGallery",
+    "FacetCount",
+    "FieldOrder",
     "Gallery",
     "GalleryPoint",
     "GallerySpec",

@@ -6,14 +6,14 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qdrant_edge as edge
 from filelock import FileLock
 
-from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.edge_engine import (
     check_version,
     engine_config,
@@ -26,11 +26,14 @@ from fti_qdrant.gallery.edge_folder import (
     UNFINISHED_SPEC,
     check_free,
     locked,
+    not_found,
 )
+from fti_qdrant.gallery.edge_requests import engine_filter, search_request
 from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
+    FacetCount,
     GalleryPoint,
     GallerySpec,
     Payload,
@@ -39,10 +42,11 @@ from fti_qdrant.gallery.points import (
     StoredImage,
     as_uuid,
     check_points,
-    check_vector,
     indexes_made,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.read_only import PrivateCopy, is_read_only
+from fti_qdrant.gallery.search_steps import answer_all, in_order
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -58,15 +62,22 @@ class EdgeGallery:
 
     Only one process at a time can have it open, by a lock of our own: Edge's would let a second
     process damage the gallery. Searches are exact: below about 200,000 images no index is needed.
-    Safe to use from several threads; after a ``fork`` the child must open its own.
+    Safe to use from several threads; after a ``fork`` the child must open its own. A gallery in a
+    folder that cannot be written is searched in a temporary copy.
     """
 
-    def __init__(self, path: Path, shard: edge.EdgeShard, spec: GallerySpec, lock: FileLock):
+    def __init__(
+        self,
+        path: Path,
+        shard: edge.EdgeShard,
+        spec: GallerySpec,
+        held: FileLock | PrivateCopy,
+    ):
         """Use ``create`` or ``open``."""
         self.path = path
         self.spec = spec
         self._shard: edge.EdgeShard | None = shard
-        self._file_lock = lock
+        self._held = held
         self._write_lock = threading.RLock()
         self._pid = os.getpid()
         self._fields: set[str] = set()
@@ -107,15 +118,26 @@ class EdgeGallery:
         check_version()
         folder = Path(path)
         if not (folder / SPEC_FILE).is_file():
-            raise GalleryNotFound(
-                f"no gallery at {str(folder)!r}; create one with: "
-                f"fti-ingest IMAGES --gallery {folder}"
-            )
+            raise not_found(folder)
+        if is_read_only(folder):
+            return cls._open_copy(folder)
         with locked(folder, make=False) as lock:
             spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
             with engine_errors(folder):
                 shard = edge.EdgeShard.load(str(folder / SHARD_FOLDER))
             return cls(folder, shard, spec, lock)
+
+    @classmethod
+    def _open_copy(cls, folder: Path) -> Self:
+        spec = GallerySpec.read((folder / SPEC_FILE).read_bytes(), str(folder / SPEC_FILE))
+        copy = PrivateCopy(folder)
+        try:
+            with engine_errors(folder):
+                shard = edge.EdgeShard.load(str(copy.path / SHARD_FOLDER))
+        except BaseException:
+            copy.remove()
+            raise
+        return cls(folder, shard, spec, copy)
 
     @property
     def name(self) -> str:
@@ -130,6 +152,7 @@ class EdgeGallery:
         if not points:
             return
         check_points(points, self.spec)
+        self._check_writable()
         self._check_space()
         with self._write_lock, engine_errors(self.path):
             converted = [
@@ -141,13 +164,7 @@ class EdgeGallery:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
-        with engine_errors(self.path):
-            requests = [self._request(query) for query in queries]
-            answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
-        return [
-            sorted(map(scored_point, answer), key=lambda hit: (-hit.score, hit.id))
-            for answer in answers
-        ]
+        return answer_all(queries, self._ask, self.count, makes_groups=False)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
         wanted = [as_uuid(one) for one in ids]
@@ -159,7 +176,7 @@ class EdgeGallery:
 
     def count(self, filter: models.Filter | None = None) -> int:
         with engine_errors(self.path):
-            return int(self._open_shard().count(edge.CountRequest(filter=_engine_filter(filter))))
+            return int(self._open_shard().count(edge.CountRequest(filter=engine_filter(filter))))
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
         offset = None
@@ -172,6 +189,14 @@ class EdgeGallery:
             if offset is None:
                 return
 
+    def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
+        with engine_errors(self.path):
+            request = edge.ScrollRequest(
+                limit=most, filter=engine_filter(filter), with_payload=True
+            )
+            records, _ = self._open_shard().scroll(request)
+        return [record.payload or {} for record in records]
+
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
             filled = edge.Filter(must_not=[edge.IsEmptyCondition(key)])
@@ -182,13 +207,29 @@ class EdgeGallery:
                 self._fields.add(key)
         return key in self._fields
 
+    def facets(
+        self, field: str, filter: models.Filter | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        request = edge.FacetRequest(field, limit, exact=True, filter=engine_filter(filter))
+        with engine_errors(self.path):
+            hits = self._open_shard().facet(request).hits
+        return [FacetCount(hit.value, hit.count) for hit in hits]
+
+    def indexes(self) -> Mapping[str, str]:
+        return indexes_made(self.spec.indexes)
+
+    def index_command(self, field: str, kind: str) -> str:
+        return f"fti-ingest IMAGES --gallery NEW --index '{field}:{kind}'"
+
     def delete(self, ids: Sequence[PointId]) -> None:
         unwanted: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
         if unwanted:
+            self._check_writable()
             with self._write_lock, engine_errors(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(unwanted))
 
     def build_index(self) -> int:
+        self._check_writable()
         with self._write_lock, engine_errors(self.path):
             self._open_shard().optimize()
         return self.state().indexed
@@ -204,23 +245,40 @@ class EdgeGallery:
         )
 
     def flush(self) -> None:
+        self.check_open()
         with self._write_lock, engine_errors(self.path):
             self._open_shard().flush()
 
     def close(self) -> None:
+        if os.getpid() != self._pid:  # of a fork: engine, locks and copy are the parent's
+            return
         with self._write_lock:
             shard, self._shard = self._shard, None
-            if shard is not None and os.getpid() == self._pid:
+            if shard is not None:
                 with engine_errors(self.path):
                     shard.flush()
                     shard.close()
-                self._file_lock.release()
+                if isinstance(self._held, PrivateCopy):
+                    self._held.remove()
+                else:
+                    self._held.release()
+
+    def check_open(self) -> None:
+        self._open_shard()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_writable(self) -> None:
+        self.check_open()
+        if isinstance(self._held, PrivateCopy):
+            raise GalleryUnavailable(
+                f"gallery {self.name} is read-only: its folder cannot be written; it can only be "
+                "searched"
+            )
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.path).free
@@ -232,33 +290,15 @@ class EdgeGallery:
 
     def _open_shard(self) -> edge.EdgeShard:
         if os.getpid() != self._pid:
-            raise GalleryUnavailable(
-                f"gallery {self.name} was opened before a fork; open it in this process, or start "
-                "workers with spawn"
-            )
+            raise after_fork(f"gallery {self.name}")
         if self._shard is None:
             raise GalleryUnavailable(f"gallery {self.name} is closed; open it again")
         return self._shard
 
-    def _request(self, query: VectorQuery) -> edge.QueryRequest:
-        if query.limit < 1:
-            raise BadQuery(f"limit must be at least 1, got {query.limit}")
-        check_vector(query.vector, self.spec.fingerprint.dim, "query")
-        return edge.QueryRequest(
-            limit=query.limit,
-            query=edge.Query.Nearest(query.vector.tolist(), using=IMAGE_VECTOR),
-            filter=_engine_filter(query.filter),
-            score_threshold=query.score_threshold,
-            with_payload=True,
-            with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
-            params=edge.SearchParams(exact=query.exact is not False),
-        )
-
-
-def _engine_filter(filter: models.Filter | None) -> edge.Filter | None:
-    """Imports on use: qdrant-client takes half a second to load, more than all else here."""
-    if filter is None:
-        return None
-    from fti_qdrant.gallery.edge_filters import to_edge
-
-    return to_edge(filter)
+    def _ask(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
+        with engine_errors(self.path):
+            requests = [search_request(query, self.spec) for query in queries]
+            answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
+        return [
+            in_order(map(scored_point, answer), query) for query, answer in zip(queries, answers)
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fti_qdrant.atomic_files import PART
-from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 UNFINISHED_SPEC = SPEC_FILE + PART
@@ -34,23 +35,60 @@ def check_free(folder: Path) -> None:
     """Raises GalleryUnavailable where a folder contains anything that is not ours."""
     if not folder.is_dir() or (folder / SPEC_FILE).exists():
         return
+    if _has_lost_its_spec(folder):
+        raise GalleryUnavailable(
+            f"{_lost_spec(folder)}; restore that file, or choose another folder"
+        )
+    if contents := _contents(folder):
+        raise GalleryUnavailable(
+            f"{str(folder)!r} is not a gallery, and it is not empty: it contains {contents}; "
+            "choose a new or empty folder for the gallery"
+        )
+
+
+def not_found(folder: Path) -> GalleryNotFound:
+    """The error where there is no gallery, with advice that works there."""
+    where = f"no gallery at {str(folder)!r}"
+    if folder.exists() and not folder.is_dir():
+        return GalleryNotFound(f"{where}, which is a file; pass the folder of a gallery")
+    if folder.is_dir():
+        if _has_lost_its_spec(folder):
+            return GalleryNotFound(f"{where}: {_lost_spec(folder)}; restore that file")
+        if contents := _contents(folder):
+            return GalleryNotFound(
+                f"{where}: it contains {contents}, and is not the folder of a gallery; pass one "
+                "that a gallery was made in"
+            )
+    return GalleryNotFound(
+        f"{where}; create one with: fti-ingest IMAGES --gallery {shlex.quote(str(folder))}"
+    )
+
+
+def _has_lost_its_spec(folder: Path) -> bool:
+    return (folder / SHARD_FOLDER).exists() and not (folder / UNFINISHED_SPEC).exists()
+
+
+def _lost_spec(folder: Path) -> str:
+    return f"{str(folder / SHARD_FOLDER)!r} exists without a {SPEC_FILE} beside it"
+
+
+def _contents(folder: Path) -> str:
+    """What is in a folder beside the files of a gallery that is not finished; empty for nothing."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise GalleryUnavailable(f"gallery {str(folder)!r} cannot be opened: {error}") from error
     allowed = MAY_BE_THERE | ({SHARD_FOLDER} if UNFINISHED_SPEC in names else set())
     others = [name for name in names if name not in allowed]
-    if SHARD_FOLDER in others:
-        raise GalleryUnavailable(
-            f"{str(folder / SHARD_FOLDER)!r} exists without a {SPEC_FILE} beside it; restore that "
-            "file, or choose another folder"
-        )
-    if others:
-        more = f" and {len(others) - 1} more" if others[1:] else ""
-        raise GalleryUnavailable(
-            f"{str(folder)!r} is not a gallery, and it is not empty: it contains {others[0]!r}"
-            f"{more}; choose a new or empty folder for the gallery"
-        )
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return f"{others[0]!r}{more}" if others else ""
+
+
+def open_already(folder: Path) -> GalleryUnavailable:
+    return GalleryUnavailable(
+        f"gallery {str(folder)!r} is open already, here or in another process; close it there, or "
+        "use a Qdrant server to share one"
+    )
 
 
 @contextmanager
@@ -65,10 +103,7 @@ def locked(folder: Path, *, make: bool) -> Iterator[FileLock]:
         lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
         lock.acquire()
     except (Timeout, RuntimeError):
-        raise GalleryUnavailable(
-            f"gallery {str(folder)!r} is open already, here or in another process; close it there, "
-            "or use a Qdrant server to share one"
-        ) from None
+        raise open_already(folder) from None
     except OSError as error:
         raise GalleryUnavailable(f"gallery {str(folder)!r} cannot be opened: {error}") from error
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -159,13 +159,30 @@ class StoredImage:
 
 
 @dataclass(frozen=True)
+class FacetCount:
+    """A value of a payload field, and how many images have it; unpacks as a pair.
+
+    Example:
+        >>> dict([FacetCount("Acme", 3), FacetCount("Borg", 1)])
+        {'Acme': 3, 'Borg': 1}
+    """
+
+    value: str | int | bool
+    count: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.value, self.count))
+
+
+@dataclass(frozen=True)
 class ScoredPoint:
-    """One search result; ``score`` is the cosine."""
+    """One search result; ``score`` is the cosine, ``group`` the value that it was grouped by."""
 
     id: str
     score: float
     payload: Payload = field(default_factory=dict)
     vector: np.ndarray | None = None
+    group: str | int | None = None
 
 
 def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.points import (
+    FacetCount,
     GalleryPoint,
     GallerySpec,
     Payload,
@@ -21,16 +23,44 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
 
+MOST_HITS = 100_000
+"""Results of one search: all of them are in memory at once, with their payloads."""
+
+DIVERSE_CANDIDATES = 500
+"""Nearest images that MMR chooses from: always as many, so that one page continues another. Its
+time grows with their cube: 500 take some 10 ms, 1,000 could take seconds."""
+
+
+@dataclass(frozen=True)
+class FieldOrder:
+    """Results in the order of a payload field, the path ``key``."""
+
+    key: str
+    descending: bool = False
+
+
 @dataclass(frozen=True)
 class VectorQuery:
     """One search.
 
+    Images that pass ``filter``, ``score_threshold`` and ``cutoff`` are put in order: by score, by
+    ``diversity`` or by ``order_by``. ``group_by`` then keeps the first ``group_size`` of each
+    group, the groups in the order of their first image. ``offset`` and ``limit`` come last.
+
     Attributes:
         vector: ``[d]``.
-        limit: maximum number of results, at least 1.
-        score_threshold: minimum cosine of a result.
+        limit: maximum number of results (of groups, with ``group_by``), at least 1.
+        score_threshold: minimum cosine of a result, itself included.
         exact: True compares with every vector, False uses the index where there is one, None
             leaves the choice to the gallery (embedded: exact; server: its index).
+        offset: results (or groups) to skip.
+        cutoff: minimum score of a result, as a share of the best one's, above 0 to 1.
+        diversity: 0 to 1; maximal marginal relevance among the ``DIVERSE_CANDIDATES`` nearest.
+        group_by: path of a payload field of texts or whole numbers. An image with a list belongs
+            to several groups, one without the field to none.
+        order_by: by a field of numbers or dates; equal values by score, images without it last.
+        payload_fields: paths of the fields to return; None returns the whole payload.
+        params: how the approximate index is searched.
     """
 
     vector: np.ndarray
@@ -39,6 +69,21 @@ class VectorQuery:
     score_threshold: float | None = None
     with_vectors: bool = False
     exact: bool | None = None
+    offset: int = 0
+    cutoff: float | None = None
+    diversity: float | None = None
+    group_by: str | None = None
+    group_size: int = 1
+    order_by: FieldOrder | None = None
+    payload_fields: tuple[str, ...] | None = None
+    params: models.SearchParams | None = None
+
+    @property
+    def score_above(self) -> float | None:
+        """The threshold as Qdrant takes it: it leaves out hits that are equal to it."""
+        if self.score_threshold is None:
+            return None
+        return float(np.nextafter(np.float32(self.score_threshold), np.float32(-np.inf)))
 
 
 @dataclass(frozen=True)
@@ -60,10 +105,20 @@ class GalleryState:
     bulk: bool = False
 
 
+def after_fork(name: str) -> GalleryUnavailable:
+    """The error for a gallery that a forked process has inherited: its threads and connections
+    stayed with the parent, so a call would wait for ever."""
+    return GalleryUnavailable(
+        f"{name} was opened before a fork; open it in each process after the fork (gunicorn: "
+        "without --preload, or in post_fork), or start processes with spawn"
+    )
+
+
 class Gallery(Protocol):
     """Where image vectors live.
 
-    All methods raise GalleryUnavailable where the store is closed or cannot be reached.
+    All methods raise GalleryUnavailable where the store is closed or cannot be reached, or was
+    opened before a fork.
     """
 
     @property
@@ -79,6 +134,10 @@ class Gallery(Protocol):
         """For programs: the path, or the collection's URL."""
         ...
 
+    def check_open(self) -> None:
+        """Raises GalleryUnavailable where it is closed, or was opened before a fork."""
+        ...
+
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         """Adds or replaces points; returns when they are stored.
 
@@ -87,7 +146,10 @@ class Gallery(Protocol):
         ...
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
-        """The nearest images by cosine, best first; equal scores are ordered by id."""
+        """The nearest images by cosine, best first; equal scores are ordered by id.
+
+        With ``group_by``, the images of one group follow each other. See ``VectorQuery``.
+        """
         ...
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
@@ -109,8 +171,29 @@ class Gallery(Protocol):
         """
         ...
 
+    def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
+        """Payloads of up to ``most`` images that pass the filter, the first by id."""
+        ...
+
     def has_field(self, key: str) -> bool:
         """Whether any image has a value under this payload key."""
+        ...
+
+    def facets(
+        self, field: str, filter: models.Filter | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        """The values of an indexed field with their numbers of images, the most frequent first.
+
+        Equal numbers are ordered by value.
+        """
+        ...
+
+    def indexes(self) -> Mapping[str, str]:
+        """Fields with a payload index, and its type, such as ``keyword``."""
+        ...
+
+    def index_command(self, field: str, kind: str) -> str:
+        """The command that makes a payload index, for messages."""
         ...
 
     def delete(self, ids: Sequence[PointId]) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from fti_qdrant.errors import BadQuery, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
 from fti_qdrant.gallery.points import (
     IMAGE_VECTOR,
     WORDS_VECTOR,
+    FacetCount,
     GalleryPoint,
     GallerySpec,
     Payload,
@@ -24,17 +27,17 @@ from fti_qdrant.gallery.points import (
     StoredImage,
     as_uuid,
     check_points,
-    check_vector,
     indexes_made,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.search_steps import answer_all, in_order
 from fti_qdrant.gallery.server_collection import (
     SEARCH_LINKS,
     creation_options,
     read_config,
-    search_params,
 )
 from fti_qdrant.gallery.server_errors import retrying, translated
+from fti_qdrant.gallery.server_requests import group_options, search_request
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,6 +72,7 @@ class ServerGallery:
         self.patience: float | None = None
         """Seconds to wait for a server that does not answer; None retries uploads a few times."""
         self._closed = False
+        self._pid = os.getpid()
         self._fields: set[str] = set()
 
     @property
@@ -165,12 +169,7 @@ class ServerGallery:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
-        requests = [self._request(query) for query in queries]
-        answers = self._call(self.client.query_batch_points, self.collection, requests=requests)
-        return [
-            sorted(map(scored_point, answer.points), key=lambda hit: (-hit.score, hit.id))
-            for answer in answers
-        ]
+        return answer_all(queries, self._ask, self.count, makes_groups=True)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
         wanted = [str(as_uuid(one)) for one in ids]
@@ -196,6 +195,16 @@ class ServerGallery:
             if offset is None:
                 return
 
+    def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
+        records, _ = self._call(
+            self.client.scroll,
+            self.collection,
+            scroll_filter=filter,
+            limit=most,
+            with_payload=True,
+        )
+        return [record.payload or {} for record in records]
+
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
             empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
@@ -209,6 +218,22 @@ class ServerGallery:
             if records:
                 self._fields.add(key)
         return key in self._fields
+
+    def facets(
+        self, field: str, filter: models.Filter | None = None, limit: int = 10
+    ) -> list[FacetCount]:
+        options = {"facet_filter": filter, "limit": limit, "exact": True}
+        found = self._call(self.client.facet, self.collection, field, **options)
+        return [FacetCount(hit.value, hit.count) for hit in found.hits]
+
+    def indexes(self) -> Mapping[str, str]:
+        """Those made with the collection, and those that were added on the server."""
+        info = self._call(self.client.get_collection, self.collection)
+        there = {name: one.data_type.value for name, one in info.payload_schema.items()}
+        return {**indexes_made(self.spec.indexes), **there}
+
+    def index_command(self, field: str, kind: str) -> str:
+        return f"QdrantClient(URL).create_payload_index({self.collection!r}, {field!r}, {kind!r})"
 
     def delete(self, ids: Sequence[PointId]) -> None:
         unwanted: list[Any] = [str(as_uuid(one)) for one in ids]
@@ -251,9 +276,15 @@ class ServerGallery:
         """Does nothing: a server flushes by itself, and ``upsert`` has waited for it."""
 
     def close(self) -> None:
-        if not self._closed:
+        if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
             self._closed = True
             self.client.close()
+
+    def check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise after_fork(self.name)
+        if self._closed:
+            raise GalleryUnavailable(f"{self.name} is closed; connect again")
 
     def __enter__(self) -> Self:
         return self
@@ -262,27 +293,32 @@ class ServerGallery:
         self.close()
 
     def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        if self._closed:
-            raise GalleryUnavailable(f"{self.name} is closed; connect again")
+        self.check_open()
         with translated(self.name):
             if self.patience is not None:  # every call of a gallery may safely be repeated
                 function = retrying(function, self.patience)
             return function(*args, **options)
 
-    def _request(self, query: VectorQuery) -> models.QueryRequest:
-        if query.limit < 1:
-            raise BadQuery(f"limit must be at least 1, got {query.limit}")
-        check_vector(query.vector, self.spec.fingerprint.dim, "query")
-        return models.QueryRequest(
-            query=query.vector.tolist(),
-            using=IMAGE_VECTOR,
-            filter=query.filter,
-            limit=query.limit,
-            score_threshold=query.score_threshold,
-            with_payload=True,
-            with_vector=[IMAGE_VECTOR] if query.with_vectors else False,
-            params=search_params(bool(query.exact)),
-        )
+    def _ask(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
+        """One request for all queries, and one for each that makes groups."""
+        requests = [search_request(query, self.spec) for query in queries if not query.group_by]
+        batch = self.client.query_batch_points
+        answers = iter(self._call(batch, self.collection, requests=requests) if requests else ())
+        return [
+            self._groups(query)
+            if query.group_by
+            else in_order(map(scored_point, next(answers).points), query)
+            for query in queries
+        ]
+
+    def _groups(self, query: VectorQuery) -> list[ScoredPoint]:
+        options = group_options(query, self.spec)
+        found = self._call(self.client.query_points_groups, self.collection, **options)
+        return [
+            replace(scored_point(hit), group=group.id)
+            for group in found.groups
+            for hit in group.hits
+        ]
 
 
 def gallery_name(client: QdrantClient, collection: str) -> str:

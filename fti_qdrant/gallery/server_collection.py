@@ -1,4 +1,4 @@
-"""A collection's configuration as qdrant-client takes it, and the parameters of its searches."""
+"""A collection's configuration as qdrant-client takes it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
 
 SEARCH_LINKS = 16
 """Links per point in the index (HNSW's m), Qdrant's default; set again after a bulk load."""
-
-OVERSAMPLING = 2.0
-"""With quantization, this many times the limit is found, then rescored by original vectors."""
 
 
 def read_config(params: models.CollectionParams) -> CollectionConfig:
@@ -73,11 +70,3 @@ def _quantization(kind: Quantization) -> models.QuantizationConfig | None:
     if kind == "binary":
         return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
     return None
-
-
-def search_params(exact: bool) -> models.SearchParams:
-    """The quantization part is ignored by the server where a collection has none."""
-    if exact:
-        return models.SearchParams(exact=True)
-    rescored = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
-    return models.SearchParams(exact=False, quantization=rescored)

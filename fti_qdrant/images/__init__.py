@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
+    from fti_qdrant.images.color import to_rgb
     from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
     from fti_qdrant.images.preprocess import Preprocess, target_pad
     from fti_qdrant.images.read import (
+        DecodedImage,
         ImageSource,
         LoadedImage,
         content_hash,
+        decode,
         decode_image,
         decode_pixels,
         open_image,
-        to_rgb,
     )
 
 _HOMES = {
@@ -27,22 +29,26 @@ _HOMES = {
     "ImageLimits": "limits",
     "Preprocess": "preprocess",
     "target_pad": "preprocess",
+    "DecodedImage": "read",
     "ImageSource": "read",
     "LoadedImage": "read",
     "content_hash": "read",
+    "decode": "read",
     "decode_image": "read",
     "decode_pixels": "read",
     "open_image": "read",
-    "to_rgb": "read",
+    "to_rgb": "color",
 }
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "DecodedImage",
     "ImageLimits",
     "ImageSource",
     "LoadedImage",
     "Preprocess",
     "content_hash",
+    "decode",
     "decode_image",
     "decode_pixels",
     "open_image",

@@ -11,7 +11,8 @@ class ImageLimits:
 
     Attributes:
         max_bytes: encoded size.
-        max_pixels: width times height.
+        max_pixels: width times height as decoded. A JPEG may have more: it is decoded at a part of
+            its size.
         timeout: seconds for a download.
     """
 
@@ -19,5 +20,14 @@ class ImageLimits:
     max_pixels: int = 64_000_000
     timeout: float = 10.0
 
+    def in_jpeg(self, progressive: bool) -> int:
+        """The most pixels of a JPEG that is decoded at a part of its size.
+
+        A progressive one is kept in memory whole while that is done.
+        """
+        return self.max_pixels * (PROGRESSIVE_TIMES if progressive else JPEG_TIMES)
+
+
+JPEG_TIMES, PROGRESSIVE_TIMES = 16, 2
 
 DEFAULT_LIMITS = ImageLimits()

@@ -18,6 +18,7 @@ from fti_qdrant.model.cpu import fit_threads
 from fti_qdrant.model.device import best_device, check_device
 from fti_qdrant.model.features import ImageFeatures
 from fti_qdrant.model.fingerprint import Fingerprint
+from fti_qdrant.model.gpu import GraphedFunction
 from fti_qdrant.model.image_tower import (
     for_inference,
     preprocess_of,
@@ -111,6 +112,7 @@ class Backbone(nn.Module):
         )
         if isinstance(self.text, TextTower):
             self.text.cache_prefix(self.prompts.prefix)
+        self._small_batch = GraphedFunction(self._pass_as_tensors)
         self.convert(precision)
         self.eval().requires_grad_(False)
 
@@ -238,7 +240,17 @@ class Backbone(nn.Module):
     def pixel_features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` from ``Preprocess.pixels`` -> features in float32."""
         normalized = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
-        return self.visual_pass(normalized.to(self.dtype)).float()
+        return ImageFeatures(*self._small_batch(normalized.to(self.dtype))).float()
+
+    def _pass_as_tensors(self, normalized: Tensor) -> tuple[Tensor, ...]:
+        features = self.visual_pass(normalized)
+        given = (features.pooled, features.tokens)
+        return tuple(one for one in given if one is not None)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves the weights, as ``to`` does; what was recorded on a GPU read them elsewhere."""
+        self._small_batch.forget()
+        return super()._apply(fn, recurse)
 
     def visual_pass(self, normalized: Tensor) -> ImageFeatures:
         """Normalized ``[B, 3, size, size]`` -> features in the model's own dtype."""

@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from fti_qdrant.errors import UnsupportedModel, first_line
+from fti_qdrant.model.hub import fetching
 from fti_qdrant.model.names import TRANSFORMERS, local_folder
 
 
@@ -48,7 +49,8 @@ class CheckpointFiles:
             path = self.folder / file
             return path if path.is_file() else None
         try:
-            return Path(hf_hub_download(self.repository, file, revision=self.revision))
+            with fetching():
+                return Path(hf_hub_download(self.repository, file, revision=self.revision))
         except LocalEntryNotFoundError:
             self._unreachable = True
             return None

@@ -14,6 +14,7 @@ from torch import nn
 
 from fti_qdrant.errors import ModelMismatch, UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
+from fti_qdrant.model.hub import fetching, quiet
 from fti_qdrant.model.image_tower import preprocess_of
 from fti_qdrant.model.names import LOCAL, MINI, is_transformers, local_folder
 from fti_qdrant.model.transformers_clip import load_transformers_clip
@@ -58,9 +59,12 @@ def load_open_clip(name: str) -> tuple[nn.Module, Any]:
     if pretrained is not None:
         check_activation(architecture, pretrained)
     try:
-        check_no_remote_code(name, open_clip.get_model_config(architecture) or {})
-        model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
-        return model, open_clip.get_tokenizer(architecture)
+        with quiet() if local_folder(name) else fetching():
+            check_no_remote_code(name, open_clip.get_model_config(architecture) or {})
+            model = open_clip.create_model(
+                architecture, pretrained=pretrained, require_pretrained=True
+            )
+            return model, open_clip.get_tokenizer(architecture)
     except UnsupportedModel:
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model.gpu import attention_of_any_length
 from fti_qdrant.model.prefix_cache import (
     KeysValues,
     are_standard_blocks,
@@ -116,12 +117,14 @@ class TextTower(nn.Module):
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Token ids (and pseudo-words for their positions) -> ``[B, d]``, not normalized."""
         x, positions = self.embedding(tokens, words)
-        if not self._uses_prefix_cache:
-            return self.encode(x, positions)
-        prefix = self._cached_prefix(tokens, words)
-        start = prefix[0].keys.shape[2] if prefix else 0
-        blocks = self.transformer.resblocks
-        return self._project(outputs_at_ends(blocks, x[:, start:], positions - start, prefix))
+        with attention_of_any_length(x.device):
+            if not self._uses_prefix_cache:
+                return self.encode(x, positions)
+            prefix = self._cached_prefix(tokens, words)
+            start = prefix[0].keys.shape[2] if prefix else 0
+            blocks = self.transformer.resblocks
+            pooled = outputs_at_ends(blocks, x[:, start:], positions - start, prefix)
+        return self._project(pooled)
 
     def encode(self, x: Tensor, positions: Tensor) -> Tensor:
         """What ``PromptEmbedding`` gives -> ``[B, d]``, by open_clip's own transformer."""

@@ -168,7 +168,7 @@ def _page_row(
         composer=line["composer"] + (f"; target {rank}" if right else ""),
         hits=[_page_image(benchmark, id, f"{score:.3f}", id in right) for id, score in hits],
         warnings=(warning,) if line["truncated"] else (),
-        explanation=explanation,
+        words=[explanation] if explanation else [],
         answers=[
             _page_image(benchmark, id, "", right=True)
             for id in line["relevant"][:HITS]

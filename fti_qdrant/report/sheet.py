@@ -4,60 +4,62 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
-from fti_qdrant.query import Hits
-from fti_qdrant.report.row import PageImage, PageRow, thumbnail, write_page
+from fti_qdrant.query import Hit, Hits
+from fti_qdrant.report.row import PageImage, PageRow, shortened, thumbnails, write_page
 
 
-@dataclass(frozen=True)
-class AnsweredQuery:
-    """A query with its results: one row of the sheet.
+def write_sheet(
+    path: Path, heading: str, rows: Sequence[Hits], note: str = "", title: str | None = None
+) -> None:
+    """Writes the page, a row for each query.
 
-    Attributes:
-        pictures: paths of the reference images.
+    Args:
         title: payload field that names a result; by default ``name``, ``title``, or the file name.
+
+    Raises OutputUnavailable where it cannot be written.
     """
-
-    hits: Hits
-    pictures: Sequence[str | None] = ()
-    explanation: Explanation | None = None
-    title: str | None = None
-
-
-def write_sheet(path: Path, heading: str, rows: Sequence[AnsweredQuery], note: str = "") -> None:
-    """Writes the page. Raises OutputUnavailable where it cannot be written."""
-    page_rows = [_page_row(row) for row in rows]
+    page_rows = [page_row(hits, title) for hits in rows]
     write_page(path, "sheet.html.j2", heading=heading, note=note, rows=page_rows)
 
 
-def _page_row(answered: AnsweredQuery) -> PageRow:
-    query = answered.hits.query
+def page_row(hits: Hits, title: str | None = None) -> PageRow:
+    """A query with its results; reads all their pictures."""
+    query, explanation, shown = hits.query, hits.explanation, hits.pictures
+    sources = [*shown.sources, *(hit.uri or None for hit in hits)]
+    pictures = thumbnails(sources, allow_urls=shown.allow_urls, limits=shown.limits)
+    references, of_hits = pictures[: len(shown.sources)], pictures[len(shown.sources) :]
     return PageRow(
-        references=[thumbnail(picture) for picture in answered.pictures],
+        references=references,
         text=query.words,
-        composer=answered.hits.composer,
+        composer=hits.composer,
         filter=_filter_text(query.filter),
         warnings=query.warnings,
-        explanation=list(answered.explanation or ()),
+        facts=explanation.facts() if explanation else (),
+        words=[list(image) for image in hits.explanations],
         hits=[
             PageImage(
-                picture=thumbnail(hit.uri),
-                title=_title(hit.payload, answered.title, hit.uri, hit.id),
+                picture=picture,
+                title=shortened(_title(hit, title)),
                 score=f"{hit.score:.3f}",
             )
-            for hit in answered.hits
+            for hit, picture in zip(hits, of_hits)
         ],
     )
 
 
-def _title(payload: Mapping[str, Any], field: str | None, uri: str | None, id: str) -> str:
-    named = payload.get(field) if field else payload.get("name") or payload.get("title")
-    return str(named or (Path(uri).name if uri else id))
+def title_field(payload: Mapping[str, Any]) -> str | None:
+    """The payload field that names a result, where the user names none."""
+    return next((field for field in ("name", "title") if payload.get(field)), None)
+
+
+def _title(hit: Hit, field: str | None) -> str:
+    field = field or title_field(hit.payload)
+    named = hit.payload.get(field) if field else None
+    return str(named or (Path(hit.uri).name if hit.uri else hit.id))
 
 
 def _filter_text(filter: FilterLike | None) -> str:

@@ -100,7 +100,7 @@ def test_emoji_unseen_wordings_ask_for_the_same_in_other_words(tmp_path: Path) -
 DAMAGE: dict[str, tuple[str, str, Any, str]] = {
     "no captions": ("cirr", "captions/cap.rc2.val.json", None, "cap.rc2.val.json' is missing"),
     "no splits": ("fashioniq", "image_splits/split.shirt.val.json", None, "split.shirt.val.json"),
-    "not JSON": ("circo", "annotations/val.json", "{", "annotations/val.json': Invalid JSON"),
+    "not JSON": ("circo", "annotations/val.json", "{", "annotations/val.json': it is not JSON"),
     "no target": ("cirr", "captions/cap.rc2.val.json", {"target_hard": None}, "has no target_hard"),
     "no caption": ("cirr", "captions/cap.rc2.val.json", {"caption": 3}, "query number 0 caption"),
     "one caption": (

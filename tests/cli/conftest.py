@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert isinstance(inverter, Inverter)
     spec = GallerySpec(
         fingerprint=composer.backbone.fingerprint,
-        indexes={"price": "float"},
+        indexes={"price": "float", "name": "keyword"},
         words=WordsSpec(
             inverter=inverter.weights_hash,
             topk=inverter.topk,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
+import json
 import logging
 import os
 import signal
@@ -24,7 +27,12 @@ import fti_qdrant.cli.evaluate
 import fti_qdrant.cli.search
 import fti_training.cli.main
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.logging_options import LOGGERS, logging_options
+from fti_qdrant.cli.logging_options import (
+    LOGGERS,
+    _StandardError,
+    configure_logging,
+    logging_options,
+)
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.cli.renamed_option import RenamedOption
@@ -57,11 +65,11 @@ def _logging_as_before() -> Iterator[None]:
     """Commands configure logging for the process that they run in."""
     yield
     logging.getLogger().setLevel(logging.WARNING)
-    for logger in map(logging.getLogger, LOGGERS):
+    for logger in map(logging.getLogger, ("", *LOGGERS)):
         for handler in logger.handlers:
-            if isinstance(handler, logging.StreamHandler):
+            if isinstance(handler, _StandardError):
                 logger.removeHandler(handler)
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(logging.WARNING if logger.name == "root" else logging.NOTSET)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -126,6 +134,17 @@ def test_messages_go_to_standard_error_by_level(arguments: list[str], levels: li
     lines = [line for line in done.stderr.splitlines() if ": " in line]
     assert lines == [f"{level}: {level}" for level in levels]
     assert ("images" in done.stderr) == (levels != ["ERROR"])
+
+
+def test_verbose_messages_show_their_figures_once(tmp_path: Path) -> None:
+    configure_logging(logging.INFO)
+    logging.basicConfig()  # as some packages do when they are imported
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output):
+        extra = {"images": 71, "rejected": 0, "reason": "", "stages": [1]}
+        logging.getLogger("fti_ingest.run").info("listed", extra=extra)
+        logging.getLogger("another.package").warning("something odd")
+    assert output.getvalue() == "INFO: listed: images=71, rejected=0\nsomething odd\n"
 
 
 def test_verbose_and_quiet_exclude_each_other() -> None:
@@ -234,6 +253,43 @@ def test_rich_prints_user_data_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
 def test_json_can_be_printed_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"uri": os.fsdecode(b"caf\xe9.jpg"), "name": "é", "path": Path("a")})
     assert capsys.readouterr().out == '{"uri": "caf\\udce9.jpg", "name": "é", "path": "a"}\n'
+
+
+def test_json_holds_no_control_characters_and_the_same_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    value = {"a\x1b[2J": "\x9b31m\x7f", "turned": "\u202e", "lines": "one\ntwo\u2028three"}
+    print_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert printable(out.rstrip("\n")) == out.rstrip("\n")
+
+
+def test_log_lines_hold_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(logging.WARNING)
+    logging.getLogger("fti_qdrant").warning("cannot read %s", "a\x1b[2Jb\nc.jpg")
+    assert capsys.readouterr().err == "WARNING: cannot read a\\x1b[2Jb\\nc.jpg\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no pseudo-words; use composer='sum', or ingest", "use --composer sum, or ingest"),
+        ("needs an inverter; open the gallery with inverter=...", "with --inverter ..."),
+        ("URLs are off; allow them with allow_urls=True", "allow them with --allow-urls"),
+        ("'composer='sum'.jpg': no such file", "'composer='sum'.jpg': no such file"),
+        ("'x  y.jpg' [/b]\n  is a\tfile", r"Error: 'x  y.jpg' [/b] is a\tfile"),
+    ],
+)
+def test_an_error_is_printed_for_a_command_line(message: str, shown: str) -> None:
+    @click.command()
+    @one_line_errors
+    def command() -> None:
+        raise BadQuery(message)
+
+    done = CliRunner().invoke(command, env={"FTI_DEBUG": None})
+    assert done.exit_code == 2
+    assert done.stderr.endswith(f"{shown}\n")
 
 
 def test_an_old_spelling_works_and_is_not_shown() -> None:

@@ -21,11 +21,15 @@ from fti_ingest.engine.choose import EngineChoice
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.cli.evaluate import main
 from fti_qdrant.cli.evaluate import run as run_module
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.gallery import EdgeGallery
 from tests.benchmarks import standins
 from tests.commands import start_command
 
-COMPOSERS = ["fti", "subject", "sum", "image", "text"]
+COMPOSERS = list(composer_names())
+ORDERED = ["fti", "subject", "sum", "image", "text"]
+"""From the best to the worst on emoji; the others would only take time there."""
+
 INGESTED = " stored, "
 """What a run prints where it has ingested."""
 
@@ -154,6 +158,60 @@ def test_lists_of_a_test_split_are_written_and_checked_without_figures(
     assert "has no ranked list" in done.stderr
 
 
+def written(path: Path, lists: object) -> Path:
+    path.write_text(json.dumps(lists))
+    return path
+
+
+def test_lists_that_a_server_would_refuse_are_named(tmp_path: Path) -> None:
+    root = standins.cirr(tmp_path / "cirr", "test1")
+    benchmark = open_benchmark("cirr", root, "test1")
+    asked = ("score", "cirr", "--annotations", root, "--split", "test1", "--predictions")
+    names = [image.id for image in benchmark.gallery()]
+    ranked = {q.id: [one for one in names if one != q.reference][:50] for q in benchmark.queries}
+    first, facts = benchmark.queries[0], {"version": "rc2", "metric": "recall"}
+    members = {q.id: list(q.subset[:3]) for q in benchmark.queries}
+    lists = tmp_path / "lists.json"
+    assert invoke(*asked, written(lists, {**ranked, **facts})).exit_code == 0
+    subset = {**members, "version": "rc2", "metric": "recall_subset"}
+    assert invoke(*asked, written(lists, subset)).exit_code == 0
+    least = min(50, len(names) - 1)
+    for refused, message in (
+        (ranked, "the key 'version' is missing"),
+        ({**ranked, "version": "rc2"}, "the key 'metric' is missing"),
+        ({**ranked, **facts, first.id: []}, f"{first.id!r} has 0, not at least {least}"),
+        ({**subset, first.id: members[first.id][:2]}, f"{first.id!r} has 2, not at least 3"),
+        ({**ranked, **facts, first.id: ["unknown"]}, "the gallery has no image 'unknown'"),
+        ({**ranked, **facts, first.id: names[:1] * 2}, "is in its list twice"),
+        ({**subset, first.id: [names[-1]]}, "is not in its image set"),
+        ({**ranked, **facts, "99999": []}, "query '99999' is not in this split"),
+    ):
+        done = invoke(*asked, written(lists, refused))
+        assert done.exit_code == 2, message
+        assert message in " ".join(done.stderr.split())
+        assert "valid ranked lists" not in done.stdout
+    as_json = invoke(*asked, written(lists, ranked), "--json")
+    assert as_json.exit_code == 2
+    assert len(json.loads(as_json.stdout)["faults"]) == 2
+
+
+@pytest.mark.parametrize("count", [49, 51])
+def test_circo_takes_fifty_images_for_each_query(tmp_path: Path, count: int) -> None:
+    root = standins.circo(tmp_path / "circo", "test")
+    benchmark = open_benchmark("circo", root, "test")
+    names = [int(image.id) for image in benchmark.gallery()]
+    lists = {query.id: names[:50] for query in benchmark.queries}
+    path = tmp_path / "lists.json"
+    asked = ("score", "circo", "--annotations", root, "--split", "test", "--predictions", path)
+    written(path, lists)
+    assert invoke(*asked).exit_code == 0
+    last = benchmark.queries[-1].id
+    written(path, {**lists, last: names[:count]})
+    done = invoke(*asked)
+    assert done.exit_code == 2
+    assert f"that of query {last!r} has {count}, not 50" in " ".join(done.stderr.split())
+
+
 def test_a_run_loads_its_model_once(tmp_path: Path, tiny_clip: Any, loads: Loads) -> None:
     """Ingest and ranking share it."""
     folder = standins.model_folder(tmp_path / "model", tiny_clip)
@@ -220,13 +278,14 @@ def test_doctor_lists_files_queries_and_what_to_do(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def emoji(tmp_path_factory: pytest.TempPathFactory, emoji_pictures: Path) -> EvaluatedRun:
     out = tmp_path_factory.mktemp("emoji")
-    done = invoke("run", "emoji", "--root", emoji_pictures, "--out", out)
+    asked = ("run", "emoji", "--root", emoji_pictures, "--out", out)
+    done = invoke(*asked, "--composer", ",".join(ORDERED))
     assert done.exit_code == 0, done.output
     return EvaluatedRun("emoji", emoji_pictures, out, done.stdout)
 
 
 def test_emoji_is_comparable_and_ordered_as_the_paper(emoji: EvaluatedRun) -> None:
-    best = {one: emoji.metrics["figures"][one]["all"]["R@1"] for one in COMPOSERS}
+    best = {one: emoji.metrics["figures"][one]["all"]["R@1"] for one in ORDERED}
     assert best["fti"] > best["subject"] > best["sum"] > best["image"] > best["text"]
     assert emoji.metrics["comparable"]
     for kind in ("direction", "gender", "hair", "tone"):

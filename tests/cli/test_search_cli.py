@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fti_qdrant import Composer, EdgeGallery
+from fti_qdrant import ComposedSearch, Composer, EdgeGallery
 from fti_qdrant.cli.search import main
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, point_id
 from fti_qdrant.images import open_image
 from tests.benchmarks import standins
@@ -34,6 +35,20 @@ RUNS = {
         *("--filter", '{{"price": {{"lt": 4}}}}', "--sheet", "{folder}/sheet/page.html"),
     ],
     "id": ["--image", point_id("2.png"), "--text", TEXT, "--json", "--keep-reference"],
+    "options": [
+        *("--image", "{pictures}/1.png", "--image", "{pictures}/2.png", "--text", TEXT, "--json"),
+        *("--composer", "pdv", "--text-weight", "0.7", "--composer-option", "image_step=0.5"),
+        *("--weight", "1", "--weight", "3", "--avoid", "a hat"),
+    ],
+    "refined": [
+        *("--text", "x", "--json", "--limit", "2", "--offset", "1", "--cutoff", "0.01", "--exact"),
+        *("--group-by", "name", "--group-size", "2", "--like", point_id("2.png")),
+        *("--dislike", point_id("1.png"), "--diversity", "0.3"),
+    ],
+    "order": ["--text", "x", "--json", "--cutoff", "0.01", "--order-by", "-price"],
+    "grouped table": ["--text", "x", "--group-by", "name"],
+    "facets": ["facets", "name", "--gallery", "{folder}/gallery", "--json"],
+    "facets table": ["facets", "name", "--gallery", "{folder}/gallery"],
     "long text": ["--text", "very " * 100, "--composer", "text", "--json"],
 }
 """What works, and the arguments beside ``--gallery``."""
@@ -43,13 +58,52 @@ WRONG_INPUT = {
     "directory": (["--image", "{pictures}", "--text", "x"], "is a directory"),
     "truncated": (["--image", "{folder}/cut.jpg", "--text", "x"], "truncated"),
     "text file": (["--image", "{folder}/text.jpg", "--text", "x"], "not an image"),
-    "url": (["--image", "http://127.0.0.1:9/a.jpg"], "allow_urls=True"),
+    "url": (["--image", "http://127.0.0.1:9/a.jpg"], "URLs are off; allow them with --allow-urls"),
+    "pixels": (
+        ["--image", "{pictures}/1.png", "--max-pixels", "4095"],
+        "64 x 64 pixels is over the limit of 4,095; scale it down, or raise max_pixels",
+    ),
     "unknown id": (["--image", point_id("nowhere"), "--text", "x"], "has no image"),
     "filter is not JSON": (["--text", "x", "--filter", "{{price"], "--filter is not JSON"),
     "filter is a list": (["--text", "x", "--filter", "[1]"], "must be an object"),
     "operator": (["--text", "x", "--filter", '{{"price": {{"<": 5}}}}'], "unknown operator '<'"),
     "field": (["--text", "x", "--filter", '{{"prize": 5}}'], "fields are: name, price"),
+    "number of a text": (
+        ["--text", "x", "--filter", '{{"name": {{"lt": 5}}}}'],
+        "name: holds texts, and cannot be compared with a number (lt 5)",
+    ),
+    "doubled key": (
+        ["--text", "x", "--filter", '{{"price": {{"gt": 1}}, "price": {{"lt": 5}}}}'],
+        "'price' is there twice; join its conditions",
+    ),
+    "doubled operator": (
+        ["--text", "x", "--filter", '{{"not": {{"price": {{"lt": 1, "lt": 5}}}}}}'],
+        "'lt' is there twice",
+    ),
+    "deep filter": (["--text", "x", "--filter", "[" * 100_000], "--filter is not JSON"),
     "limit": (["--text", "x", "--limit", "0"], "at least 1, got 0"),
+    "huge limit": (["--text", "x", "--limit", "10000000"], "limit must be at most 100,000"),
+    "text weight": (
+        ["--text", "x", "--text-weight", "2"],
+        "text_weight must be a number from 0 to 1, got 2.0",
+    ),
+    "option": (
+        ["--text", "x", "--composer", "sum", "--composer-option", "push=1"],
+        "composer 'sum' has no option 'push'; its options are: text_weight",
+    ),
+    "avoid": (["--text", "x", "--avoid", ""], "avoid must be a text"),
+    "offset": (["--text", "x", "--offset", "-1"], "offset must be a whole number"),
+    "cutoff": (["--text", "x", "--cutoff", "0"], "above 0 to 1, got 0.0"),
+    "diversity": (["--text", "x", "--diversity", "3"], "diversity must be a number"),
+    "group": (["--text", "x", "--group-by", "brand"], "group_by 'brand': no image has"),
+    "no cutoff": (["--text", "x", "--order-by", "price"], "needs a cutoff"),
+    "like": (["--text", "x", "--like", "1.png"], "like takes the ids of stored images"),
+    "facets of no field": (["facets", "brand", "--gallery", "{folder}/gallery"], "no image has"),
+    "facets without an index": (
+        ["facets", "price", "--gallery", "{folder}/gallery"],
+        "only texts, whole numbers",
+    ),
+    "weights": (["--text", "x", "--weight", "1"], "1 weights for 0 reference images"),
     "nothing": ([], "nothing to search for"),
     "bytes": (["--text", "\udcff"], "is not valid Unicode"),
 }
@@ -83,6 +137,10 @@ USAGE = {
     "no collection": (["--url", "http://127.0.0.1:9", "--text", "x"], "with --collection NAME"),
     "explain": (["--gallery", "a", "--text", "x", "--explain"], "--explain needs an --image"),
     "composer": (["--gallery", "a", "--text", "x", "--composer", "magic"], "'magic' is not one"),
+    "no value": (
+        ["--gallery", "a", "--text", "x", "--composer-option", "push"],
+        "takes NAME=VALUE",
+    ),
 }
 
 
@@ -104,8 +162,10 @@ def as_process(arguments: list[str]) -> Done:
 def done(place: dict[str, Any]) -> dict[str, Done]:
     """All runs, by name."""
     gallery = ["--gallery", "{folder}/gallery"]
-    lines = {name: gallery + arguments for name, arguments in RUNS.items()}
-    lines |= {name: gallery + arguments for name, (arguments, _) in WRONG_INPUT.items()}
+    lines = {**RUNS, **{name: arguments for name, (arguments, _) in WRONG_INPUT.items()}}
+    lines = {
+        name: line if line[:1] == ["facets"] else gallery + line for name, line in lines.items()
+    }
     lines |= {name: arguments for name, (arguments, *_) in UNAVAILABLE.items()}
     lines |= {name: arguments for name, (arguments, _) in USAGE.items()}
     filled = {name: [part.format(**place) for part in line] for name, line in lines.items()}
@@ -177,6 +237,56 @@ def test_stored_id(done: dict[str, Done]) -> None:
     assert len(answer["hits"]) == 6
 
 
+def test_options_reach_the_query(done: dict[str, Done], place: dict[str, Any]) -> None:
+    with ComposedSearch.open(place["folder"] / "gallery") as search:
+        expected = search.query(
+            [place["pictures"] / "1.png", place["pictures"] / "2.png"],
+            TEXT,
+            composer="pdv",
+            options={"text_weight": 0.7, "image_step": 0.5},
+            weights=[1, 3],
+            avoid="a hat",
+        )
+    answer = json.loads(done["options"].stdout)
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
+    assert [hit["score"] for hit in answer["hits"]] == pytest.approx(
+        [hit.score for hit in expected], abs=1e-5
+    )
+
+
+def test_composers_are_listed() -> None:
+    table = in_process(["composers"])
+    listed = json.loads(in_process(["composers", "--json"]).stdout)
+    assert [one["name"] for one in listed] == list(composer_names())
+    for one in listed:
+        assert one["summary"].split()[0] in table.stdout
+        assert one["needs"]
+    (pdv,) = (one for one in listed if one["name"] == "pdv")
+    assert pdv["needs"] == ["an image", "a text", "an inverter"]
+    assert pdv["options"]["text_weight"]["default"] == 0.8
+    assert "text_weight=0.8" in table.stdout
+
+
+def test_groups_pages_and_liked_images(done: dict[str, Done]) -> None:
+    hits = json.loads(done["refined"].stdout)["hits"]
+    assert len(hits) == 2
+    assert all(hit["group"] == hit["payload"]["name"] for hit in hits)
+    assert {hit["id"] for hit in hits}.isdisjoint({point_id("1.png"), point_id("2.png")})
+    prices = [hit["payload"]["price"] for hit in json.loads(done["order"].stdout)["hits"]]
+    assert len(prices) > 1
+    assert prices == sorted(prices, reverse=True)
+    names = {hit["group"] for hit in hits}
+    assert all(str(name) in done["grouped table"].stdout for name in names)
+
+
+def test_facets(done: dict[str, Done]) -> None:
+    counts = json.loads(done["facets"].stdout)
+    assert counts["field"] == "name"
+    assert sum(one["count"] for one in counts["facets"]) >= 5
+    for one in counts["facets"]:
+        assert one["value"] in done["facets table"].stdout
+
+
 def test_warning(done: dict[str, Done]) -> None:
     answer = json.loads(done["long text"].stdout)
     assert len(answer["warnings"]) == 1
@@ -218,6 +328,65 @@ def test_payloads_and_paths_are_printed_as_they_are(tmp_path: Path, place: dict[
     assert "photos [old]/a.jpg" in run.stdout
     assert r"note=[/b] [red]:heart:, code=\x1b[31mred" in run.stdout
     assert "\x1b" not in run.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_ids_are_whole_on_any_terminal(place: dict[str, Any], columns: int) -> None:
+    environment = {"COLUMNS": str(columns), "FORCE_COLOR": "1", "FTI_DEBUG": None}
+    arguments = ["--gallery", str(place["folder"] / "gallery"), "--text", "x", "--limit", "3"]
+    done = CliRunner().invoke(main, arguments, env=environment, color=True)
+    assert done.exit_code == 0, done.output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.output)
+    ids = re.findall(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", plain)
+    assert len(ids) == 3
+    assert set(ids) <= {point_id(f"{number}.png") for number in range(6)}
+    assert max(map(len, plain.splitlines())) <= max(columns, 80)
+
+
+NO_TORCH = """
+import runpy, sys
+sys.argv = ["fti-search", *sys.argv[1:]]
+try:
+    runpy.run_module("fti_qdrant.cli.search", run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+
+
+def test_a_missing_gallery_is_told_before_torch_is_loaded(place: dict[str, Any]) -> None:
+    arguments = ["--gallery", str(place["folder"] / "missing"), "--text", "x"]
+    command = [sys.executable, "-c", NO_TORCH, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "no gallery at" in one_line(done, 2)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--image", "missing.png"], "no such file"),
+        (["--image", "http://127.0.0.1:9/a.jpg"], "URLs are off"),
+        (["--text", "x", "--filter", '{"prize": 1}'], "no image has"),
+        (["--text", "x", "--filter", '{"name": 1}'], "name: holds texts"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused_before_the_model_is_loaded(
+    place: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.setattr(Composer, "load", None)
+    run = in_process(["--gallery", str(place["folder"] / "gallery"), *arguments])
+    assert reason in one_line(run, 2)
+    EdgeGallery.open(place["folder"] / "gallery").close()  # the lock is free again
+
+
+def test_advice_names_a_command_that_works(place: dict[str, Any], tmp_path: Path) -> None:
+    new, photos = tmp_path / "new", place["pictures"]
+    run = in_process(["--gallery", str(new), "--text", "x"])
+    assert f"create one with: fti-ingest IMAGES --gallery {new}" in one_line(run, 2)
+    run = in_process(["--gallery", str(photos), "--text", "x"])
+    assert "fti-ingest" not in one_line(run, 2)
+    assert "it contains '0.png' and 5 more" in run.stderr
 
 
 def test_a_composer_is_chosen_by_the_model_and_named(

@@ -30,11 +30,11 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 @pytest.mark.parametrize(
     ("composer", "options", "message"),
     [
-        ("sum", {"text_weight": 2}, r"'sum', option text_weight: .*less than or equal to 1, got 2"),
-        ("slerp", {"text_weight": -0.1}, r"option text_weight: .*got -0.1"),
-        ("pdv", {"text_weight": "half"}, r"option text_weight: .*number, got 'half'"),
-        ("sum", {"text_weight": float("nan")}, "option text_weight"),
-        ("sum", {"text_weight": True}, "option text_weight"),
+        ("sum", {"text_weight": 2}, "'sum': text_weight must be at most 1, got 2"),
+        ("slerp", {"text_weight": -0.1}, r"text_weight must be at least 0, got -0\.1"),
+        ("pdv", {"text_weight": "half"}, "text_weight must be a number, got 'half'"),
+        ("sum", {"text_weight": float("nan")}, "text_weight must be"),
+        ("sum", {"text_weight": True}, "text_weight must be a number"),
         ("fti", {"text_weight": 0.5}, r"'fti' has no option 'text_weight'; its options are: none"),
         ("pdv", {"step": 1.0}, "has no option 'step'; its options are: text_weight, image_step"),
     ],
@@ -158,7 +158,7 @@ def test_a_registered_composer_works_with_its_options(own_registry, tiny_compose
     made = tiny_composer.compose(pictures[:1], ["x"], "away", options={"amount": 0.25})
     expected = torch.nn.functional.normalize(image - 0.25 * text, dim=-1)
     torch.testing.assert_close(made, expected, **TOLERANCE)
-    with pytest.raises(BadQuery, match=r"'away', option amount: .*got 7"):
+    with pytest.raises(BadQuery, match="'away': amount must be at most 1, got 7"):
         tiny_composer.options("away", {"amount": 7})
     with pytest.raises(BadQuery, match="there is a composer 'sum' already"):
         register(ComposerDescription("sum", "another", away, ("image", "text")))

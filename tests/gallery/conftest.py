@@ -25,6 +25,7 @@ from fti_qdrant.gallery import (
 )
 from fti_qdrant.model.fingerprint import Fingerprint
 from tests.qdrant_grpc_standin import serving
+from tests.qdrant_standin import serving_rest
 
 DIM, TOPK, TOKEN_DIM = 8, 3, 6
 FINGERPRINT = Fingerprint("tiny", "0123456789abcdef", "GELU", "targetpad", DIM)
@@ -75,6 +76,8 @@ class Store:
                 self._client = QdrantClient(path=str(self.folder / "local"))
             elif self.kind == "grpc":
                 self._client = self._over_grpc()
+            elif self.kind == "rest":
+                self._client = self._over_rest()
             else:
                 self._client = connect(os.environ["QDRANT_URL"])
         return self._client
@@ -84,6 +87,12 @@ class Store:
         if self._port is None:
             self._port = self._servers.enter_context(serving(self.folder / "standin"))
         return connect("http://127.0.0.1:1", grpc_port=self._port)
+
+    def _over_rest(self) -> QdrantClient:
+        """The same over its HTTP interface."""
+        if self._port is None:
+            self._port = self._servers.enter_context(serving_rest(self.folder / "standin"))
+        return connect(f"http://127.0.0.1:{self._port}")
 
     def remove(self) -> None:
         if self.kind == "server":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -130,6 +132,26 @@ def test_score_threshold(filled: Gallery, points: Points, vectors: np.ndarray) -
     hits = filled.search(VectorQuery(vectors[0], limit=50, score_threshold=between))
     same(hits, expected[:10])
     assert filled.search(VectorQuery(vectors[0], score_threshold=1.01)) == []
+
+
+def test_a_hit_equal_to_the_threshold_is_kept(filled: Gallery, vectors: np.ndarray) -> None:
+    for vector in vectors[:3]:
+        hits = filled.search(VectorQuery(vector, limit=50))
+        for rank in (0, 7, 30):
+            least = hits[rank].score
+            kept = filled.search(VectorQuery(vector, limit=50, score_threshold=least))
+            assert [hit.id for hit in kept] == [hit.id for hit in hits[: rank + 1]]
+            fewer = filled.search(VectorQuery(vector, limit=50, score_threshold=least + 1e-6))
+            assert len(fewer) == rank
+
+
+def test_a_sample_of_what_passes(filled: Gallery, points: Points) -> None:
+    expected = [point.payload for point in sorted(points, key=lambda point: point.id)]
+    assert filled.sample(most=5) == expected[:5]
+    assert filled.sample() == expected
+    new = as_filter({"new": True})
+    assert filled.sample(new, 3) == [one for one in expected if one["new"]][:3]
+    assert filled.sample(as_filter({"brand": "Nobody"})) == []
 
 
 def test_vectors_come_back_normalized(filled: Gallery, points: Points) -> None:
@@ -335,18 +357,48 @@ def test_ids_must_be_uuids(filled: Gallery, id: str) -> None:
             call([id])
 
 
+def every_call(gallery: Gallery, points: Points) -> list[Callable[[], Any]]:
+    return [
+        gallery.check_open,
+        lambda: gallery.upsert(points[:1]),
+        lambda: gallery.search(VectorQuery(points[0].vector)),
+        lambda: gallery.search_many([VectorQuery(points[0].vector)]),
+        lambda: gallery.retrieve([points[0].id]),
+        gallery.count,
+        gallery.state,
+        gallery.sample,
+        lambda: list(gallery.scroll()),
+        lambda: gallery.has_field("brand"),
+        lambda: gallery.delete([points[0].id]),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_is_refused_at_once(filled: Gallery, points: Points) -> None:
+    calls = every_call(filled, points)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        refused = 0
+        for call in calls:
+            try:
+                call()
+            except GalleryUnavailable as error:
+                refused += "was opened before a fork; open it in each process" in str(error)
+        filled.close()
+        os.write(writer, f"{refused} of {len(calls)}".encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == f"{len(calls)} of {len(calls)}"
+    os.waitpid(child, 0)
+    assert filled.count() == len(points), "the parent goes on"
+
+
 def test_closed_gallery(filled: Gallery, points: Points) -> None:
     filled.close()
     filled.close()
-    calls: list[Callable[[], Any]] = [
-        lambda: filled.upsert(points[:1]),
-        lambda: filled.search(VectorQuery(points[0].vector)),
-        lambda: filled.retrieve([points[0].id]),
-        filled.count,
-        lambda: list(filled.scroll()),
-        lambda: filled.has_field("brand"),
-        lambda: filled.delete([points[0].id]),
-    ]
-    for call in calls:
+    for call in every_call(filled, points):
         with pytest.raises(GalleryUnavailable, match="is closed"):
             call()

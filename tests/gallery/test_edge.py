@@ -227,9 +227,10 @@ def test_a_gallery_that_lost_its_json_keeps_its_points(folder: Path, points: Poi
     saved = spec_file.read_bytes()
     spec = GallerySpec.read(saved, "here")
     spec_file.unlink()
-    with pytest.raises(GalleryNotFound, match="fti-ingest"):
+    reason = r"without a gallery\.json beside it; restore that file"
+    with pytest.raises(GalleryNotFound, match=reason):
         EdgeGallery.open(folder)
-    with pytest.raises(GalleryUnavailable, match=r"without a gallery\.json"):
+    with pytest.raises(GalleryUnavailable, match=reason):
         EdgeGallery.create(folder, spec)
     spec_file.write_bytes(saved)
     with EdgeGallery.open(folder) as gallery:
@@ -293,23 +294,52 @@ def test_places_without_a_gallery(tmp_path: Path, spec: GallerySpec) -> None:
             EdgeGallery.create(path, spec)
 
 
+def test_advice_where_there_is_no_gallery_works_there(tmp_path: Path, spec: GallerySpec) -> None:
+    new = tmp_path / "my new shop"
+    with pytest.raises(GalleryNotFound, match=f"fti-ingest IMAGES --gallery '{new}'"):
+        EdgeGallery.open(new)
+    EdgeGallery.create(new, spec).close()
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    for path, reason in ((photos, "it contains 'a.jpg', and is not"), (photos / "a.jpg", "a file")):
+        with pytest.raises(GalleryNotFound, match=reason) as caught:
+            EdgeGallery.open(path)
+        assert "fti-ingest" not in str(caught.value)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork(folder: Path, points: Points) -> None:
     with EdgeGallery.open(folder) as gallery:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            told = "nothing"
-            try:
-                gallery.count()
-            except GalleryUnavailable as error:
-                told = str(error)
+            calls = [
+                gallery.check_open,
+                gallery.count,
+                gallery.state,
+                gallery.flush,
+                gallery.build_index,
+                gallery.sample,
+                lambda: list(gallery.scroll()),
+                lambda: gallery.has_field("brand"),
+                lambda: gallery.retrieve([points[0].id]),
+                lambda: gallery.search(VectorQuery(points[0].vector)),
+                lambda: gallery.upsert(points[:1]),
+                lambda: gallery.delete([points[0].id]),
+            ]
+            told = 0
+            for call in calls:
+                try:
+                    call()
+                except GalleryUnavailable as error:
+                    told += "opened before a fork; open it in each process" in str(error)
             gallery.close()
-            os.write(writer, told.encode())
+            os.write(writer, f"{told} of {len(calls)}".encode())
             os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as pipe:
-            assert "opened before a fork" in pipe.read()
+            assert pipe.read() == "12 of 12"
         os.waitpid(child, 0)
         with pytest.raises(GalleryUnavailable, match="is open already"):
             EdgeGallery.open(folder)

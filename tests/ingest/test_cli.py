@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,10 @@ def test_the_final_line_counts_every_image(shop: Shop) -> None:
     assert shop.first.line == expected
     first, *others = shop.first.out.splitlines()
     assert re.fullmatch(re.escape(expected) + r"(; [\d,]+\.\d images/s)?", first)
-    assert others == ["rejected files are listed in gallery/rejects.jsonl"]
+    assert others == [
+        "columns: id integer, brand keyword, price float, sku keyword, in_stock bool",
+        "rejected files are listed in gallery/rejects.jsonl",
+    ]
 
 
 def test_nothing_else_is_printed_and_no_process_is_left(shop: Shop) -> None:
@@ -368,6 +373,24 @@ def test_status_tells_what_the_gallery_holds(shop: Shop) -> None:
     plain = CliRunner().invoke(main, ["status", "--gallery", str(shop.gallery)]).output
     assert re.search(rf"^points: +{GOOD}$", plain, re.MULTILINE)
     assert "price: float" in plain
+
+
+def test_status_into_a_pipe_that_closes_is_silent(shop: Shop) -> None:
+    """As ``fti-ingest status ... | head -3``."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "fti_ingest.cli", "status", "--gallery", str(shop.gallery)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_status_of_a_folder_that_can_be_no_gallery_advises_none(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", 1)
+    told = CliRunner().invoke(main, ["status", "--gallery", str(tmp_path / "photos")])
+    assert told.exit_code == 1
+    assert "is not a gallery, and it is not empty" in told.output
+    assert "create one with" not in told.output
 
 
 def test_status_of_nothing_is_one_line(tmp_path: Path) -> None:

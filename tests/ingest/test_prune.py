@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fti_ingest.run.prune import check_prunable, departed
+from fti_ingest.run.gallery_contents import Departed
+from fti_ingest.run.prune import check_prunable
 from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
@@ -116,10 +117,12 @@ def test_duplicates_do_not_stop_pruning(tmp_path: Path) -> None:
 def test_departed_are_those_that_the_source_does_not_list(tmp_path: Path) -> None:
     write_pictures(tmp_path / "photos", 3)
 
-    class Held:
-        def scroll(self) -> list[tuple[str, dict[str, object]]]:
-            names = ["picture-001.jpg", "elsewhere.jpg", "picture-000.jpg"]
-            return [(point_id(name), {}) for name in names]
-
-    found = list(departed(Held(), read_source(str(tmp_path / "photos"))))  # type: ignore[arg-type]
-    assert found == [(point_id("elsewhere.jpg"), {})]
+    names = ["picture-001.jpg", "elsewhere.jpg", "picture-000.jpg"]
+    held: list[tuple[str, dict[str, object]]] = [(point_id(name), {}) for name in names]
+    source = read_source(str(tmp_path / "photos"))
+    for stay in (True, False):
+        told: list[str] = []
+        departed = Departed(source, stay, report=told.append)
+        passed = [id for id, _ in departed.watch(held)]
+        assert list(departed.ids()) == told == [point_id("elsewhere.jpg")]
+        assert passed == [id for id, _ in held if stay or id not in told]

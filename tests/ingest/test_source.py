@@ -12,18 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fti_ingest.sources.listing import Source
-from fti_ingest.sources.manifests import _Column
-from fti_ingest.sources.payloads import IndexTypes
+from fti_ingest.sources.column_types import Columns, index_types
 from fti_ingest.sources.read_source import read_source
+from fti_ingest.sources.source import Source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import point_id
-
-NOT_TEXT = "a name or value is not UTF-8; rename the file or correct the row"
 
 
 def touch(root: Path, *names: str) -> None:
@@ -142,7 +137,11 @@ class TestGlobs:
         (tmp_path / "q" / "round").symlink_to(tmp_path / "q")
         found = {row["id"] for row in read_source("q/a*/*.jpg").rows()}
         assert found == {point_id("ab/b.jpg")}
-        assert {row["id"] for row in read_source("q/**/*").rows()} == {point_id("e.jpg")}
+        deep = read_source("q/**/*")
+        assert {row["id"] for row in deep.rows()} == set(
+            map(point_id, ("e.jpg", "ab/b.jpg", "ab/c.png"))
+        )
+        assert only_reject(deep)[0] == "round"
 
     @pytest.mark.parametrize("source", ["p", "p/**/*.jpg", "p/a*/*.jpg"])
     def test_a_folder_that_cannot_be_read_is_listed(
@@ -272,10 +271,6 @@ class TestCsv:
         assert payloads(source) == [{"x": "1.5"}, {"x": text}]
         assert source.indexes == {"x": "keyword"}
 
-    @given(st.from_regex(_Column.TYPES[1][0], fullmatch=True))
-    def test_a_number_can_be_read(self, text: str) -> None:
-        assert isinstance(float(text), float)
-
     def test_quotes_commas_line_breaks_and_a_byte_order_mark(self, tmp_path: Path) -> None:
         text = b'\xef\xbb\xbfimage,text\r\n"a, b.jpg","two\nlines, ""quoted"""\r\n'
         source = manifest(tmp_path, "m.csv", text)
@@ -401,7 +396,7 @@ class TestParquet:
         assert set(below(source, tmp_path)) == {"a.jpg"}
         assert [reject.reason for reject in source.rejects()] == [
             "no 'image' value",
-            f"{tmp_path}/m.parquet:3: {NOT_TEXT}",
+            "m.parquet:3: column 'thumb': 2 bytes that are not UTF-8 text; leave the column out",
         ]
 
     def test_no_column_image_and_not_parquet(self, tmp_path: Path) -> None:
@@ -430,13 +425,13 @@ class TestParquet:
     ],
 )
 def test_index_types(values: list[Any], kind: str | None) -> None:
-    types = IndexTypes()
+    columns = Columns({}, texts=False)
     for value in values:
-        types.see({"field": value})
-    assert types.found() == ({} if kind is None else {"field": kind})
+        columns.see({"field": value}, "m.jsonl:1", "a.jpg")
+    assert index_types(columns.found()) == ({} if kind is None else {"field": kind})
 
 
 def test_names_that_no_index_can_have_are_left_unindexed() -> None:
-    types = IndexTypes()
-    types.see({"price (€)": 1, "a b": 1, "größe": 1, "a-b_c": 1, "": 1})
-    assert types.found() == {"größe": "integer", "a-b_c": "integer"}
+    columns = Columns({}, texts=False)
+    columns.see({"price (€)": 1, "a b": 1, "größe": 1, "a-b_c": 1, "": 1}, "", "a.jpg")
+    assert index_types(columns.found()) == {"größe": "integer", "a-b_c": "integer"}

@@ -17,7 +17,8 @@ from ray.exceptions import RayError, RayTaskError
 from fti_ingest.engine.errors import worker_error
 from fti_ingest.run.listed_blocks import BLOCKS, ListedBlocks, block_rows
 from fti_ingest.run.rejects import RejectsFile
-from fti_ingest.sources.listing import Item, Listing, Reject
+from fti_ingest.sources.listing import Listing
+from fti_ingest.sources.source import Item, Reject
 from fti_ingest.stages import embed
 from fti_ingest.stages.columns import replaced
 from fti_ingest.stages.decode import Decoder
@@ -86,7 +87,7 @@ class TestDecoder:
         [
             ("https://example.org/a.jpg", False, "--allow-urls"),
             ("http://127.0.0.1:9/a.jpg", True, "not a public address"),
-            ("http://[bad/a.jpg", True, "http://[bad/a.jpg"),
+            ("http://[bad/a.jpg", True, "it is not a URL"),
             ("/a\0b.jpg", False, "null"),
         ],
     )

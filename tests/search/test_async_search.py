@@ -128,7 +128,9 @@ def test_leaving_closes_the_gallery(
         gallery.count()
 
 
-@pytest.mark.parametrize("name", ["open", "connect", "query", "query_many", "explain", "close"])
+@pytest.mark.parametrize(
+    "name", ["open", "connect", "over", "query", "query_many", "explain", "close"]
+)
 def test_the_twin_has_the_same_typed_signature(name: str) -> None:
     ours = inspect.signature(getattr(AsyncComposedSearch, name))
     assert ours == inspect.signature(getattr(ComposedSearch, name))

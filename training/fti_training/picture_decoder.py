@@ -6,13 +6,14 @@ Without the content hashes and payloads that ingest needs: each epoch decodes ev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.sources.fetch import read_batch, without_span
 from fti_ingest.stages.row_status import REJECTED, STORE
-from fti_qdrant.errors import BadImage
 from fti_qdrant.images import Preprocess, decode_pixels
+from fti_training.result_or_reason import result_or_reason
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,20 @@ class PictureDecoder:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         uris = batch["uri"].to_pylist()
-        rows = [self._decode(*row) for row in zip(uris, read_batch(uris, allow_urls=False))]
-        errors, pixels = zip(*rows) if rows else ((), ())
-        statuses = [REJECTED if error else STORE for error in errors]
+        read = zip(read_batch(uris, allow_urls=False), uris)
+        rows = [
+            result_or_reason(data, without_span(uri), partial(self._pixels, uri))
+            for data, uri in read
+        ]
+        statuses = [REJECTED if pixels is None else STORE for pixels, _ in rows]
+        errors = [reason for _, reason in rows]
+        pixels = [one or b"" for one, _ in rows]
         return (
             batch.append_column("status", pa.array(statuses, pa.string()))
             .append_column("error", pa.array(errors, pa.string()))
             .append_column("pixels", pa.array(pixels, pa.large_binary()))
         )
 
-    def _decode(self, uri: str, data: Read) -> tuple[str, bytes]:
-        """An error, or pixels."""
-        try:
-            if isinstance(data, BadImage):
-                raise data
-            image, _ = decode_pixels(data, uri=without_span(uri))
-            return "", self.preprocess.pixels(image).tobytes()
-        except BadImage as error:
-            return str(error), b""
-        except Exception as error:  # one image must never stop the others
-            return f"{uri!r}: {type(error).__name__}: {error}", b""
+    def _pixels(self, uri: str, data: bytes) -> bytes:
+        image, _ = decode_pixels(data, uri=without_span(uri))
+        return self.preprocess.pixels(image).tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fti_qdrant.errors import FtiError
+from fti_qdrant.validation_reason import reason
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -42,14 +44,22 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 def parse_settings(model: type[Config], values: Mapping[str, Any]) -> Config:
     """The model with these values. Raises FtiError for unknown names or bad values."""
+    for name in values:
+        if name not in model.model_fields:
+            raise FtiError(f"there is no setting {name!r}{_instead(str(name), model)}")
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
         if not name:
-            raise FtiError(f"settings: {first['msg'].removeprefix('Value error, ')}") from None
-        raise FtiError(
-            f"setting {name}={values.get(name)!r}: {first['msg']}; settings are "
-            f"{', '.join(model.model_fields)}"
-        ) from None
+            raise FtiError(f"settings: {reason(first)}") from None
+        raise FtiError(f"setting {name}={values.get(name)!r}: it {reason(first)}") from None
+
+
+def _instead(name: str, model: type[BaseModel]) -> str:
+    """The settings that are spelled alike; all of them where there is none."""
+    alike = get_close_matches(name, model.model_fields, n=3, cutoff=0.5)
+    if alike:
+        return f"; did you mean {' or '.join(alike)}? (--print-config lists all)"
+    return f"; settings are {', '.join(model.model_fields)}"

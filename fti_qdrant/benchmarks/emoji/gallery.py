@@ -17,20 +17,24 @@ MANIFEST = "manifest.jsonl"
 
 
 def write_gallery(
-    folder: Path, artwork: str = "twemoji", advance: Callable[[int, int], None] | None = None
+    folder: Path,
+    artwork: str = "twemoji",
+    advance: Callable[[int, int], None] | None = None,
+    wanted: Callable[[Emoji], bool] = lambda emoji: True,
 ) -> Path:
-    """Draws every emoji of an artwork into ``folder``; returns the manifest for fti-ingest.
+    """Draws the emoji of an artwork into ``folder``; returns the manifest for fti-ingest.
 
     Existing images are kept.
 
     Args:
         advance: called with the number of images done, and the total.
+        wanted: which emoji, by default all.
 
     Raises FtiError where the artwork is not installed, OutputUnavailable where the folder cannot
     be written.
     """
     files = drawings(artwork)
-    shown = [emoji for emoji in all_emoji() if emoji.key in files]
+    shown = [emoji for emoji in all_emoji() if emoji.key in files and wanted(emoji)]
     lines = [json.dumps({"image": file_name(one.key), **payload(one)}) for one in shown]
     manifest = folder / MANIFEST
     try:

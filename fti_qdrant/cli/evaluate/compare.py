@@ -79,7 +79,7 @@ def _print(runs: tuple[ComparedRun, ComparedRun], differences: Sequence[Differen
     for one in differences:
         table.add_row(
             as_text(one.group),
-            one.measure,
+            as_text(one.measure),
             percent(one.a),
             percent(one.b),
             f"{100 * (one.b - one.a):+.2f}",

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.openvino_backend import Backend
 
-WITHOUT_INVERTER = ("sum", "image", "text")
 EPILOG = """\b
 Examples:
   fti-eval run emoji
@@ -58,7 +57,10 @@ in the format that the benchmark's server takes. A run that was stopped continue
 )
 @preprocess_option
 @backend_option
-@click.option("--inverter", help="Folder or hub name of an inverter; mini has its own.")
+@click.option(
+    "--inverter",
+    help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
+)
 @click.option(
     "--composer",
     "composers",
@@ -148,13 +150,13 @@ def run_command(
 
 def _composer_names(chosen: str | None, composer: Composer) -> tuple[str, ...]:
     """Raises BadQuery for an unknown composer, or one that needs an inverter."""
-    from fti_qdrant.composers.registry import COMPOSERS, composer_names, find_composer
+    from fti_qdrant.composers.registry import all_composers, composer_names, find_composer
     from fti_qdrant.errors import BadQuery
 
     has_inverter = composer.inverter is not None
     if chosen is None:
-        inverting = [name for name, one in COMPOSERS.items() if one.needs_inverter]
-        return (*(inverting if has_inverter else ()), *WITHOUT_INVERTER)
+        found = all_composers()
+        return tuple(one.name for one in found if has_inverter or not one.needs_inverter)
     names = tuple(dict.fromkeys(one.strip() for one in chosen.split(",") if one.strip()))
     available = ", ".join(composer_names(inverter=has_inverter))
     if not names:

@@ -17,6 +17,7 @@ from fti_qdrant.cli.evaluate.options import (
 )
 from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.user_text import print_json, printable
+from fti_qdrant.errors import BadPredictions
 
 if TYPE_CHECKING:
     from fti_qdrant.benchmarks.base import Benchmark
@@ -35,7 +36,8 @@ Examples:
   fti-eval score cirr --annotations data/cirr --predictions recall.json --json
   fti-eval score cirr --annotations data/cirr --split test1 --predictions recall.json
 
-The right answers of test splits are not public. For those, the lists are checked only.
+The right answers of test splits are not public. For those, the lists are checked only: by query
+and image, and for what the benchmark's server would refuse. Exits with 2 where it would.
 """
 
 
@@ -61,13 +63,16 @@ def score(
     from fti_qdrant.benchmarks.registry import open_benchmark
 
     benchmark = open_benchmark(name, root_of(name, annotations), split)
-    ranked = benchmark.read_predictions(read_predictions_file(predictions))
+    data = read_predictions_file(predictions)
+    ranked = benchmark.read_predictions(data)
     deviations = benchmark.annotation_deviations()
     notes = [*deviations, *ranked.notes, *short_lists(ranked)]
     figures: Figures = {}
+    faults: list[str] = []
     if benchmark.has_truth:
         figures = summarize(benchmark.measure(ranked), benchmark.groups())
     else:
+        faults = benchmark.submission_faults(data, ranked)
         notes.append(f"the lists were checked, not scored: {benchmark.no_truth}")
     if as_json:
         print_json(
@@ -79,14 +84,17 @@ def score(
                 "notes": notes,
                 "queries": len(benchmark.queries),
                 "figures": figures,
+                "faults": faults,
             }
         )
-        return
-    if figures:
-        _print_figures(benchmark, predictions.name, figures, comparable=not deviations)
     else:
-        click.echo(f"{printable(predictions)}: {len(benchmark.queries):,} valid ranked lists")
-    _print_notes(notes)
+        if figures:
+            _print_figures(benchmark, predictions.name, figures, comparable=not deviations)
+        elif not faults:
+            click.echo(f"{printable(predictions)}: {len(benchmark.queries):,} valid ranked lists")
+        _print_notes(notes)
+    if faults:
+        raise BadPredictions(f"the server would refuse {str(predictions)!r}: {'; '.join(faults)}")
 
 
 def _print_figures(benchmark: Benchmark, label: str, figures: Figures, comparable: bool) -> None:

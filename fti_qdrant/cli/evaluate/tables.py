@@ -31,9 +31,12 @@ def figures_table(
     if published := published_for(benchmark):
         table.add_section()
         for row in published:
-            label = f"{row.method}, published ({row.paper}, ViT-L/14, {row.split})"
             numbers = (row.figures.get(one) for one in measures)
-            table.add_row(label, *("" if n is None else f"{n:.2f}" for n in numbers), style="dim")
+            table.add_row(
+                as_text(row.label),
+                *("" if n is None else f"{n:.2f}" for n in numbers),
+                style="dim",
+            )
     return table
 
 
@@ -66,14 +69,14 @@ def index_loss_table(metrics: EvaluationMetrics) -> Table | None:
     table = _table("", [*measures, "neighbors found"], f"exact minus index, in percent{mark}")
     for composer, losses in metrics.index_loss.items():
         found = percent(metrics.neighbors_found[composer])
-        table.add_row(composer, *(percent(losses[one]) for one in measures), found)
+        table.add_row(as_text(composer), *(percent(losses[one]) for one in measures), found)
     return table
 
 
 def _table(first: str, columns: Sequence[str], title: str) -> Table:
     """Columns of numbers after a first one of names."""
     table = Table(title=as_text(title))
-    table.add_column(first)
+    table.add_column(as_text(first))
     for column in columns:
         table.add_column(as_text(column), justify="right")
     return table

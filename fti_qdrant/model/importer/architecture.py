@@ -17,6 +17,7 @@ from fti_qdrant.errors import CheckpointError
 from fti_qdrant.model.importer.contents import LOSSES, CheckpointContents
 from fti_qdrant.model.importer.stand_ins import Named, StoredModule
 from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.validation_reason import reason
 
 NORM_EPSILON = 1e-5
 """The default of torch.nn.LayerNorm, which our inverter uses."""
@@ -192,4 +193,4 @@ def _checked(model: type[Any], module: StoredModule, where: str) -> Any:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{name} of {where} cannot be used: {first['msg']}") from None
+        raise CheckpointError(f"{name} of {where} cannot be used: it {reason(first)}") from None

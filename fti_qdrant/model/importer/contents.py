@@ -64,9 +64,14 @@ def _state_dict(loaded: dict[Any, Any]) -> dict[str, Tensor]:
                 f"it is no state dict: the value at {key} is a {type(value).__name__}, no tensor"
             )
         stored[name] = value
-    if stored and all(name.startswith(WRAPPER) for name in stored):
-        stored = {name.removeprefix(WRAPPER): value for name, value in stored.items()}
-    return {name: _tensor(name, value) for name, value in stored.items()}
+    return unwrapped({name: _tensor(name, value) for name, value in stored.items()})
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the prefix that DataParallel puts before every name."""
+    if not all(name.startswith(WRAPPER) for name in tensors):
+        return tensors
+    return {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
 
 
 def _walk(root: StoredModule) -> Iterator[tuple[str, StoredModule]]:

@@ -117,6 +117,11 @@ def trained_sizes(tensors: dict[str, Tensor]) -> BackboneSizes:
     """
     required = ("templates", "phi_s.layers.0.weight", "local_atte_fc.0.weight")
     missing = [name for name in required if name not in tensors]
+    if THEIRS.keys() <= {name.partition(".")[0] for name in tensors}:
+        raise CheckpointError(
+            "it holds the weights of an inverter of fti-qdrant, and needs no conversion: pass its "
+            "folder, which has a config.json beside them, as the inverter"
+        )
     if missing:
         raise CheckpointError(f"it has no tensor {_listed(missing)}: not an FTI4CIR network")
     templates, from_pooled, to_local = (tensors[name] for name in required)

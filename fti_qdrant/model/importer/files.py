@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from huggingface_hub.constants import CONFIG_NAME
+from safetensors import SafetensorError
 
 from fti_qdrant.errors import CheckpointError, FtiError, first_line
 from fti_qdrant.model.importer.stand_ins import STORAGES, StoredStorage
@@ -29,22 +31,56 @@ VALUE_BYTES = {dtype: getattr(torch, dtype).itemsize for dtype in STORAGES.value
 
 ZIP_START = b"PK\x03\x04"
 
+LONGEST_START = 64
+
+OTHER_STARTS = {
+    b"version https://git-lfs": "a pointer of Git LFS",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+}
+"""What is often saved in place of a download, by its first bytes in lower case."""
+
+SAFETENSORS_HEADER = 100_000_000
+"""Most bytes of a header of safetensors, by its specification."""
+
 
 def read_checkpoint(path: Path) -> Any:
-    """The object in a file, made of plain containers and ``stand_ins``.
+    """The object in a file of ``torch.save``, made of plain containers and ``stand_ins``.
 
     Raises:
         CheckpointError: missing, not a checkpoint, damaged, or naming what is not allowed.
     """
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist, or is not a file"
-        raise CheckpointError(f"checkpoint {str(path)!r} {kind}; pass the authors' .pth file")
+    start = first_bytes(path)
     with errors_name(path), path.open("rb") as file:
-        start = file.read(len(ZIP_START))
+        for other, kind in OTHER_STARTS.items():
+            if start.lower().startswith(other):
+                raise CheckpointError(
+                    f"it is not a checkpoint but {kind}; download the file itself"
+                )
+        return _from_zip(file) if start.startswith(ZIP_START) else _from_stream(file)
+
+
+def first_bytes(path: Path) -> bytes:
+    """The start of a checkpoint file. Raises CheckpointError where it is no file, or empty."""
+    if path.is_dir():
+        hint = "pass the authors' .pth file"
+        if (path / CONFIG_NAME).is_file():
+            hint = "an inverter in safetensors needs no conversion: pass the folder as the inverter"
+        raise CheckpointError(f"checkpoint {str(path)!r} is a folder; {hint}")
+    if not path.is_file():
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} does not exist, or is not a file; pass the authors' .pth"
+        )
+    with errors_name(path), path.open("rb") as file:
+        start = file.read(LONGEST_START)
         if not start:
             raise CheckpointError("it is empty; download it again")
-        file.seek(0)
-        return _from_zip(file) if start == ZIP_START else _from_stream(file)
+        return start
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file begins as safetensors: eight bytes of its header's length, and JSON."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= SAFETENSORS_HEADER
 
 
 @contextmanager
@@ -56,6 +92,12 @@ def errors_name(path: Path) -> Iterator[None]:
         raise CheckpointError(f"checkpoint {str(path)!r} is refused: {error}") from error
     except FtiError:
         raise
+    except OSError as error:
+        raise CheckpointError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"the safetensors {str(path)!r} are damaged ({first_line(error)}); download them again"
+        ) from error
     except Exception as error:  # zip, pickle and stand-ins each have their own
         raise CheckpointError(
             f"{str(path)!r} is not a checkpoint of torch.save, or is damaged "
@@ -64,9 +106,9 @@ def errors_name(path: Path) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes, in hex."""
+    """Of the file's bytes, in hex. Raises CheckpointError where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with errors_name(path), path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

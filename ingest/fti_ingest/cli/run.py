@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ import click
 from fti_ingest.cli.index_option import index_option
 from fti_ingest.cli.output_options import output_options
 from fti_ingest.cli.server_options import ServerChoice, server_options
+from fti_ingest.cli.type_option import type_option
 from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from fti_ingest.run.ingest import IngestJob
     from fti_ingest.run.pipeline import Callbacks
     from fti_ingest.run.report import RunReport
+    from fti_ingest.sources.column_types import Column
+    from fti_ingest.sources.value_kinds import ColumnType
     from fti_qdrant.gallery import IndexType
     from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.openvino_backend import Backend
@@ -43,8 +47,9 @@ Examples:
 
 \b
 A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs. All
-other columns become the payload, indexed by type, to filter by. In WebDataset shards (.tar) the
-.json beside an image is its payload. A compressed tar is refused.
+other columns become the payload, indexed by type, to filter by. A run says which type each column
+has; --type decides. In tar and zip archives the .json beside an image is its payload. Files that
+are no images are counted, and those that could be are listed with the bad ones.
 """
 
 
@@ -64,9 +69,11 @@ other columns become the payload, indexed by type, to filter by. In WebDataset s
     help="Store pseudo-words in a new gallery: then queries by id read no picture.",
 )
 @index_option
+@type_option
 @worker_options
 @server_options
 @click.option("--allow-urls", is_flag=True, help="Fetch images that a manifest names by URL.")
+@max_pixels_option
 @click.option(
     "--dedupe",
     type=click.Choice(DEDUPE),
@@ -96,10 +103,12 @@ def ingest(
     inverter: str | None,
     pseudo_words: bool,
     indexes: Mapping[str, IndexType],
+    types: Mapping[str, ColumnType],
     precision: str | None,
     engine: EngineChoice,
     server: ServerChoice,
     allow_urls: bool,
+    max_pixels: int,
     dedupe: str | None,
     prune: bool,
     prune_at_most: float,
@@ -124,10 +133,12 @@ def ingest(
         model=ModelChoice(model or "", inverter, precision, None, preprocess, backend),
         pseudo_words=pseudo_words,
         indexes=indexes,
+        types=types,
         engine=engine,
         storage=server.storage,
         bulk=server.bulk,
         allow_urls=allow_urls,
+        max_pixels=max_pixels,
         dedupe=dedupe,  # type: ignore[arg-type]
         prune=prune,
         prune_at_most=prune_at_most,
@@ -155,6 +166,7 @@ def _ingest(job: IngestJob) -> RunReport:
 
 def _conclude(report: RunReport) -> None:
     click.echo(report.line())
+    _tell_of_source(report.other_files, report.columns)
     if report.duplicates_file and report.duplicates:
         exact, near = report.duplicates["exact"], report.duplicates["near"]
         click.echo(
@@ -167,6 +179,20 @@ def _conclude(report: RunReport) -> None:
         )
     if report.rejects_file:
         click.echo(f"rejected files are listed in {report.rejects_file}")
+
+
+def _tell_of_source(other_files: Mapping[str, int], columns: Sequence[Column]) -> None:
+    """Prints what was left out, and once for each payload column which type it has, and why."""
+    from fti_ingest.sources.image_files import counted
+    from fti_qdrant.cli.user_text import printable
+
+    if other_files:
+        click.echo(f"files that are no images: {counted(other_files)}")
+    if columns:
+        types = ", ".join(f"{one.name} {one.type}" for one in columns)
+        click.echo(printable(f"columns: {types}"))
+    for remark in (remark for one in columns for remark in one.remarks()):
+        click.echo(printable(remark))
 
 
 def _preview(job: IngestJob) -> None:
@@ -191,6 +217,7 @@ def _preview(job: IngestJob) -> None:
             ),
         )
     click.echo(found.line())
+    _tell_of_source(found.other_files, found.columns)
 
 
 @contextmanager

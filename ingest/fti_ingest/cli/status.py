@@ -11,8 +11,10 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.errors import GalleryNotFound
 
 if TYPE_CHECKING:
+    from fti_qdrant.gallery import Gallery
     from fti_qdrant.gallery.location import GalleryLocation
 
 EPILOG = """\b
@@ -28,14 +30,14 @@ Examples:
 @one_line_errors
 def status(location: GalleryLocation, as_json: bool) -> None:
     """Show the size, index, optimizer state, and model of a gallery."""
-    with closing(location.open()) as gallery:
+    with closing(_opened(location)) as gallery:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
         state_and_spec = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
         click.echo(json.dumps(state_and_spec, ensure_ascii=False))
         return
     indexes = ", ".join(f"{field}: {kind}" for field, kind in spec.indexes.items())
-    for label, value in (
+    rows = (
         ("gallery", address),
         ("points", f"{state.points:,}"),
         ("indexed vectors", f"{state.indexed:,}"),
@@ -49,5 +51,18 @@ def status(location: GalleryLocation, as_json: bool) -> None:
         ("model", str(spec.fingerprint)),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
         ("payload indexes", indexes or "none"),
-    ):
-        click.echo(f"{label + ':':<17}{value}")
+    )
+    click.echo("\n".join(f"{label + ':':<17}{value}" for label, value in rows))
+
+
+def _opened(location: GalleryLocation) -> Gallery:
+    """Raises GalleryUnavailable, not GalleryNotFound, where no gallery could be made either."""
+    from fti_qdrant.gallery.edge_folder import check_free
+    from fti_qdrant.gallery.location import EmbeddedLocation
+
+    try:
+        return location.open()
+    except GalleryNotFound:
+        if isinstance(location, EmbeddedLocation):
+            check_free(location.path)
+        raise

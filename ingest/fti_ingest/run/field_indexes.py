@@ -18,6 +18,17 @@ HELD_BY: dict[IndexType, tuple[IndexType, ...]] = {
 """Types of values that an index of another type takes; a date is a text, as stored."""
 
 
+def check_wanted(wanted: Mapping[str, IndexType], found: Mapping[str, IndexType]) -> None:
+    """Raises BadManifest where an index is asked for that would leave a source's values out."""
+    for field, kind in wanted.items():
+        if field in found and found[field] not in HELD_BY.get(kind, (kind,)):
+            raise BadManifest(
+                f"--index {field}:{kind}, and the source has {found[field]} values there, which "
+                f"filters would miss; correct the source, or pass --type {field}:{kind} to reject "
+                "what is not of that type"
+            )
+
+
 def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
     """Raises BadManifest where a source has values that the gallery's indexes would leave out."""
     indexed = gallery.spec.indexes
@@ -25,8 +36,9 @@ def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
         if field in indexed and kind not in HELD_BY.get(indexed[field], (indexed[field],)):
             raise BadManifest(
                 f"gallery {gallery.name} has {indexed[field]} index on {field!r}, and this source "
-                f"has {kind} values there, which filters would miss; correct the source, or ingest "
-                f"all into a new gallery with --index {field}:{kind}"
+                f"has {kind} values there, which filters would miss; correct the source, pass "
+                f"--type {field}:{indexed[field]}, or ingest all into a new gallery with "
+                f"--index {field}:{kind}"
             )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TypeVar
 
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_ingest.engine.protocol import Engine
+from fti_ingest.run.field_indexes import check_wanted
+from fti_ingest.run.gallery_contents import Departed, GalleryContents, read_contents
 from fti_ingest.run.outcome import Outcome, stage_uses
 from fti_ingest.run.output_files import OutputFiles
 from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, run
@@ -25,8 +27,9 @@ from fti_ingest.run.target_gallery import (
     model_for,
     new_spec,
 )
-from fti_ingest.sources.listing import Source
 from fti_ingest.sources.read_source import read_source
+from fti_ingest.sources.source import Source
+from fti_ingest.sources.value_kinds import ColumnType
 from fti_ingest.stages.deduplicate import Dedupe
 from fti_ingest.stages.embed import ModelChoice
 from fti_qdrant.cli.extras import need
@@ -34,7 +37,8 @@ from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
+from fti_qdrant.version import __version__
 
 logger = logging.getLogger("fti_ingest")
 T = TypeVar("T")
@@ -49,8 +53,10 @@ class IngestJob:
         model: what to embed with; None takes the model of an existing gallery.
         pseudo_words: store them in a new gallery; an existing one keeps doing what it does.
         indexes: payload fields to index in a new gallery; by default by their values.
+        types: of payload columns, whatever their values look like; others are rejected.
         storage, bulk: how a server's new collection is stored, and whether its index is built
             after the load.
+        max_pixels: larger images are rejected; see ``ImageLimits``.
         prune: delete what the source no longer lists, at most this ``prune_at_most`` share.
     """
 
@@ -59,10 +65,12 @@ class IngestJob:
     model: ModelChoice | None = None
     pseudo_words: bool = False
     indexes: Mapping[str, IndexType] = field(default_factory=dict)
+    types: Mapping[str, ColumnType] = field(default_factory=dict)
     engine: EngineChoice = field(default_factory=EngineChoice)
     storage: CollectionConfig = field(default_factory=CollectionConfig)
     bulk: bool = False
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
     prune: bool = False
     prune_at_most: float = MAX_PRUNED
@@ -84,11 +92,13 @@ class Ready:
 
     Attributes:
         gallery: None where there is none yet.
+        contents: of the gallery.
     """
 
     job: IngestJob
     source: Source
     gallery: Gallery | None
+    contents: GalleryContents
     model: ModelChoice
 
 
@@ -124,7 +134,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             workers = options.workers
             capacity = engine.capacity(workers, workers if options.server else 1)
         report = RunReport(
-            version=version("fti-qdrant"),
+            version=__version__,
             source=job.source,
             gallery=gallery.address,
             model=str(gallery.spec.fingerprint),
@@ -135,6 +145,8 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             outdated=outcome.outdated,
             rejects_file=str(rejects.path) if rejects.count else None,
             duplicates_file=str(duplicates.path) if duplicates.count else None,
+            other_files=ready.source.other_files,
+            columns=list(ready.source.columns),
             **counts_and_times(outcome, stage_uses(outcome, capacity)),
         )
     report.write(files.report)
@@ -149,22 +161,45 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
 
 
 @contextmanager
-def prepared(job: IngestJob) -> Iterator[Ready]:
-    """Checks a job, opens its gallery where there is one, and lists its source."""
+def prepared(job: IngestJob, departed: Callable[[str], None] | None = None) -> Iterator[Ready]:
+    """Checks a job, opens its gallery where there is one, lists its source, and compares the two.
+
+    Args:
+        departed: called with the URI of each image of the gallery that is no longer in the source.
+    """
     job.check()
     where = " ".join(job.location.options())
     logger.info("started", extra={"source": job.source, "gallery": where})
     with existing_gallery(job.location) as gallery:
         model = model_for(gallery, job.model, job.pseudo_words)
-        source = read_source(job.source)
+        limits = ImageLimits(max_pixels=job.max_pixels)
+        source = read_source(job.source, job.types, job.allow_urls, limits)
         logger.info("listed", extra={"images": len(source), "rejected": source.reject_count})
         if job.prune:
             check_prunable(source, job.source)
+        check_wanted(job.indexes, source.indexes)
         if gallery is not None:
             check_fits(gallery, job.location, job.indexes, source.indexes, job.storage)
-            if job.prune:
-                check_pruned_share(gallery, source, job.prune_at_most)
-        yield Ready(job, source, gallery, model)
+        yield Ready(job, source, gallery, _contents(job, gallery, source, departed), model)
+
+
+def _contents(
+    job: IngestJob,
+    gallery: Gallery | None,
+    source: Source,
+    report: Callable[[str], None] | None,
+) -> GalleryContents:
+    """Reads the gallery. Raises BadManifest where too much would be pruned."""
+    held = () if gallery is None else gallery.scroll()
+    dedupe = job.dedupe is not None
+    if not job.prune and report is None:
+        return read_contents(held, source, None, dedupe)
+    most = job.prune_at_most * gallery.count() if job.prune and gallery is not None else math.inf
+    departed = Departed(source, not job.prune, most, report or (lambda uri: None))
+    contents = read_contents(held, source, departed, dedupe)
+    if job.prune and gallery is not None:
+        check_pruned_share(gallery, departed, job.prune_at_most)
+    return contents
 
 
 @contextmanager
@@ -186,8 +221,8 @@ def _options(job: IngestJob, engine: Engine) -> RunOptions:
         gpus_per_worker=job.engine.gpus_per_worker,
         server=server if engine.distributes else None,
         allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
         dedupe=job.dedupe,
-        prune=job.prune,
         metrics_port=job.metrics_port,
     )
 
@@ -197,7 +232,16 @@ def _run(
 ) -> Outcome:
     preprocess = Preprocess.for_decoding(gallery.spec.fingerprint.preprocess)
     try:
-        return run(engine, ready.source, gallery, ready.model, preprocess, options, callbacks)
+        return run(
+            engine,
+            ready.source,
+            gallery,
+            ready.contents,
+            ready.model,
+            preprocess,
+            options,
+            callbacks,
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; what is stored stays in gallery {gallery.name}, and the same command "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.listing import mapped
+from fti_ingest.sources.source import mapped
 from fti_ingest.stages.revisions import revisions_of
 
 MIN_ROWS, MAX_ROWS = 32, 1024

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, Tables, WorkerStage
+from fti_ingest.run.gallery_contents import GalleryContents, originals_of
 from fti_ingest.run.listed_blocks import ListedBlocks, block_rows
 from fti_ingest.run.metrics import Metrics
 from fti_ingest.run.outcome import Outcome
-from fti_ingest.run.prune import ListedIds, prune
-from fti_ingest.sources.listing import Reject, Source
+from fti_ingest.run.prune import prune
+from fti_ingest.sources.source import Reject, Source
 from fti_ingest.stages.decode import Decoder
 from fti_ingest.stages.deduplicate import (
     Dedupe,
@@ -28,20 +28,15 @@ from fti_ingest.stages.deduplicate import (
     replaced_duplicates,
 )
 from fti_ingest.stages.embed import Embedder, ModelChoice
-from fti_ingest.stages.revisions import mark_outdated, stored_revisions
 from fti_ingest.stages.write import ServerWriter, messages_in, write
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.gallery.points import Payload
-from fti_qdrant.images import Preprocess
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 
 logger = logging.getLogger(__name__)
 
 DECODE_ROWS = 32
 EMBED_ROWS, GPU_ROWS = 64, 256
-
-ORIGINALS = "originals.sqlite"
-"""Where duplicates are looked up, among a run's temporary files."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +48,8 @@ class RunOptions:
         gpus_per_worker: share of a GPU for each.
         server: where workers write to; None where the driver writes.
         allow_urls: fetch images from any web server that a manifest names.
+        max_pixels: larger images are rejected.
         dedupe: what becomes of duplicates; None does not look for them.
-        prune: delete in the end what the source does not list.
         metrics_port: where Prometheus metrics are served.
     """
 
@@ -62,8 +57,8 @@ class RunOptions:
     gpus_per_worker: float = 0.0
     server: ServerLocation | None = None
     allow_urls: bool = False
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
-    prune: bool = False
     metrics_port: int | None = None
 
 
@@ -94,12 +89,13 @@ def run(
     engine: Engine,
     source: Source,
     gallery: Gallery,
+    contents: GalleryContents,
     model: ModelChoice,
     preprocess: Preprocess,
     options: RunOptions,
     callbacks: Callbacks = SILENT,
 ) -> Outcome:
-    """Embeds and stores what is new or changed.
+    """Embeds and stores what is new or changed, then deletes what ``contents`` says has departed.
 
     Raises GalleryUnavailable where the gallery stops answering; what was stored stays.
     """
@@ -111,7 +107,7 @@ def run(
     began = time.monotonic()
     with (
         Metrics.of(engine, gallery.address, total, options.metrics_port) as metrics,
-        closing(_stream(engine, source, gallery, model, preprocess, options)) as batches,
+        closing(_stream(engine, source, gallery, contents, model, preprocess, options)) as batches,
     ):
         try:
             for batch in batches:
@@ -124,9 +120,9 @@ def run(
         finally:
             gallery.flush()
     outcome.seconds = time.monotonic() - began
-    outcome.pruned = prune(gallery, source) if options.prune else 0
+    outcome.pruned = prune(gallery, contents.departed) if contents.departed is not None else 0
     if options.dedupe in ("mark", "skip") and len(source):
-        with closing(Originals(_originals_of(source))) as originals:
+        with closing(Originals(originals_of(source))) as originals:
             outcome.outdated = len(originals.outdated())
     return outcome
 
@@ -149,6 +145,7 @@ def _stream(
     engine: Engine,
     source: Source,
     gallery: Gallery,
+    contents: GalleryContents,
     model: ModelChoice,
     preprocess: Preprocess,
     options: RunOptions,
@@ -171,16 +168,15 @@ def _stream(
     words = gallery.spec.words
     other = None if words is None or words.preprocess is None else words.preprocess
     word_preprocess = None if other is None else Preprocess.for_decoding(other)
-    held = gallery.scroll()
     yield from engine.stream(
-        decoding(engine, source, held, preprocess, options, tuple(stages), word_preprocess)
+        decoding(engine, source, contents, preprocess, options, tuple(stages), word_preprocess)
     )
 
 
 def decoding(
     engine: Engine,
     source: Source,
-    held: Iterable[tuple[str, Payload]],
+    contents: GalleryContents,
     preprocess: Preprocess | None,
     options: RunOptions,
     stages: tuple[CpuStage | WorkerStage, ...] = (),
@@ -191,33 +187,21 @@ def decoding(
     Of duplicates, the first in the source is the original, so that a second run decides alike.
 
     Args:
-        held: what the gallery holds, of ``Gallery.scroll``.
         preprocess: None only checks that images can be decoded.
         word_preprocess: of what pseudo-words are made of, where it is another.
     """
     dedupe = options.dedupe
+    limits = ImageLimits(max_pixels=options.max_pixels)
     decoder = Decoder(
-        preprocess, options.allow_urls, source.own, dedupe is not None, word_preprocess
+        preprocess, options.allow_urls, source.own, dedupe is not None, word_preprocess, limits
     )
     first: list[Any] = [CpuStage(decoder, DECODE_ROWS)]
-    if dedupe is None:
-        revisions = stored_revisions(held)
-    else:
-        with closing(Originals(_originals_of(source))) as originals:
-            stays = ListedIds(source).__contains__ if options.prune else lambda id: True
-            revisions = stored_revisions(originals.recording(held, stays))
-            mark_outdated(revisions, originals.outdated())
-        decide_all = engine.shared(Originals, (_originals_of(source),), "decide_all")
+    if dedupe is not None:
+        decide_all = engine.shared(Originals, (originals_of(source),), "decide_all")
         first.append(WorkerStage(Deduplicator, (decide_all, dedupe == "skip")))
-    path = source.scratch.path / "revisions.npy"
-    np.save(path, revisions)
     return Pipeline(
-        ListedBlocks(source.path, path, block_rows(len(source))),
+        ListedBlocks(source.path, contents.revisions, block_rows(len(source))),
         (*first, *stages),
         ordered=dedupe is not None,
         row_bytes=sum(3 * one.size**2 for one in (preprocess, word_preprocess) if one),
     )
-
-
-def _originals_of(source: Source) -> str:
-    return str(source.scratch.path / ORIGINALS)

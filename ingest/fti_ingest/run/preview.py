@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fti_ingest.engine.choose import open_engine
 from fti_ingest.run.ingest import IngestJob, Ready, prepared
 from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, decoding
-from fti_ingest.run.prune import departed
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.column_types import Column
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.columns import rows_with
 from fti_ingest.stages.deduplicate import duplicates_in
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
-from fti_qdrant.gallery.points import OURS
 
 
 @dataclass
@@ -23,6 +22,8 @@ class Preview:
 
     Attributes:
         departed: images of the gallery that are no longer in the source.
+        other_files: files of the source that are no images, by suffix.
+        columns: payload columns with their types.
     """
 
     new: int = 0
@@ -32,9 +33,12 @@ class Preview:
     rejected: int = 0
     skipped: int = 0
     departed: int = 0
+    other_files: dict[str, int] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
 
     def line(self) -> str:
-        total = sum(vars(self).values()) - self.departed
+        stored = self.new + self.changed + self.updated
+        total = stored + self.unchanged + self.rejected + self.skipped
         updated = f", {self.updated:,} get a new payload only" if self.updated else ""
         skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         return (
@@ -47,14 +51,18 @@ class Preview:
 
 def preview(job: IngestJob, callbacks: Callbacks = SILENT) -> Preview:
     """Reads and decodes the images as ``ingest`` would; stores nothing. Raises as ``ingest``."""
-    with prepared(job) as ready:
-        found = Preview(rejected=ready.source.reject_count)
+    with prepared(job, callbacks.departed) as ready:
+        departed = ready.contents.departed
+        assert departed is not None
+        found = Preview(
+            rejected=ready.source.reject_count,
+            departed=departed.count,
+            other_files=ready.source.other_files,
+            columns=ready.source.columns,
+        )
         callbacks.begin(len(ready.source))
         for bad in ready.source.rejects():
             callbacks.reject(bad)
-        for id, payload in departed(ready.gallery, ready.source) if ready.gallery else ():
-            found.departed += 1
-            callbacks.departed(payload.get(OURS, {}).get("uri", id))
         if len(ready.source):
             _decode(ready, found, callbacks)
     return found
@@ -62,10 +70,13 @@ def preview(job: IngestJob, callbacks: Callbacks = SILENT) -> Preview:
 
 def _decode(ready: Ready, found: Preview, callbacks: Callbacks) -> None:
     job = ready.job
-    options = RunOptions(allow_urls=job.allow_urls, dedupe=job.dedupe, prune=job.prune)
-    held = ready.gallery.scroll() if ready.gallery else ()
+    options = RunOptions(
+        allow_urls=job.allow_urls,
+        max_pixels=job.max_pixels,
+        dedupe=job.dedupe,
+    )
     with open_engine(job.engine) as engine:
-        pipeline = decoding(engine, ready.source, held, None, options)
+        pipeline = decoding(engine, ready.source, ready.contents, None, options)
         with closing(engine.stream(pipeline)) as batches:
             for batch in batches:
                 counts = Counter(batch["status"].to_pylist())

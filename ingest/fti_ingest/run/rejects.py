@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_qdrant.errors import OutputUnavailable
 
 L = TypeVar("L", bound="LinesFile")

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from fti_ingest.engine.protocol import EngineName
 from fti_ingest.run.outcome import Outcome, StageUse, advice
+from fti_ingest.sources.column_types import Column
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import OutputUnavailable
 
@@ -20,7 +21,9 @@ class RunReport(BaseModel):
     """``report.json``; times are UTC, durations seconds.
 
     ``images_per_second`` leaves out the first batch, which waits for the model to load.
-    ``outdated`` counts duplicates whose original changed later in the same run.
+    ``outdated`` counts duplicates whose original changed later in the same run. ``other_files`` are
+    the files of the source that are no images, by suffix; those that could have been are rejected.
+    ``columns`` are the payload columns with their types.
     """
 
     format: Literal[1] = 1
@@ -47,6 +50,8 @@ class RunReport(BaseModel):
     advice: str
     rejects_file: str | None
     duplicates_file: str | None
+    other_files: dict[str, int] = {}
+    columns: list[Column] = []
 
     def line(self) -> str:
         """The counts in a sentence."""

@@ -3,54 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tarfile
 import zipfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby
-from typing import IO, Any
 
 import numpy as np
 
-from fti_ingest.sources.filesystems import CHAIN, filesystem
-from fti_ingest.sources.listing import Item, Listing, is_image_name
+from fti_ingest.sources.archive_members import UNREADABLE, Member, tar_members, zip_members
+from fti_ingest.sources.filesystems import filesystem
+from fti_ingest.sources.image_files import (
+    HEAD_BYTES,
+    NO_IMAGE,
+    FileKind,
+    is_hidden,
+    is_image,
+    kind_by_name,
+)
+from fti_ingest.sources.listing import Listing
+from fti_ingest.sources.sidecars import NOTE_SUFFIXES, Sidecars
+from fti_ingest.sources.source import Item
 from fti_qdrant.errors import first_line
 
 TAR, ZIP = ".tar", ".zip"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-NOTES = (".json", ".txt", ".cls")
-LARGEST_NOTE = 1_000_000
-"""Bytes of a note beside an image."""
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
-UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError)
-"""Raised for one file in a zip: damaged, encrypted, or compressed by an unknown method."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file inside an archive.
-
-    Attributes:
-        name: its path there.
-        uri: fsspec's chained URI; for a tar it ends with the byte range.
-        read: returns all its bytes; for small files.
-    """
-
-    name: str
-    uri: str
-    size: int
-    read: Callable[[], bytes]
-
-    @property
-    def sample(self) -> str:
-        """WebDataset's key: the path up to the first dot of the file's name."""
-        folder, slash, name = self.name.rpartition("/")
-        return folder + slash + name.split(".")[0]
 
 
 def is_archive(name: str) -> bool:
@@ -60,106 +41,135 @@ def is_archive(name: str) -> bool:
 def add_archive(listing: Listing, place: str, key: str) -> None:
     """Adds the images of an archive; their keys begin with ``key``, the archive's own.
 
-    In a WebDataset sample, the ``.json`` beside an image is its payload, and ``.txt`` and ``.cls``
-    are fields of these names. A damaged archive is listed as far as it can be read.
+    The notes beside an image are its payload, by the rules of ``sidecars``. A damaged archive is
+    listed as far as it can be read.
     """
     if place.lower().endswith(COMPRESSED):
         listing.reject(
             place, "a compressed tar cannot be read from the middle; unpack it to a .tar"
         )
         return
-    members = _tar_members if place.lower().endswith(TAR) else _zip_members
+    members = tar_members if place.lower().endswith(TAR) else zip_members
     fs, path = filesystem(place)
+    adding = _Archive(listing, key)
     try:
         with fs.open(path, "rb") as file:
-            scattered = Scattered()
             for _, group in groupby(members(file, place), key=lambda member: member.sample):
-                sample = list(group)
-                _add_sample(listing, sample, key)
-                scattered.see(sample)
-        if scattered.count():
-            listing.reject(
-                place,
-                f"the files of {scattered.count():,} samples are not next to each other, so their "
-                "payload cannot be found; write the archive again with tar --sort=name",
-            )
+                adding.add(list(group))
+        adding.conclude(place)
     except (*DAMAGED, NotImplementedError) as error:
         listing.reject(place, f"the archive cannot be read to its end: {first_line(error)}")
 
 
-def _add_sample(listing: Listing, members: list[Member], key: str) -> None:
-    images = [member for member in members if is_image_name(member.name)]
-    if not images:
-        return
-    try:
-        payload = _payload(members)
-    except ValueError as error:
+class _Archive:
+    """Adds an archive's files to a listing, sample by sample."""
+
+    def __init__(self, listing: Listing, key: str):
+        self.listing = listing
+        self.key = key
+        self.scattered = Scattered()
+        self.unused = 0
+        self.first_unused = ""
+
+    def add(self, sample: list[Member]) -> None:
+        """Files that are the same up to their first dot, as they follow each other."""
+        used = [one for one in sample if one.suffix in NOTE_SUFFIXES or self._is_image(one)]
+        notes = [one for one in used if one.suffix in NOTE_SUFFIXES]
+        self.scattered.see(sample[0].sample, len(notes) < len(used), bool(notes))
+        if len(notes) == len(used):
+            for note in notes:
+                self.listing.leave_out(self._key(note), note.uri)
+            return
+        for version in _versions(used):
+            images = [one for one in version if one.suffix not in NOTE_SUFFIXES]
+            self._add_images(images, [one for one in version if one.suffix in NOTE_SUFFIXES])
+
+    def conclude(self, place: str) -> None:
+        """Tells of notes that no image has got."""
+        if self.scattered.count():
+            self.listing.reject(
+                place,
+                f"the files of {self.scattered.count():,} samples are not next to each other, so "
+                "their payload cannot be found; write the archive again with tar --sort=name",
+            )
+        if self.unused:
+            more = f" and {self.unused - 1:,} more" if self.unused > 1 else ""
+            self.listing.note(
+                place,
+                f"no image has the notes of {self.first_unused!r}{more}: it is not clear to which "
+                "it belongs; give each the name of its image",
+            )
+
+    def _add_images(self, images: Sequence[Member], notes: Sequence[Member]) -> None:
+        sidecars = Sidecars(images, notes)
         for image in images:
-            listing.reject(image.uri, str(error))
-        return
-    for image in images:
-        listing.add(Item(f"{key}/{image.name}", image.uri, payload))
+            item = Item(self._key(image), image.uri)
+            try:
+                self.listing.add(Item(item.key, item.uri, sidecars.payload(image)))
+            except ValueError as error:
+                self.listing.reject_image(item, str(error))
+                sidecars.unused.clear()
+        for note in notes:
+            if note.name in sidecars.unused:
+                self.unused += 1
+                self.first_unused = self.first_unused or note.name
 
-
-def _payload(members: Iterable[Member]) -> dict[str, Any]:
-    """The payload of a sample's images. Raises ValueError."""
-    payload: dict[str, Any] = {}
-    for member in members:
-        kind = member.name.rpartition(".")[2].lower()
-        if not member.name.lower().endswith(NOTES):
-            continue
-        if member.size > LARGEST_NOTE:
-            raise ValueError(f"{member.name!r} beside it is over {LARGEST_NOTE:,} bytes")
-        try:
-            text = member.read().decode(errors="replace").strip()
-        except UNREADABLE as error:
-            raise ValueError(f"{member.name!r} beside it cannot be read: {error}") from None
-        try:
-            value = int(text) if kind == "cls" else json.loads(text) if kind == "json" else text
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{member.name!r} beside it cannot be parsed: {error}") from None
-        if kind != "json":
-            payload[kind] = value
-        elif isinstance(value, dict):
-            payload.update(value)
+    def _is_image(self, member: Member) -> bool:
+        """Whether it goes on as an image; all other files are counted, and told where need be."""
+        key, kind = self._key(member), kind_by_name(member.name)
+        if kind is FileKind.OTHER:
+            self.listing.leave_out(key, member.uri)
+        elif member.problem and kind is FileKind.IMAGE:
+            self.listing.reject_image(Item(key, member.uri), member.problem)
+        elif member.problem:
+            self.listing.leave_out(key, member.uri, member.problem)
+        elif is_archive(member.name):
+            self.listing.leave_out(key, member.uri, "an archive inside an archive; unpack it")
+        elif kind is FileKind.IMAGE:
+            return True
         else:
-            raise ValueError(f"{member.name!r} beside it is not a JSON object")
-    return payload
+            return self._is_image_by_content(member)
+        return False
+
+    def _is_image_by_content(self, member: Member) -> bool:
+        key = self._key(member)
+        try:
+            head = member.read(HEAD_BYTES)
+        except UNREADABLE as error:
+            self.listing.leave_out(key, member.uri, f"it cannot be read: {first_line(error)}")
+            return False
+        if is_image(head):
+            return True
+        surely_none = not head or is_hidden(member.name)
+        self.listing.leave_out(key, member.uri, "" if surely_none else NO_IMAGE)
+        return False
+
+    def _key(self, member: Member) -> str:
+        return f"{self.key}/{member.name}"
 
 
-def _tar_members(file: IO[bytes], place: str) -> Iterator[Member]:
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for info in archive:
-            archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all of them
-            if not info.isreg() or info.issparse():
-                continue
-            begin, end = info.offset_data, info.offset_data + info.size
+def _versions(members: Sequence[Member]) -> list[list[Member]]:
+    """A sample's files, apart where they occur twice, as ``tar --append`` makes them.
 
-            def read(begin: int = begin, size: int = info.size) -> bytes:
-                back = file.tell()
-                file.seek(begin)
-                data = file.read(size)
-                file.seek(back)
-                return data
-
-            uri = f"tar://{info.name}{CHAIN}{place}#bytes={begin}-{end}"
-            yield Member(info.name.removeprefix("./"), uri, info.size, read)
-
-
-def _zip_members(file: IO[bytes], place: str) -> Iterable[Member]:
-    """Members sorted by sample: zip -r stores files in the order of the folder."""
-    archive = zipfile.ZipFile(file)  # stays open while its members are read
-    members = [
-        Member(
-            info.filename,
-            f"zip://{info.filename}{CHAIN}{place}",
-            info.file_size,
-            partial(archive.read, info),
-        )
-        for info in archive.infolist()
-        if not info.is_dir()
-    ]
-    return sorted(members, key=lambda member: (member.sample, member.name))
+    One version of a file must not have the notes of another. Where each file occurs equally often,
+    the first ones belong together, and so on; else those that stand together do.
+    """
+    counts = Counter(one.name for one in members)
+    versions: list[list[Member]] = [[] for _ in range(max(counts.values()))]
+    seen: Counter[str] = Counter()
+    if len(set(counts.values())) == 1:
+        for one in members:
+            versions[seen[one.name]].append(one)
+            seen[one.name] += 1
+        return versions
+    versions = [[]]
+    for one in members:
+        if seen[one.name]:
+            versions.append([])
+            seen.clear()
+        versions[-1].append(one)
+        seen[one.name] += 1
+    return versions
 
 
 class Scattered:
@@ -168,12 +178,10 @@ class Scattered:
     def __init__(self) -> None:
         self._images, self._notes = array("Q"), array("Q")
 
-    def see(self, members: list[Member]) -> None:
-        image = any(is_image_name(member.name) for member in members)
-        note = any(member.name.lower().endswith(NOTES) for member in members)
+    def see(self, sample: str, image: bool, note: bool) -> None:
         if image == note:
             return
-        name = members[0].sample.encode(errors="surrogateescape")
+        name = sample.encode(errors="surrogateescape")
         short = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
         (self._images if image else self._notes).append(short)
 

@@ -12,14 +12,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fti_ingest.sources.filesystems import CHAIN, filesystem, is_remote
+from fti_ingest.sources.image_files import HEAD_BYTES
 from fti_qdrant.errors import BadImage, BadManifest, first_line
 from fti_qdrant.images import DEFAULT_LIMITS
 from fti_qdrant.images.read import is_url, read_bytes
 
 SPAN = re.compile(r"#bytes=(\d+)-(\d+)$")
+OFFSET = re.compile(r"#at=(\d+)$")
+"""Where a file of a zip begins, for names that occur twice."""
+
 DOWNLOADS = 16
 """URLs that one decoder fetches at a time: it mostly waits for them."""
 
+PARQUET = "parquet://"
 OPEN_ARCHIVES = 8
 MOST = DEFAULT_LIMITS.max_bytes + 1
 """Bytes that are read of an image at most; the decoder refuses one of this size."""
@@ -29,8 +34,8 @@ Read = bytes | BadImage
 
 
 def without_span(uri: str) -> str:
-    """A listed URI as it is stored: without the byte range where it lies in its archive."""
-    return SPAN.sub("", uri)
+    """A listed URI as it is stored: without where in its archive the image lies."""
+    return OFFSET.sub("", SPAN.sub("", uri)) if CHAIN in uri else uri
 
 
 def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Read]:
@@ -48,6 +53,8 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
         found[row] = _caught(_read_file, uris[row])
     for row in kinds["zip"]:
         found[row] = _caught(_read_zip, uris[row])
+    for row in kinds["parquet"]:
+        found[row] = _caught(_read_parquet, uris[row])
     remote = kinds["remote"]
     found.update(zip(remote, _read_spans([uris[row] for row in remote])))
     urls = kinds["url"]
@@ -55,12 +62,36 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
     return [found[row] for row in range(len(uris))]
 
 
+def read_heads(uris: Sequence[str]) -> list[Read]:
+    """The first bytes of files, in their order, without reading more. A bad one does not raise."""
+    remote = [uri for uri in uris if is_remote(uri) and not is_url(uri)]
+    found = dict(zip(remote, _read_spans(remote, HEAD_BYTES)))
+    return [found[uri] if uri in found else _caught(_read_head, uri) for uri in uris]
+
+
+def reason_of(error: Exception, uri: str) -> str:
+    """What is wrong with an image, for a message that names it elsewhere.
+
+    Example:
+        >>> reason_of(BadImage("'a.jpg': no such file"), "a.jpg")
+        'no such file'
+        >>> reason_of(BadImage("'a.jpg' is a web page"), "a.jpg")
+        'it is a web page'
+    """
+    reason, name = str(error), repr(uri)
+    if reason.startswith(f"{name} "):
+        return "it" + reason.removeprefix(name)
+    return reason.removeprefix(f"{name}: ")
+
+
 def _kind(uri: str) -> str:
     if is_url(uri):
         return "url"
     if not is_remote(uri):
         return "file"
-    return "zip" if uri.startswith("zip://") else "remote"
+    if uri.startswith("zip://"):
+        return "zip"
+    return "parquet" if uri.startswith(PARQUET) else "remote"
 
 
 def _caught(function: Callable[[str], bytes], uri: str) -> Read:
@@ -73,10 +104,25 @@ def _caught(function: Callable[[str], bytes], uri: str) -> Read:
 
 
 def _read_file(uri: str) -> bytes:
-    path = Path(uri)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise BadImage(f"{uri!r} is a pipe or a device, not a file")  # reading might not end
+    _check_regular(uri)
     return read_bytes(uri, allow_urls=False, limits=DEFAULT_LIMITS)[0]
+
+
+def _read_head(uri: str) -> bytes:
+    if is_url(uri):
+        raise BadImage(f"{uri!r}: a web server's files are taken by their names alone")
+    _check_regular(uri)
+    with Path(uri).open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _check_regular(uri: str) -> None:
+    """Raises BadImage for what might be read without an end."""
+    path = Path(uri)
+    if path.is_dir():
+        raise BadImage(f"{uri!r}: a directory, not an image file")
+    if path.exists() and not path.is_file():
+        raise BadImage(f"{uri!r}: a pipe or a device, not a file")
 
 
 def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
@@ -90,7 +136,7 @@ def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
         if own and uri.startswith(own):
             return fetch(uri, DEFAULT_LIMITS, named)
         if not allow_urls:
-            raise BadImage(f"{uri!r} is a URL; fetch it with --allow-urls, or download it first")
+            raise BadImage(f"{uri!r}: a URL; fetch it with --allow-urls, or download it first")
         return fetch(uri, DEFAULT_LIMITS)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
@@ -98,24 +144,47 @@ def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
 
 
 def _read_zip(uri: str) -> bytes:
-    member, _, archive = uri.removeprefix("zip://").rpartition(CHAIN)
-    opened = _open_zip(archive)
+    member, _, archive = without_span(uri).removeprefix("zip://").rpartition(CHAIN)
+    opened = _open_zip(archive, _version(archive))
+    offset = OFFSET.search(uri)
+    name: str | zipfile.ZipInfo = member
+    if offset is not None:
+        at = int(offset[1])
+        name = next((one for one in opened.infolist() if one.header_offset == at), member)
     try:
-        with opened.open(member) as file:
+        with opened.open(name) as file:
             return file.read(MOST)
     except KeyError:
         raise BadImage(f"{uri!r}: no such file in the archive") from None
 
 
 @lru_cache(maxsize=OPEN_ARCHIVES)
-def _open_zip(place: str) -> zipfile.ZipFile:
+def _open_zip(place: str, version: tuple[int, ...]) -> zipfile.ZipFile:
     """Kept open for the next images."""
     fs, path = filesystem(place)
     return zipfile.ZipFile(fs.open(path, "rb"))
 
 
-def _read_spans(uris: Sequence[str]) -> list[Read]:
-    """Whole objects and members of tars; one concurrent call for each filesystem."""
+def _read_parquet(uri: str) -> bytes:
+    from fti_ingest.sources.parquet_images import read_embedded
+
+    return read_embedded(uri, _version(uri.partition(CHAIN)[2]), MOST)
+
+
+def _version(place: str) -> tuple[int, ...]:
+    """Changes when a local file is written anew, so that no old one is read for it."""
+    if is_remote(place):
+        return ()
+    found = Path(place).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read_spans(uris: Sequence[str], most: int = MOST) -> list[Read]:
+    """Whole objects and members of tars; one concurrent call for each filesystem.
+
+    Args:
+        most: bytes of each.
+    """
     spans: dict[int, tuple[str, int, int]] = {}
     groups: dict[int, list[int]] = defaultdict(list)
     systems = {}
@@ -131,7 +200,7 @@ def _read_spans(uris: Sequence[str]) -> list[Read]:
             found[row] = _unreadable(uri, error)
             continue
         systems[id(fs)] = fs
-        spans[row] = (path, begin, min(end, begin + MOST))
+        spans[row] = (path, begin, min(end, begin + most))
         groups[id(fs)].append(row)
     for key, rows in groups.items():
         paths, begins, ends = zip(*(spans[row] for row in rows))

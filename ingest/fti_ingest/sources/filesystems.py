@@ -22,6 +22,20 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
+def local_path(place: str) -> str:
+    """A ``file://`` URI as the path that it is; all else as it comes.
+
+    Example:
+        >>> local_path("file:///photos/a b"), local_path("s3://bucket/a")
+        ('/photos/a b', 's3://bucket/a')
+    """
+    from fsspec.implementations.local import LocalFileSystem
+
+    if not place.lower().startswith(tuple(f"{name}://" for name in LocalFileSystem.protocol)):
+        return place
+    return str(LocalFileSystem._strip_protocol(place))
+
+
 def location(place: str) -> UPath:
     """A path or URI with pathlib's methods.
 

@@ -1,215 +1,124 @@
-"""Manifests: rows of CSV, JSONL and Parquet files. A bad row comes with what is wrong with it."""
+"""Manifests: tables of images and payloads. ``image`` is a path relative to the table, or a URI."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fti_ingest.sources.filesystems import is_remote, location
-from fti_ingest.sources.listing import Item, Listing
+from fti_ingest.sources.listing import Listing
+from fti_ingest.sources.parquet_images import embedded_uri
+from fti_ingest.sources.source import Item
+from fti_ingest.sources.tables.csv_rows import csv_rows
+from fti_ingest.sources.tables.json_rows import json_rows
+from fti_ingest.sources.tables.rows import IMAGE_COLUMN, EmbeddedImage, NumberedRows
+from fti_ingest.sources.value_kinds import shortened
 from fti_qdrant.errors import BadManifest, first_line
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.gallery.points import Payload
 
-IMAGE_COLUMN = "image"
-MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
-LARGEST_FIELD = 2**24
-INSIDE = ("zip://", "tar://")
-
-Row = dict[str, Any] | str
-"""A row, or what is wrong with it."""
+CSV = ".csv"
+MANIFEST_SUFFIXES = (CSV, ".jsonl", ".ndjson", ".parquet")
+INSIDE = ("zip://", "tar://", "parquet://")
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+"""Begins a Windows path."""
 
 
 def add_manifest(listing: Listing, place: str) -> None:
-    """Adds a manifest's rows: ``image`` is a path relative to it, or a URI; the rest is payload.
+    """Adds a manifest's rows: ``image`` says where the image is; the rest is payload.
 
     Raises BadManifest: it cannot be read, lacks the column ``image``, or has a reserved column.
     """
-    path: Path = location(place) if is_remote(place) else Path(place)  # type: ignore[assignment]
-    readers = {".csv": csv_rows, ".parquet": parquet_rows}
-    rows = readers.get(path.suffix.lower(), json_rows)(path)
-    item = (
-        partial(_remote_item, root=str(path.parent))
-        if is_remote(place)
-        else partial(_item, root=path.parent.resolve())
-    )
-    try:
-        for number, row in rows:
-            where = f"{path}:{number}"
-            if isinstance(row, str):
-                listing.reject(where, row)
-                continue
-            image = row.pop(IMAGE_COLUMN, None)
-            if OURS in row:
-                raise BadManifest(f"{where}: the column {OURS!r} is reserved; rename it")
-            if not isinstance(image, str) or not image.strip():
-                listing.reject(where, f"no {IMAGE_COLUMN!r} value")
-                continue
-            if image.strip().startswith(INSIDE):
-                listing.reject(where, f"{image.strip()!r}: ingest the archive itself, as SOURCE")
-                continue
-            listing.add(item(image.strip(), payload=row), where)
-    except BadManifest:
-        raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        reason = first_line(error)
-        raise BadManifest(f"manifest {str(path)!r} cannot be read: {reason}") from error
-
-
-def _item(image: str, root: Path, payload: dict[str, Any]) -> Item:
-    """The key is relative to the manifest for files below it: ``./a.jpg`` is ``a.jpg``."""
-    if is_remote(image):
-        return Item(image, image, payload)
-    file = Path(os.path.normpath(root / image))
-    key = file.relative_to(root) if file.is_relative_to(root) else file
-    return Item(key.as_posix(), str(file), payload)
-
-
-def _remote_item(image: str, root: str, payload: dict[str, Any]) -> Item:
-    """The same for a manifest at a URI; paths without a scheme are on its filesystem."""
-    if is_remote(image):
-        uri = image
-    elif image.startswith("/"):
-        scheme, _, rest = root.partition("://")
-        uri = f"{scheme}://{rest.split('/')[0]}{posixpath.normpath(image)}"
-    else:
-        uri = f"{root.rstrip('/')}/{posixpath.normpath(image)}"
-    return Item(uri.removeprefix(root.rstrip("/") + "/"), uri, payload)
-
-
-def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, row) pairs of a JSONL file. Raises BadManifest if no line has an image."""
-    named = False
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            row = _json_row(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-            if row is not None:
-                named = named or (isinstance(row, dict) and IMAGE_COLUMN in row)
-                yield number, row
-    if not named:
-        raise BadManifest(f"manifest {str(path)!r}: no line is an object with {IMAGE_COLUMN!r}")
-
-
-def _json_row(line: bytes) -> Row | None:
-    try:
-        text = line.decode()
-        row = json.loads(text) if text.strip() else None
-    except UnicodeDecodeError:
-        return "the line is not UTF-8 text"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    if row is None and not text.strip():
-        return None
-    return row if isinstance(row, dict) else "not a JSON object"
-
-
-def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(row number, row) pairs of a Parquet file, read in batches."""
-    from pyarrow import parquet
-
-    with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
-        _check_columns(path, file.schema_arrow.names)
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-
-
-def csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, row) pairs of a CSV file. A column has a type if all its values have it.
-
-    The file is read twice, because the last row may decide the type, and a million rows should not
-    be held in memory.
-    """
-    columns: list[_Column] = []
-    for _, fields in _csv_fields(path):
-        if isinstance(fields, dict):
-            columns = columns or [_Column() for _ in fields]
-            for column, text in zip(columns, fields.values()):
-                column.see(text)
-    for number, fields in _csv_fields(path):
-        if isinstance(fields, str):
-            yield number, fields
+    table = Manifest(place)
+    listing.texts = table.path.suffix.lower() == CSV
+    number = None
+    for number, row in table.rows():
+        line = f"{table.path}:{number}"
+        if isinstance(row, str):
+            listing.reject(line, row)
             continue
-        row = {
-            name: text if name == IMAGE_COLUMN else column.parse(text)
-            for column, (name, text) in zip(columns, fields.items())
-            if name and text  # pandas writes its index as a column without a name
-        }
-        yield number, row
+        image = row.pop(IMAGE_COLUMN, None)
+        try:
+            item = table.item(image, row)
+        except ValueError as error:
+            listing.reject(line, str(error))
+            continue
+        listing.add(item, f"{table.path.name}:{number}")
+    if number is None:
+        raise BadManifest(f"manifest {str(table.path)!r} holds no rows")
 
 
-def _csv_fields(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
-    csv.field_size_limit(LARGEST_FIELD)
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.reader(file, strict=True)
-        names = [name.strip() for name in next(reader, [])]
-        _check_columns(path, names)
-        while True:
-            began = reader.line_num + 1
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    raise BadManifest(
-                        f"{path}:{began}: a quote opens here and is never closed"
-                    ) from error
-                yield began, f"not CSV: {error}"
-                continue
-            if fields and len(fields) != len(names):
-                yield began, f"{len(fields)} fields, and the header names {len(names)}"
-            elif fields and not _is_text(fields):
-                yield began, "the line is not UTF-8 text"
-            elif fields:
-                yield began, dict(zip(names, fields))
+class Manifest:
+    """A CSV, JSONL or Parquet file, here or at a URI, whose rows name images."""
+
+    def __init__(self, place: str):
+        self._place = place if is_remote(place) else str(Path(place).resolve())
+        self.path: Path = location(place) if is_remote(place) else Path(place)  # type: ignore[assignment]
+        self._root = str(self.path.parent) if is_remote(place) else str(self.path.parent.resolve())
+
+    def rows(self, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> NumberedRows:
+        """(line number, row) pairs; the image is under ``image``, from the first such column.
+
+        Raises BadManifest where the file cannot be read, or has no such column.
+        """
+        try:
+            yield from _reader(self.path.suffix.lower())(self.path, image_columns)
+        except BadManifest:
+            raise
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            reason = first_line(error)
+            raise BadManifest(f"manifest {str(self.path)!r} cannot be read: {reason}") from error
+
+    def item(self, image: Any, payload: Payload) -> Item:
+        """The image of a row. Raises ValueError where it names none."""
+        if isinstance(image, EmbeddedImage):
+            return Item(f"{self.path.name}/{image.row}", embedded_uri(self._place, image), payload)
+        if isinstance(image, Mapping):  # as Hugging Face writes images that are files
+            image = image.get("path")
+        if not isinstance(image, str) or not image.strip():
+            found = "" if image is None or isinstance(image, str) else f", but {shortened(image)}"
+            raise ValueError(f"no {IMAGE_COLUMN!r} value{found}")
+        name = image.strip()
+        if name.startswith(INSIDE):
+            raise ValueError(f"{name!r}: ingest the archive itself, as SOURCE")
+        if is_remote(name):
+            return Item(self._key(name), name, payload)
+        if DRIVE.match(name) and os.name != "nt":
+            raise ValueError(f"{name!r} is a path of a Windows drive; name it as it is found here")
+        return (self._remote_item if is_remote(self._place) else self._local_item)(name, payload)
+
+    def _local_item(self, name: str, payload: Payload) -> Item:
+        """The key is relative to the manifest for files below it: ``./a.jpg`` is ``a.jpg``."""
+        if "\\" in name and not Path(self._root, name).exists():
+            name = name.replace("\\", "/")
+        # of all that is done for a row, pathlib would take half the time
+        file = os.path.normpath(os.path.join(self._root, name))  # noqa: PTH118
+        key = file.removeprefix(self._root.rstrip(os.sep) + os.sep)
+        return Item(key.replace(os.sep, "/"), file, payload)
+
+    def _remote_item(self, name: str, payload: Payload) -> Item:
+        """Paths without a scheme are on the manifest's filesystem."""
+        name = posixpath.normpath(name.replace("\\", "/"))
+        if name.startswith("/"):
+            scheme, _, rest = self._root.partition("://")
+            uri = f"{scheme}://{rest.split('/')[0]}{name}"
+        else:
+            uri = f"{self._root.rstrip('/')}/{name}"
+        return Item(self._key(uri), uri, payload)
+
+    def _key(self, uri: str) -> str:
+        """Relative to a manifest at a URI, for what is below it."""
+        below = is_remote(self._place)
+        return uri.removeprefix(self._root.rstrip("/") + "/") if below else uri
 
 
-def _is_text(fields: list[str]) -> bool:
-    try:
-        "".join(fields).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _reader(suffix: str) -> Any:
+    """Imports on use: only Parquet needs Arrow's reader."""
+    if suffix == ".parquet":
+        from fti_ingest.sources.tables.parquet_rows import parquet_rows
 
-
-class _Column:
-    """The type of a CSV column. Numbers in other notations (007, 1_000) stay texts."""
-
-    TYPES: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
-        (re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII), int),
-        (
-            re.compile(r"[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan", re.I | re.A),
-            float,
-        ),
-        (re.compile(r"true|false", re.I), lambda text: text.lower() == "true"),
-    )
-
-    def __init__(self) -> None:
-        self._fitting = list(self.TYPES)
-
-    def see(self, text: str) -> None:
-        if text and self._fitting:
-            self._fitting = [one for one in self._fitting if one[0].fullmatch(text)]
-
-    def parse(self, text: str) -> Any:
-        return self._fitting[0][1](text) if self._fitting else text
-
-
-def _check_columns(path: Path, names: list[str]) -> None:
-    if IMAGE_COLUMN not in names:
-        raise BadManifest(
-            f"manifest {str(path)!r} has no column {IMAGE_COLUMN!r}; its columns are "
-            f"{', '.join(names) or 'none'}"
-        )
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise BadManifest(f"manifest {str(path)!r} has two columns {twice[0]!r}; rename one")
+        return parquet_rows
+    return csv_rows if suffix == CSV else json_rows

@@ -3,64 +3,102 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from fti_ingest.sources.archives import add_archive, is_archive
-from fti_ingest.sources.filesystems import filesystem, is_remote, location, readable
-from fti_ingest.sources.folders import EVERYTHING, local_files, remote_files, split_pattern
-from fti_ingest.sources.listing import IMAGE_SUFFIXES, Item, Listing, Source, is_image_name
+from fti_ingest.sources.fetch import read_heads
+from fti_ingest.sources.filesystems import filesystem, is_remote, local_path, location, readable
+from fti_ingest.sources.folders import (
+    EVERYTHING,
+    Pattern,
+    Report,
+    local_files,
+    remote_files,
+    split_pattern,
+)
+from fti_ingest.sources.image_files import IMAGE_SUFFIXES, counted
+from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, add_manifest
+from fti_ingest.sources.other_files import add_folder_files, add_matched_files
+from fti_ingest.sources.readable import image_problem
+from fti_ingest.sources.source import Source
+from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.images.read import is_url
 
 KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"
 
 
-def read_source(source: str) -> Source:
+def read_source(
+    source: str,
+    types: Mapping[str, ColumnType] | None = None,
+    allow_urls: bool = False,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> Source:
     """Lists a folder (recursively), a glob pattern, a manifest, or tar and zip archives.
 
     Each may be on this machine or at a URI that fsspec can read, such as ``s3://bucket/photos``.
     A manifest (CSV, JSONL, Parquet) has a column ``image`` with paths relative to itself, or
     URIs; its other columns become the payload. An image that is listed twice counts once.
 
-    Raises BadManifest: there is nothing, no image, no ``image`` column, or it cannot be read.
+    Args:
+        types: of payload columns; by default by their values.
+        allow_urls, limits: of the images; rows whose image cannot be read decide no type.
+
+    Raises BadManifest: there is nothing, no image, no ``image`` column, it cannot be read, or a
+    type is chosen for a column that is not there.
     """
-    listing = Listing()
+    listing = Listing(types, lambda uri: image_problem(uri, allow_urls, listing.own, limits))
+    source = local_path(source)
     if is_remote(source):
         with readable(source):
             _list_remote(listing, source)
     else:
         _list_local(listing, source)
     listed = listing.source()
-    if not len(listed) and not listed.reject_count:
-        raise BadManifest(
-            f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES)}); archives are listed by a "
-            "glob such as 'shards/*.tar'"
-        )
+    if not len(listed) and listed.reject_count == listed.other_rejects:
+        raise BadManifest(_nothing(source, listed))
     return listed
+
+
+def _nothing(source: str, listed: Source) -> str:
+    other = f"; it holds other files: {counted(listed.other_files)}" if listed.other_files else ""
+    return (
+        f"{source!r} holds no images ({', '.join(IMAGE_SUFFIXES[:2])} and others){other}. Archives "
+        "are listed by a glob such as 'shards/*.tar', and a manifest by its name"
+    )
 
 
 def _list_local(listing: Listing, source: str) -> None:
     path = Path(source)
     if path.is_dir():
-        _add_images(listing, local_files(path, EVERYTHING, _unreadable(listing)))
+        files = local_files(path, EVERYTHING, _unreadable(listing), listing.note)
+        add_folder_files(listing, files, read_heads)
     elif path.is_file():
         _add_file(listing, source, path.name)
-    elif glob.has_magic(source) and Path(split_pattern(source)[0]).is_dir():
-        root, pattern = split_pattern(source)
-        _add_all(listing, local_files(Path(root), pattern, _unreadable(listing)))
+    elif glob.has_magic(source) and Path(_split_local(source)[0]).is_dir():
+        root, pattern = _split_local(source)
+        files = local_files(Path(root), pattern, _unreadable(listing), listing.note)
+        add_matched_files(listing, files, read_heads)
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
+
+
+def _split_local(source: str) -> tuple[str, Pattern]:
+    return split_pattern(source, lambda path: Path(path).is_dir())
 
 
 def _list_remote(listing: Listing, source: str) -> None:
     fs, name = filesystem(source)
     if glob.has_magic(source):
-        root, pattern = split_pattern(name)
-        listing.own = split_pattern(source)[0] + "/"
-        _add_all(listing, remote_files(fs, root, pattern, _unreadable(listing)))
+        root, pattern = split_pattern(name, fs.isdir)
+        listing.own = fs.unstrip_protocol(root).rstrip("/") + "/"
+        add_matched_files(
+            listing, remote_files(fs, root, pattern, _unreadable(listing)), read_heads
+        )
         return
     path = location(source)
     file = PurePosixPath(urlsplit(source).path).name
@@ -71,7 +109,8 @@ def _list_remote(listing: Listing, source: str) -> None:
         _add_file(listing, source, file)
     elif path.is_dir() or is_url(source):
         listing.own = source.rstrip("/") + "/"
-        _add_images(listing, remote_files(fs, name, EVERYTHING, _unreadable(listing)))
+        files = remote_files(fs, name, EVERYTHING, _unreadable(listing))
+        add_folder_files(listing, files, read_heads)
     else:
         raise BadManifest(f"{source!r}: no such file or folder; name {KINDS}")
 
@@ -83,24 +122,18 @@ def _add_file(listing: Listing, place: str, name: str) -> None:
     elif is_archive(name):
         add_archive(listing, place if is_remote(place) else str(Path(place).resolve()), name)
     else:
-        raise BadManifest(f"{place!r} is none of: {KINDS}")
+        raise BadManifest(f"{place!r} is none of: {KINDS}{_hint(name)}")
 
 
-def _unreadable(listing: Listing) -> Callable[[str, str], None]:
+def _hint(name: str) -> str:
+    """What to do with a file that is nearly a source."""
+    hints = {
+        ".json": "; a .jsonl manifest has one JSON object on each line",
+        ".tsv": "; write the table with commas, as .csv",
+        ".xlsx": "; save the table as .csv",
+    }
+    return hints.get(PurePosixPath(name.lower()).suffix, "")
+
+
+def _unreadable(listing: Listing) -> Report:
     return lambda place, reason: listing.reject(place, f"the folder cannot be read: {reason}")
-
-
-def _add_images(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
-    """Adds those of a folder's files that are images. Files come as (path or URI, key)."""
-    for place, key in files:
-        if is_image_name(place):
-            listing.add(Item(key, place))
-
-
-def _add_all(listing: Listing, files: Iterable[tuple[str, str]]) -> None:
-    """Adds files, images or archives, each as (path or URI, key)."""
-    for place, key in files:
-        if is_archive(place):
-            add_archive(listing, place, key)
-        else:
-            listing.add(Item(key, place))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.sources.fetch import Read, read_batch, reason_of, without_span
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
-from fti_qdrant.images import Preprocess, decode_pixels
+from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, decode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +75,7 @@ class Decoder:
         own: ``Source.own``.
         hashes: whether perceptual hashes are wanted, for near duplicates.
         word_preprocess: of what pseudo-words are made of, where it is another.
+        limits: of one image, once it is read.
     """
 
     preprocess: Preprocess | None
@@ -82,6 +83,7 @@ class Decoder:
     own: str = ""
     hashes: bool = False
     word_preprocess: Preprocess | None = None
+    limits: ImageLimits = DEFAULT_LIMITS
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.select(["uri", "payload", "stored_revision"]).to_pydict()
@@ -113,14 +115,17 @@ class Decoder:
                 return Decoded(UNCHANGED)
             if same_image(revision, stored_revision):
                 return Decoded(PAYLOAD, revision=revision)
-            image, (width, height) = decode_pixels(data, uri=uri)
+            image = decode(data, uri=uri, limits=self.limits)
+            width, height = image.size
             recipes = (self.preprocess, self.word_preprocess)
-            pixels = [recipe.pixels(image).tobytes() if recipe else b"" for recipe in recipes]
-            hashed = str(PerceptualHash.of(image)) if self.hashes else ""
+            pixels = [
+                image.prepared(recipe.pixels).tobytes() if recipe else b"" for recipe in recipes
+            ]
+            hashed = str(PerceptualHash.of(image.in_srgb())) if self.hashes else ""
         except BadImage as error:
-            return Decoded(REJECTED, str(error))
+            return Decoded(REJECTED, reason_of(error, uri))
         except Exception as error:  # one image must never stop the others
-            return Decoded(REJECTED, f"{uri!r}: {type(error).__name__}: {error}")
+            return Decoded(REJECTED, f"{type(error).__name__}: {error}")
         return Decoded(STORE, "", sha256, revision, width, height, hashed, *pixels)
 
 

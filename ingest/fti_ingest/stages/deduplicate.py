@@ -81,20 +81,14 @@ class Originals:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(TABLES)
 
-    def recording(
-        self, held: Iterable[tuple[str, Payload]], stays: Callable[[str], bool] = lambda id: True
-    ) -> Iterator[tuple[str, Payload]]:
-        """Records the images of a gallery while they pass by; yields them unchanged.
-
-        Images that are about to be pruned (not ``stays``) cannot be originals.
-        """
+    def recording(self, held: Iterable[tuple[str, Payload]]) -> Iterator[tuple[str, Payload]]:
+        """Records the images of a gallery while they pass by; yields them unchanged."""
         self._db.execute("begin")
         for id, payload in held:
             ours = payload.get(OURS, {})
             of, kind = ours.get("duplicate_of", ""), ours.get("duplicate", "")
-            if stays(id):
-                seen = (ours.get("sha256", ""), ours.get("look", ""))
-                self._insert(id, ours.get("uri", ""), *seen, of, kind)
+            seen = (ours.get("sha256", ""), ours.get("look", ""))
+            self._insert(id, ours.get("uri", ""), *seen, of, kind)
             yield id, payload
         self._db.execute("commit")
 

@@ -24,7 +24,7 @@ CPU_ROWS = 16
 
 MAX_THREADS = 4
 
-PROBE_ROWS = 8
+PROBE_ROWS = 16
 """Pictures of the pass that measures how much GPU memory one picture takes."""
 
 MEMORY_SHARE = 0.5

@@ -20,6 +20,8 @@ from fti_qdrant.errors import CheckpointError
 from fti_qdrant.model.importer.contents import contents_of
 from fti_qdrant.model.importer.files import MAGIC, errors_name, read_checkpoint
 from fti_qdrant.model.importer.import_checkpoint import import_checkpoint
+from fti_qdrant.model.inverter import Inverter
+from fti_qdrant.model.inverter_loading import save_inverter
 from tests.model.importer.conftest import MINI_SIZES
 from tests.model.importer.standins import network, save
 
@@ -86,6 +88,15 @@ def write_safetensors(path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path)
 
 
+def write_cut_safetensors(path: Path) -> None:
+    write_safetensors(path)
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def write_ours(path: Path) -> None:
+    save_file(Inverter(4, 4, 4).state_dict(), path)
+
+
 OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "it is empty"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
@@ -93,12 +104,26 @@ OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a picture": (write_jpeg, "is not a checkpoint"),
     "text": (
         lambda path: path.write_text("<!DOCTYPE html><html>404</html>"),
-        "is not a checkpoint",
+        "is not a checkpoint but a web page",
     ),
     "zeros": (lambda path: path.write_bytes(bytes(5000)), "is not a checkpoint"),
     "a plain pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "a plain pickle"),
     "another archive": (write_zip, "no data.pkl"),
-    "safetensors": (write_safetensors, "is not a checkpoint"),
+    "other safetensors": (write_safetensors, "it has no tensor 'templates'"),
+    "cut safetensors": (write_cut_safetensors, "safetensors '/"),
+    "our own safetensors": (write_ours, "an inverter of fti-qdrant, and needs no conversion"),
+    "our own weights, pickled": (
+        lambda path: torch.save(Inverter(4, 4, 4).state_dict(), path),
+        "an inverter of fti-qdrant, and needs no conversion",
+    ),
+    "our own folder": (
+        lambda path: save_inverter(Inverter(4, 4, 4), path),
+        "needs no conversion: pass the folder",
+    ),
+    "a pointer of Git LFS": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "is not a checkpoint but a pointer of Git LFS",
+    ),
     "the first pickle alone": (
         lambda path: path.write_bytes(pickle.dumps(MAGIC, 2)),
         "is not a checkpoint",

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from fti_qdrant.errors import CheckpointError, FtiError, ModelMismatch
@@ -59,6 +60,13 @@ def test_a_whole_network(for_mini, tmp_path, zipped):
 def test_a_state_dict(for_mini, tmp_path, zipped):
     path = save(for_mini.state_dict(), tmp_path / "state.pth", zipped=zipped)
     assert_answers_alike(import_checkpoint(path), for_mini)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_in_safetensors(for_mini, tmp_path, prefix):
+    state = {f"{prefix}{name}": value for name, value in for_mini.state_dict().items()}
+    save_file(state, tmp_path / "state.safetensors")
+    assert_answers_alike(import_checkpoint(tmp_path / "state.safetensors"), for_mini)
 
 
 def test_constants_come_from_a_whole_network(tmp_path):

@@ -92,6 +92,90 @@ WITHOUT = [
     "? ! , . - -",
 ]
 
+LEADS = [
+    *("🔥 ", "🔥🔥 ", "👗", "👩🏽‍🚒 ", "❤️ ", "🇫🇷 ", "1️⃣ ", "#️⃣ ", "🏴󠁧󠁢󠁥󠁮󠁧󠁿 ", "☀ ", "★ ", "➡️ "),
+    *("“", "‘", "«", "« ", "„", "「", "『", "《", "‹", '"', "'", "``", "‚", "(", "[", "【"),
+    *(
+        "- ",
+        "– ",
+        "— ",
+        "• ",
+        "· ",
+        "* ",
+        "> ",
+        "… ",
+        "... ",
+        "# ",
+        "§ ",
+        "¿",
+        "¡",
+        "~ ",
+        "| ",
+        "_",
+    ),
+    *(
+        "1. ",
+        "12) ",
+        "① ",
+        "❶ ",
+        "$ ",
+        "\ufeff",
+        "\u200b",
+        "\u200e",
+        "\u00a0",
+        " \t",
+        "。",
+        "؟ ",
+        "।",
+    ),
+    *("🔥 “", "- 👗 «", "“ 1. ", "\ufeff• "),
+]
+"""What a caption may begin with before its first word."""
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_what_stands_before_the_first_word_does_not_matter(lead: str) -> None:
+    expected = SplitCaption("a woman", "in a red dress standing on a beach")
+    assert rules(f"{lead}a woman in a red dress standing on a beach") == expected
+    assert rules(f"{lead}a photo of {lead}a woman in a red dress standing on a beach") == expected
+    assert rules(f"{lead}there is a woman in a red dress standing on a beach") == expected
+
+
+@given(lead=st.text(st.characters(categories=["P", "S", "Z", "Mn", "Cf", "Cc"]), max_size=6))
+def test_any_marks_and_symbols_before_the_first_word(lead: str) -> None:
+    split = rules(f"{lead} two small brown dogs sitting on a couch")
+    assert split == SplitCaption("two small brown dogs", "sitting on a couch")
+
+
+@pytest.mark.parametrize(
+    ("caption", "subject", "attributes"),
+    [
+        ("“a woman in a red dress”", "a woman", "in a red dress"),
+        ("«a woman» in a red dress", "a woman", "in a red dress"),
+        ("a woman in a red dress 🔥🔥", "a woman", "in a red dress"),
+        ("a woman in a red dress ❤️", "a woman", "in a red dress"),
+        ("a woman 👗 in a red dress", "a woman", "in a red dress"),
+        ("a 🔥 red dress with a belt", "a 🔥 red dress", "with a belt"),
+        ("a ‘red’ dress with a belt", "a ‘red’ dress", "with a belt"),
+        ("a (red) dress with a belt", "a (red) dress", "with a belt"),
+        ("a red dress with a belt (size M)", "a red dress", "with a belt (size M)"),
+        ("「a woman」 in a red dress。", "a woman", "in a red dress"),
+    ],
+)
+def test_marks_and_symbols_inside_and_at_the_end(
+    caption: str, subject: str, attributes: str
+) -> None:
+    assert rules(caption) == SplitCaption(subject, attributes)
+
+
+@pytest.mark.parametrize(
+    "caption", ["🔥 a black cat", "- a black cat", "« a black cat »", "🔥 🔥 🔥 🔥"]
+)
+def test_symbols_are_no_words(caption: str) -> None:
+    """Three words and a symbol are not four words."""
+    assert rules(caption) is None
+
+
 PLAIN = """
 a woman | in a red dress standing on a beach
 a tennis player | holding a racket on a court

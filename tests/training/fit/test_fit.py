@@ -81,7 +81,46 @@ def test_it_learns_and_leaves_an_inverter_that_loads(undisturbed: Path, tiny_mod
 
 def test_a_finished_run_is_complete(undisturbed: Path, captions: Path, tiny_model: str) -> None:
     line = fit_line("--captions", captions, "--model", tiny_model, "--out", undisturbed)
-    assert "the run was already complete" in train(*line, "--resume").output
+    again = train(*line, "--resume").output
+    assert "the run was already complete: 16 steps; --steps extends it" in again
+
+
+def test_a_finished_run_is_extended_to_the_weights_of_a_longer_one(
+    captions: Path, undisturbed: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "extended"
+    arguments = ("--captions", captions, "--model", tiny_model, "--out", out)
+    assert "8 steps, loss" in fitted(*arguments, steps=8).output
+    extended = fitted(*arguments, "--resume", steps=16)
+    assert "16 steps, loss" in extended.output
+    assert same(out, undisturbed)
+    assert [row["step"] for row in rows_of(out / "log.csv")] == STEPS
+    for length in ({"steps": 9}, {"epochs": 4, "steps": "null"}):
+        shorter = train(*fit_line(*arguments, **length), "--resume")
+        assert shorter.exit_code == 2
+        assert "holds a run of 16 steps already" in " ".join(shorter.output.split())
+    assert same(out, undisturbed)
+    longer = fitted(*arguments, "--resume", epochs=9, steps="null")
+    assert "18 steps, loss" in longer.output
+
+
+def test_more_steps_than_epochs_are_named(
+    captions: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fitted("--captions", captions, "--model", tiny_model, "--out", tmp_path, epochs=1, steps=900)
+    assert "ends after 2 steps: these are its 1 epochs; raise --epochs for 900" in caplog.text
+
+
+def test_a_cosine_run_keeps_its_length(captions: Path, tiny_model: str, tmp_path: Path) -> None:
+    out = tmp_path / "cosine"
+    arguments = ("--captions", captions, "--model", tiny_model, "--out", out)
+    fitted(*arguments, steps=2, schedule="cosine")
+    refused = train(*fit_line(*arguments, steps=4, schedule="cosine"), "--resume")
+    assert refused.exit_code == 2
+    message = " ".join(refused.output.split())
+    assert "(steps was 2)" in message
+    assert "A resumed run may change validate_on, checkpoint_every" in message
+    assert "its length only with schedule=decay" in message
 
 
 def test_a_killed_run_is_resumed_to_the_weights_of_an_undisturbed_one(
@@ -144,6 +183,32 @@ def test_workers_have_the_loss_curve_of_one_process_and_survive_a_kill(
     keep_until(out, 14)
     resumed = fitted(*arguments, "--out", out, "--resume", **settings)
     assert "16 steps" in resumed.output
+    assert_same_curve(out, whole)
+
+
+@pytest.mark.soak
+def test_a_killed_driver_leaves_a_run_that_goes_on(
+    captions: Path, tiny_model: str, ray_cluster: dict[str, str], tmp_path: Path
+) -> None:
+    """Ray ends the workers of a driver that is gone; the checkpoints are whole."""
+    settings = {"dropout": 0, "lr": 2e-4, "checkpoint_every": 2}
+    whole, out = tmp_path / "whole", tmp_path / "workers"
+    arguments = ("--captions", captions, "--model", tiny_model)
+    fitted(*arguments, "--out", whole, **settings)
+    line = fit_line(*arguments, "--out", out, workers=2, **settings)
+    running = start(line, ray_cluster)
+    wait_for_step(out, 5)
+    running.kill()
+    running.wait()
+    until = time.monotonic() + 60
+    while training_workers(ray_cluster["RAY_AUTH_TOKEN"]) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not training_workers(ray_cluster["RAY_AUTH_TOKEN"])
+    again = start([*line, "--resume"], ray_cluster)
+    output, errors = again.communicate(timeout=400)
+    assert again.returncode == 0, errors
+    assert "16 steps" in output
+    assert not (out / "ray").exists()
     assert_same_curve(out, whole)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,8 +94,15 @@ def test_settings_from_a_file_and_flags_over_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "learning_rate=1"], "learning_rate=1: Extra inputs are not permitted"),
-        (["--set", "lr=fast"], "lr='fast'"),
+        (["--set", "learning_rate=1"], "there is no setting 'learning_rate'; settings are model,"),
+        (["--set", "warm_up=1"], "there is no setting 'warm_up'; did you mean warmup_steps?"),
+        (["--set", "lr=fast"], "setting lr='fast': it must be a number"),
+        (["--set", "lr=0"], "setting lr=0: it must be greater than 0"),
+        (["--set", "batch=2.5"], "setting batch=2.5: it must be a whole number"),
+        (["--set", "schedule=linear"], "schedule='linear': it must be 'decay' or 'cosine'"),
+        (["--set", "dropout=1"], "setting dropout=1: it must be less than 1"),
+        (["--lr", "nan"], "setting lr=nan: it must be a finite number"),
+        (["--batch", "many"], "'many' is not a valid integer"),
         (["--set", "lr"], "write it as NAME=VALUE"),
         (["--batch", "10", "--workers", "3"], "batch=10 does not divide among workers=3"),
         (["missing.yaml"], "settings 'missing.yaml' cannot be read"),
@@ -211,3 +219,26 @@ print(*loaded & {"ray", "pandas", "tensorboard", "matplotlib", "spacy"})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("\n", 0), done.stderr
+
+
+def test_help_shows_types_and_defaults() -> None:
+    """The defaults are written out: the settings themselves load torch."""
+    defaults = FitConfig()
+    code, shown = fit("--help")
+    assert code == 0
+    text = " ".join(shown.split())
+    options = next(one for name, one in main.commands.items() if name == "fit").params
+    for option in options:
+        default = getattr(defaults, str(option.name), None)
+        if isinstance(option, click.Option) and default is not None and option.name != "settings":
+            assert f"[default: {default}]" in str(option.help), option.name
+    for kind in ("--epochs INTEGER", "--steps INTEGER", "--batch INTEGER", "--lr FLOAT"):
+        assert kind in text
+
+
+def test_the_validation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = validate.validation_line(FitConfig(validate_on="emoji"))
+    assert line is not None
+    assert "emoji benchmark" in line
+    assert "validate_on=none" in line
+    assert validate.validation_line(FitConfig(validate_on="none")) is None

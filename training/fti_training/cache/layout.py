@@ -150,7 +150,7 @@ def mapped(folder: Path) -> tuple[Array, Array, Array]:
     return pooled, tokens, sentences
 
 
-def is_complete(folder: Path) -> bool:
+def has_all_files(folder: Path) -> bool:
     """Whether a shard has all of its files, with arrays of one length."""
     try:
         lengths = {len(array) for array in (*mapped(folder), np.load(folder / ROWS))}

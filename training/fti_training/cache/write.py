@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fti_ingest.engine.batching import rebatched
 from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, TableBlocks, WorkerStage
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.row_status import REJECTED, STORE
 from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable, first_line
@@ -30,7 +30,7 @@ from fti_training.cache.layout import (
     ROWS,
     CacheIndex,
     Plan,
-    is_complete,
+    has_all_files,
     shard_folder,
 )
 from fti_training.cache.stage import FeatureStage
@@ -100,7 +100,7 @@ class CacheWriter:
     def missing(self) -> list[int]:
         """Numbers of the shards that are missing or damaged."""
         numbers = range(-(-len(self.samples) // SHARD_ROWS))
-        return [number for number in numbers if not is_complete(shard_folder(self.path, number))]
+        return [number for number in numbers if not has_all_files(shard_folder(self.path, number))]
 
     def prepare(self) -> int:
         """Checks the folder and the disk before any work; the number of samples still to write.

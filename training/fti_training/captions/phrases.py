@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,8 +13,24 @@ NOUNS = frozenset({"NOUN", "PROPN"})
 BEFORE_NOUN = frozenset({"DET", "ADJ", "NUM", "ADV", "VERB", "PRON", "CCONJ", "PUNCT"})
 SOMEONE = frozenset({"someone", "somebody", "everyone", "something"})
 POSSESSIVE = frozenset({"his", "her", "its", "their", "my", "your", "our"})
-INSIDE = frozenset({",", "-", "–", '"', "'", "“", "”"})
+INSIDE = frozenset({",", "-", "–", '"', "'"})
 """Punctuation that may stand before the noun of a phrase: "a red, white and blue flag"."""
+
+DECORATION = frozenset({"Pi", "Pf", "Ps", "Pe", "Sc", "Sk", "Sm", "So", "Cf", "Mn", "Me"})
+"""Unicode categories that may stand there, too: quotes and brackets of any script, symbols, emoji
+and their parts."""
+
+LEAD = re.compile(
+    r"""(?:
+        [0-9#*]\ufe0f?\u20e3           # keycap emoji
+        | \d{1,3}[.)](?=\s)            # the number of a list: "1. a dog"
+        | [\u2460-\u24ff\u2776-\u2793\u3200-\u32ff\U0001f100-\U0001f1ff]  # numbers in circles
+        | [^\w]
+        | _
+    )*""",
+    re.VERBOSE,
+)
+"""What a caption may begin with before its first word: quotes, dashes, bullets, emoji, blanks."""
 
 OPENER = re.compile(
     r"""\s*
@@ -43,13 +60,13 @@ def subject_span(caption: str, tokens: Sequence[Token]) -> tuple[int, int] | Non
     - Compound nouns are kept together: "a tennis player", not "a tennis".
     - Nouns of quantity, part and depiction include what follows "of": "a group of people", "the
       front of a house", "a statue of a man".
-    - Openings are left out: "there is", "a picture of", "a close up of".
+    - Openings are left out: "there is", "a picture of", "a close up of"; so is every mark or symbol
+      before the first word, and between an opening and what follows it.
     - Of nouns joined by "and" the first is the subject: "a cat" in "a cat and a dog on a bed".
 
     None where the caption does not start with such a phrase.
     """
-    opened = OPENER.match(caption)
-    after = opened.end() if opened else 0
+    after = _end(LEAD, caption, _end(OPENER, caption, _end(LEAD, caption, 0)))
     first = next((i for i, token in enumerate(tokens) if token.start >= after), len(tokens))
     last = _phrase_end(tokens, first)
     if last is None:
@@ -91,7 +108,7 @@ def _may_precede(tokens: Sequence[Token], index: int, first: int) -> bool:
     token = tokens[index]
     before = tokens[index - 1].pos if index > first else ""
     if token.pos == "PUNCT":
-        return token.text in INSIDE
+        return token.text in INSIDE or is_decoration(token.text)
     if token.pos == "PRON":
         return token.text.lower() in POSSESSIVE
     if token.pos == "CCONJ":
@@ -99,6 +116,21 @@ def _may_precede(tokens: Sequence[Token], index: int, first: int) -> bool:
     if token.pos == "DET":  # "riding a horse", "outdoors, a man"
         return before not in ("VERB", "PUNCT")
     return token.pos in BEFORE_NOUN
+
+
+def is_decoration(text: str) -> bool:
+    """Whether a token is quotes, brackets, symbols or emoji alone.
+
+    Example:
+        >>> [is_decoration(text) for text in ("«", "🔥", ".", "dog")]
+        [True, True, False, False]
+    """
+    return all(unicodedata.category(character) in DECORATION for character in text)
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    found = pattern.match(text, start)
+    return found.end() if found else start
 
 
 def _joins(tokens: Sequence[Token], index: int) -> bool:

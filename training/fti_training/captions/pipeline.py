@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, Stage, TableBlocks, WorkerStage
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.row_status import REJECTED, UNCHANGED
 from fti_training.captions.captioner import Pixels
 from fti_training.captions.split import Splitter, cut_repeated_end

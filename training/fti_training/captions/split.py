@@ -9,7 +9,7 @@ from typing import Any
 
 from fti_qdrant.errors import FtiError, first_line
 from fti_training.captions import rules
-from fti_training.captions.phrases import Token, subject_span
+from fti_training.captions.phrases import Token, is_decoration, subject_span
 from fti_training.split_caption import SplitCaption
 
 MIN_WORDS = 4
@@ -18,8 +18,12 @@ MIN_WORDS = 4
 MAX_REPEATED = 12
 """Most words of a phrase that is repeated; a captioner writes at most 25 tokens."""
 
-RULES_NAME = "rules 1"
-MARKS = ' \t\n\r,;:.!?-–"“”'
+RULES_NAME = "rules 2"
+"""The number goes up when captions are split in another way: they are then split again."""
+
+RULES_TITLE = "the built-in tagger (no English model of spaCy is installed)"
+
+MARKS = " \t\n\r,;:.!?-–—_\"'。、，！？；：…"
 
 
 @dataclass(frozen=True)
@@ -31,23 +35,46 @@ class Splitter:
     Attributes:
         name: the tagger with its version, for the metadata of the captions file.
         tag: caption -> its words with universal part-of-speech tags.
+        title: the tagger, as a reader of the command's output knows it.
     """
 
     name: str
     tag: Callable[[str], Sequence[Token]]
+    title: str = ""
 
     def __call__(self, caption: str) -> SplitCaption | None:
         """The two parts; None for under 4 words, without a subject, or with nothing after it."""
-        if len(caption.split()) < MIN_WORDS:
+        if sum(re.search(r"\w", word) is not None for word in caption.split()) < MIN_WORDS:
             return None
         span = subject_span(caption, self.tag(caption))
         if span is None:
             return None
-        subject = caption[slice(*span)].strip(MARKS)
-        attributes = caption[span[1] :].strip(MARKS)
+        subject = stripped(caption[slice(*span)])
+        attributes = stripped(caption[span[1] :])
         if not subject or not re.search(r"\w", attributes):
             return None
         return SplitCaption(subject, attributes)
+
+
+def stripped(part: str) -> str:
+    """Without marks, quotes, symbols and emoji at its ends. Brackets that belong together stay.
+
+    Example:
+        >>> stripped("” in a red dress (size M) 🔥")
+        'in a red dress (size M)'
+    """
+    start, end = 0, len(part)
+    while start < end and _is_mark(part[start], part, "(["):
+        start += 1
+    while start < end and _is_mark(part[end - 1], part[start:end], ")]"):
+        end -= 1
+    return part[start:end]
+
+
+def _is_mark(character: str, part: str, kept: str) -> bool:
+    if character in kept and part.count("(") + part.count("[") == part.count(")") + part.count("]"):
+        return False
+    return character in MARKS or is_decoration(character)
 
 
 def choose_splitter() -> Splitter:
@@ -75,7 +102,7 @@ def choose_splitter() -> Splitter:
 
 def rule_splitter() -> Splitter:
     """The built-in splitter; needs no download."""
-    return Splitter(RULES_NAME, rules.tag)
+    return Splitter(RULES_NAME, rules.tag, RULES_TITLE)
 
 
 def spacy_splitter(model: Any) -> Splitter:
@@ -87,7 +114,8 @@ def spacy_splitter(model: Any) -> Splitter:
             for token in model(caption)
         ]
 
-    return Splitter(f"spacy {model.meta['lang']}_{model.meta['name']} {model.meta['version']}", tag)
+    name = f"{model.meta['lang']}_{model.meta['name']} {model.meta['version']}"
+    return Splitter(f"spacy {name}", tag, f"spaCy's tagger {name}")
 
 
 def cut_repeated_end(caption: str) -> str:

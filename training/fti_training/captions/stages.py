@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_pixels
 from fti_qdrant.model.cpu import use_threads
 from fti_training.captions.captioner import Captioner, Pixels
+from fti_training.result_or_reason import result_or_reason
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,18 @@ class ImageReader:
         )
 
     def _read(self, data: Read, uri: str, stored_sha256: str | None) -> ReadImage:
-        sha256 = ""
-        try:
-            if isinstance(data, BadImage):
-                raise data
-            sha256 = hashlib.sha256(data).hexdigest()
-            if sha256 == stored_sha256:
-                return ReadImage(UNCHANGED, sha256)
-            image, _ = decode_pixels(data, uri=without_span(uri))
-            if self.pixels is None:
-                return ReadImage(STORE, sha256)
-            return ReadImage(STORE, sha256, pixels=self.pixels(image))
-        except BadImage as error:
-            return ReadImage(REJECTED, sha256, str(error))
-        except Exception as error:  # one image must never stop the others
-            return ReadImage(REJECTED, sha256, f"{uri!r}: {type(error).__name__}: {error}")
+        sha256 = "" if isinstance(data, BadImage) else hashlib.sha256(data).hexdigest()
+        if sha256 and sha256 == stored_sha256:
+            return ReadImage(UNCHANGED, sha256)
+        pixels, reason = result_or_reason(data, without_span(uri), partial(self._decode, uri))
+        if pixels is None:
+            return ReadImage(REJECTED, sha256, reason)
+        return ReadImage(STORE, sha256, pixels=pixels)
+
+    def _decode(self, uri: str, data: bytes) -> np.ndarray:
+        """The model's pixels; none where the captions are the user's."""
+        image, _ = decode_pixels(data, uri=without_span(uri))
+        return np.zeros(0, np.float32) if self.pixels is None else self.pixels(image)
 
 
 class CaptionWriter:

@@ -1,20 +1,24 @@
-"""A user's own captions, from a CSV, JSONL or Parquet file with columns uri and caption."""
+"""A user's own captions: a manifest with a column ``caption``, read as ``fti-ingest`` does."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-from pyarrow import csv, json, parquet
 
-from fti_ingest.sources.listing import Reject
-from fti_qdrant.errors import BadManifest, first_line
-from fti_qdrant.images.read import is_url
+from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, Manifest
+from fti_ingest.sources.source import Reject
+from fti_ingest.sources.tables.rows import IMAGE_COLUMN
+from fti_ingest.sources.value_kinds import shortened
+from fti_qdrant.errors import BadManifest
 
-COLUMNS = ("uri", "caption")
-TEXTS = pa.schema([(name, pa.string()) for name in COLUMNS])
+IMAGE_COLUMNS = (IMAGE_COLUMN, "uri")
+"""Names of the column with the images; the second is that of ``captions.parquet``."""
+
+CAPTION_COLUMN = "caption"
+TEXTS = pa.schema([(name, pa.string()) for name in ("uri", CAPTION_COLUMN)])
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class UserCaptions:
 
     Attributes:
         table: a row for each image: uri (absolute, or a URL) and caption.
-        rejects: rows without a URI or caption, and images that are listed twice.
+        rejects: rows that cannot be used, and images that are listed twice.
     """
 
     table: pa.Table
@@ -31,60 +35,60 @@ class UserCaptions:
 
 
 def read_user_captions(path: Path) -> UserCaptions:
-    """Reads a file; relative URIs are relative to its folder.
+    """Reads a CSV, JSONL or Parquet file; relative paths are relative to its folder.
+
+    The images are in the column ``image`` or ``uri``. A bad row is rejected alone.
 
     Raises BadManifest: missing, of another type, unreadable, or without the columns or rows.
     """
-    readers = {".csv": _csv, ".jsonl": _json, ".ndjson": _json, ".parquet": parquet.read_table}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        kinds = ", ".join(readers)
+    if path.suffix.lower() not in MANIFEST_SUFFIXES:
+        kinds = ", ".join(MANIFEST_SUFFIXES)
         raise BadManifest(f"captions file {str(path)!r} is none of {kinds}")
-    try:
-        found = reader(path)
-        missing = [name for name in COLUMNS if name not in found.column_names]
-        if missing:
-            raise BadManifest(
-                f"captions file {str(path)!r} has no column {missing[0]!r}; its columns are "
-                f"{', '.join(found.column_names) or 'none'}"
-            )
-        rows = found.select(COLUMNS).cast(TEXTS).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        reason = first_line(error)
-        raise BadManifest(f"captions file {str(path)!r} cannot be read: {reason}") from error
-    if not rows:
-        raise BadManifest(f"captions file {str(path)!r} holds no rows")
-    return _listed(path, rows)
-
-
-def _listed(path: Path, rows: list[dict[str, str | None]]) -> UserCaptions:
-    root = path.parent.resolve()
+    manifest = Manifest(str(path))
     captions: dict[str, str] = {}
     rejects = []
-    for number, row in enumerate(rows, 1):
-        uri, caption = ((row[name] or "").strip() for name in COLUMNS)
-        if not uri or not caption:
-            rejects.append(Reject(f"{path}, row {number}", f"no {'caption' if uri else 'uri'}"))
-            continue
-        path_or_url = uri if is_url(uri) else os.path.normpath(root / uri)
-        if path_or_url in captions:
-            reason = "the image is listed twice; the first one counts"
-            rejects.append(Reject(f"{path}, row {number}", reason))
-            continue
-        captions[path_or_url] = " ".join(caption.split())
-    columns = [list(captions), list(captions.values())]
-    return UserCaptions(pa.table(columns, schema=TEXTS), rejects)
+    names: set[str] = set()
+    for number, row in manifest.rows(IMAGE_COLUMNS):
+        try:
+            if isinstance(row, str):
+                raise ValueError(row)
+            names |= row.keys()
+            uri, caption = _image_and_caption(manifest, row)
+            if uri in captions:
+                raise ValueError("the image is listed twice; the first one counts")
+            captions[uri] = caption
+        except ValueError as error:
+            rejects.append(Reject(f"{path}:{number}", str(error)))
+    _check(path, names, rejects)
+    return UserCaptions(pa.table([list(captions), list(captions.values())], TEXTS), rejects)
 
 
-def _csv(path: Path) -> pa.Table:
-    return csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(column_types=TEXTS),
-    )
+def _image_and_caption(manifest: Manifest, row: dict[str, Any]) -> tuple[str, str]:
+    """Raises ValueError where one of the two is missing, or no text."""
+    uri = manifest.item(row.get(IMAGE_COLUMN), {}).uri
+    caption = row.get(CAPTION_COLUMN)
+    if caption is None or caption == "":
+        raise ValueError("no caption")
+    if not isinstance(caption, str):
+        raise ValueError(f"the caption is no text, but {shortened(caption)}")
+    words = caption.split()
+    if not words:
+        raise ValueError("no caption")
+    try:
+        "".join((uri, *words)).encode()
+    except UnicodeError:
+        raise ValueError("the image's name or the caption is not UTF-8 text") from None
+    return uri, " ".join(words)
 
 
-def _json(path: Path) -> pa.Table:
-    table = json.read_json(path, parse_options=json.ParseOptions(explicit_schema=TEXTS))
-    named = [name for name in table.column_names if table[name].null_count < len(table)]
-    return table.select(named)  # a column of the schema that no line has is all null
+def _check(path: Path, names: set[str], rejects: list[Reject]) -> None:
+    """Raises BadManifest where no row has a caption."""
+    if CAPTION_COLUMN in names:
+        return
+    if names:
+        raise BadManifest(
+            f"captions file {str(path)!r} has no column {CAPTION_COLUMN!r}; its columns are "
+            f"{', '.join(sorted(names))}"
+        )
+    if not rejects:
+        raise BadManifest(f"captions file {str(path)!r} holds no rows")

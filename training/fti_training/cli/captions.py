@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fti_ingest.run.rejects import RejectsFile
-    from fti_ingest.sources.listing import Reject
+    from fti_ingest.sources.source import Reject
     from fti_training.captions.pipeline import CaptionerChoice, CaptionsOutcome
 
 EPILOG = """\b
@@ -31,7 +32,8 @@ Examples:
 \b
 Columns: uri, caption, subject, attribute, sha256. A caption of under 4 words, or one that cannot
 be split, keeps an empty subject and attribute; training leaves it out. Captions are split with
-spaCy's tagger if a spaCy English model is installed, else with a built-in one.
+spaCy's tagger if a spaCy English model is installed, else with a built-in one; quotes, emoji and
+other marks around a caption are ignored.
 """
 
 
@@ -52,7 +54,7 @@ spaCy's tagger if a spaCy English model is installed, else with a built-in one.
 @click.option(
     "--from-captions",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Your own captions instead of IMAGES: CSV, JSONL or Parquet with uri and caption.",
+    help="Your own captions instead of IMAGES: CSV, JSONL or Parquet with image and caption.",
 )
 @click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Images at once."
@@ -100,7 +102,7 @@ def captions(
     from fti_training.captions.split import choose_splitter
     from fti_training.captions.table import CaptionsTable, locked
 
-    listed, bad = _listed(images, from_captions)
+    listed, bad, other_files = _listed(images, from_captions)
     splitter = choose_splitter()
     with locked(out), RejectsFile(rejects or out.with_suffix(".rejects.jsonl")) as rejected:
         table = CaptionsTable.open(out, splitter)
@@ -122,11 +124,21 @@ def captions(
                 advance=lambda count: progress.update(task, advance=count),
             )
         outcome.rejected += len(bad)
-        _conclude(outcome, rejected, f"{out}: {len(table):,} captions, split by {splitter.name}")
+        _conclude(
+            outcome,
+            rejected,
+            f"{out}: {len(table):,} captions, split after the first noun by {splitter.title}",
+            other_files,
+        )
 
 
-def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, list[Reject]]:
-    """Columns uri and caption (null where a model is to write it), and what cannot be listed."""
+def _listed(
+    images: str | None, from_captions: Path | None
+) -> tuple[pa.Table, list[Reject], Mapping[str, int]]:
+    """Columns uri and caption (null where a model is to write it), and what cannot be listed.
+
+    Also the number of files that are no images, by suffix.
+    """
     import pyarrow as pa
 
     from fti_ingest.sources.read_source import read_source
@@ -134,11 +146,12 @@ def _listed(images: str | None, from_captions: Path | None) -> tuple[pa.Table, l
 
     if from_captions is not None:
         own = read_user_captions(from_captions)
-        return own.table, own.rejects
+        return own.table, own.rejects, {}
     assert images is not None
     source = read_source(images)
     uris = source.table.select(["uri"])
-    return uris.append_column("caption", pa.nulls(len(uris), pa.string())), list(source.rejects())
+    table = uris.append_column("caption", pa.nulls(len(uris), pa.string()))
+    return table, list(source.rejects()), source.other_files
 
 
 def _captioner(model: str, precision: str | None, engine: EngineChoice) -> CaptionerChoice:
@@ -149,9 +162,15 @@ def _captioner(model: str, precision: str | None, engine: EngineChoice) -> Capti
     return CaptionerChoice(name, Pixels(name), precision, engine.workers, engine.gpus_per_worker)
 
 
-def _conclude(outcome: CaptionsOutcome, rejected: RejectsFile, contents: str) -> None:
+def _conclude(
+    outcome: CaptionsOutcome, rejected: RejectsFile, contents: str, other_files: Mapping[str, int]
+) -> None:
+    from fti_ingest.sources.image_files import counted
+
     click.echo(outcome.line())
     click.echo(contents)
+    if other_files:
+        click.echo(f"files that are no images: {counted(other_files)}")
     if rejected.first is None:
         return
     click.echo(f"unreadable images are listed in {rejected.path}")

@@ -10,7 +10,7 @@ import click
 from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.engine.protocol import EngineName
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.model_options import MODEL_NAMES
+from fti_qdrant.cli.logging_options import is_quiet
 from fti_qdrant.cli.worker_options import engine_option, ray_address_option
 
 EPILOG = """\b
@@ -25,8 +25,10 @@ Examples:
 \b
 OUT/inverter is the trained inverter, OUT/best the one with the best validation figure. Beside
 them are log.csv, validation.csv and, if the package tensorboard is installed, tensorboard/.
-A run that was stopped or killed continues with --resume. One worker trains in this process, on a
-GPU if there is one; several need fti-qdrant[ray].
+A run that was stopped or killed continues with --resume. A finished one is extended by --resume
+with more --steps or --epochs (not with schedule=cosine). Other settings that a resumed run may
+change: validate_on, checkpoint_every, log_every, workers, gpus_per_worker, max_failures. One
+worker trains in this process, on a GPU if there is one; several need fti-qdrant[ray].
 """
 
 
@@ -41,14 +43,30 @@ GPU if there is one; several need fti-qdrant[ray].
     "--storage", help="Where checkpoints are kept: a folder or an fsspec URL.  [default: OUT]"
 )
 @click.option("--resume", is_flag=True, help="Continue from the newest checkpoint.")
-@click.option("--model", help=MODEL_NAMES)
-@click.option("--epochs", help="Passes over the samples.")
-@click.option("--steps", help="End the run before its epochs do.")
-@click.option("--batch", help="Samples of one step, of all workers together.")
-@click.option("--lr", help="Learning rate.")
+@click.option("--model", help="As fti-search models lists them.  [default: mini]")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the samples.  [default: 60]")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="End the run before its epochs do.  [default: at the end of the epochs]",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(2),
+    help="Samples of one step, of all workers together.  [default: 256]",
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Learning rate.  [default: 4e-05]",
+)
 @engine_option
-@click.option("--workers", help="Training processes.")
-@click.option("--gpus-per-worker", help="GPUs for each worker on a Ray cluster.")
+@click.option("--workers", type=click.IntRange(1), help="Training processes.  [default: 1]")
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(0),
+    help="GPUs for each worker on a Ray cluster.  [default: 0]",
+)
 @ray_address_option
 @click.option(
     "--set",
@@ -72,7 +90,7 @@ def fit(
     ray_address: str | None,
     overrides: tuple[str, ...],
     print_config: bool,
-    **flags: str | None,
+    **flags: str | float | None,
 ) -> None:
     """Train an inverter with the losses of FTI4CIR.
 
@@ -99,7 +117,7 @@ def fit(
     choice = EngineChoice(engine, config.workers, config.gpus_per_worker, address)
     choice.check()
     from fti_training.fit.run import FitRun
-    from fti_training.fit.validate import SCORE
+    from fti_training.fit.validate import SCORE, validation_line, with_validation
     from fti_training.loop.checkpoint_storage import CheckpointStorage
     from fti_training.loop.recorder import REJECTS
     from fti_training.loop.records import STEPS
@@ -107,9 +125,12 @@ def fit(
 
     data = read_samples(captions) if captions else cache
     assert data is not None
+    config = with_validation(config)
     run = FitRun(
         config, data, out, CheckpointStorage.at(storage or str(out), SCORE), choice, resume
     )
+    if (line := validation_line(config)) and not is_quiet():
+        click.echo(line)
     inverter = run.run()
     click.echo(f"{run.summary()}; the log is {out / STEPS}")
     if run.skipped:

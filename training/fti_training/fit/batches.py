@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fti_ingest.engine.batching import rebatched
 from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_ingest.stages.decode import stacked_pixels
 from fti_ingest.stages.row_status import STORE
 from fti_qdrant.errors import BadImage
@@ -100,7 +100,8 @@ class PictureBatches:
         bad = decoded.filter(pa.array(~good)).select(["uri", "error"]).to_pylist()
         rejects = tuple(Reject(row["uri"], row["error"]) for row in bad)
         if not good.any():
-            raise BadImage(f"no picture of step {step} can be read; the first: {rejects[0].reason}")
+            first = f"{rejects[0].uri}: {rejects[0].reason}"
+            raise BadImage(f"no picture of step {step} can be read; the first: {first}")
         kept = decoded.filter(pa.array(good))
         pixels = stacked_pixels(kept["pixels"], self.backbone.preprocess.size)
         if self.augment:

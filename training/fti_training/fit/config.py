@@ -23,7 +23,8 @@ from fti_training.precision import Precision
 class FitConfig(BaseModel):
     """One run; the defaults are FTI4CIR's official constants.
 
-    The weights depend on all settings but ``RUNNING``, which a resumed run may change.
+    The weights after a step depend on all settings but those that a resumed run may change; see
+    ``may_change``.
     """
 
     model_config = ConfigDict(
@@ -89,13 +90,29 @@ class FitConfig(BaseModel):
         return Decay(self.lr, self.warmup_steps, decay_at, self.decay_factor)
 
     def identity(self) -> dict[str, object]:
-        """The settings that the weights depend on."""
-        return self.model_dump(mode="json", exclude=set(RUNNING))
+        """The settings that the weights after a step depend on."""
+        return self.model_dump(mode="json", exclude=set(self.may_change()))
 
+    def may_change(self) -> tuple[str, ...]:
+        """The settings that a resumed run may change.
+
+        Its length is one of them, so that a finished run can be extended, unless the schedule
+        spreads the learning rate over all steps.
+
+        Example:
+            >>> "steps" in FitConfig().may_change()
+            True
+            >>> "steps" in FitConfig(schedule="cosine").may_change()
+            False
+        """
+        return RUNNING if self.schedule == "cosine" else (*LENGTH, *RUNNING)
+
+
+LENGTH = ("epochs", "steps")
 
 RUNNING = (
     *("validate_on", "checkpoint_every", "log_every"),
     *("workers", "gpus_per_worker", "max_failures"),
 )
-"""Settings that a resumed run may change. The loss is the same over any number of workers; each
-worker draws its own dropout masks and jitter."""
+"""Settings about how a run is run. The loss is the same over any number of workers; each worker
+draws its own dropout masks and jitter."""

@@ -45,6 +45,7 @@ class FitRun:
         out: folder of the inverter, the logs and, by default, the checkpoints.
         skipped: URIs of the pictures that could not be read.
         last: the figures of the last logged step; empty where nothing was left to do.
+        steps: of the whole run.
     """
 
     config: FitConfig
@@ -55,6 +56,7 @@ class FitRun:
     resume: bool = False
     skipped: set[str] = field(default_factory=set, init=False)
     last: dict[str, float] = field(default_factory=dict, init=False)
+    steps: int = field(default=0, init=False)
 
     def run(self) -> Path:
         """Trains to the end; the folder of the trained inverter.
@@ -71,6 +73,7 @@ class FitRun:
         self._check_folder()
         backbone = self._backbone()
         facts, job = self._check_data(backbone)
+        self.steps = job.steps
         try:
             write_text(self.out / CONFIG, self.config.model_dump_json(indent=2) + "\n")
             facts.write(self.out)
@@ -88,7 +91,7 @@ class FitRun:
     def summary(self) -> str:
         """What came of it, in a line."""
         if not self.last:
-            return "the run was already complete"
+            return f"the run was already complete: {self.steps:,} steps; --steps extends it"
         return f"{self.last['step']:,.0f} steps, loss {self.last['total']:.4f}"
 
     def _train(self, job: FitJob, backbone: Backbone, recorder: Recorder) -> None:
@@ -117,8 +120,12 @@ class FitRun:
                 f"{self.storage} holds checkpoints; pass --resume to continue from them, "
                 "or another --out"
             )
-        then = read_config(self.out).identity()
-        check_same_settings(str(self.storage), then, self.config.identity())
+        then = read_config(self.out).model_dump(mode="json")
+        may_change = ", ".join(self.config.may_change())
+        hint = f". A resumed run may change {may_change}"
+        if self.config.schedule == "cosine":
+            hint += "; its length only with schedule=decay"
+        check_same_settings(str(self.storage), then, self.config.identity(), hint)
 
     def _check_data(self, backbone: Backbone) -> tuple[DataFacts, FitJob]:
         """All that can be wrong with the data, before any work."""
@@ -139,7 +146,24 @@ class FitRun:
         facts = DataFacts.of(samples, backbone.fingerprint.weights, cached, unreadable)
         if self.resume and self.storage.newest() is not None:
             facts.check_same(DataFacts.read(self.out))
-        return facts, FitJob(self.config, self.data, min(steps, self.config.steps or steps))
+        length = min(steps, self.config.steps or steps)
+        if length < (self.config.steps or length):
+            logger.warning(
+                "the run ends after %s steps: these are its %s epochs; raise --epochs for %s steps",
+                *(f"{length:,}", self.config.epochs, f"{self.config.steps:,}"),
+            )
+        self._check_length(length)
+        return facts, FitJob(self.config, self.data, length)
+
+    def _check_length(self, steps: int) -> None:
+        """Raises CheckpointError where the run has made more steps than it would now have."""
+        newest = self.storage.newest()
+        if newest is not None and newest.step > steps:
+            raise CheckpointError(
+                f"{self.storage} holds a run of {newest.step:,} steps already, and {steps:,} are "
+                "asked for; a run can be extended, not shortened: pass more --steps or --epochs, "
+                "or another --out"
+            )
 
     def _keep(self) -> Path:
         """Copies the newest inverter, and the best one, out of their checkpoints."""

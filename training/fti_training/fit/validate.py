@@ -42,6 +42,16 @@ def with_validation(config: FitConfig) -> FitConfig:
     return config.model_copy(update={"validate_on": "none" if missing else "emoji"})
 
 
+def validation_line(config: FitConfig) -> str | None:
+    """What a run is validated on, for its output; None without a validation."""
+    if config.validate_on != "emoji":
+        return None
+    return (
+        "validation at each checkpoint: held-out edits of the emoji benchmark, on drawings and not "
+        "on your images; --set validate_on=none leaves it out"
+    )
+
+
 class EmojiValidation:
     """The held-out edits of the emoji benchmark, among all Twemoji pictures.
 

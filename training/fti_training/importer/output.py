@@ -10,11 +10,9 @@ from typing import Any
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 
 from fti_qdrant.errors import CheckpointError
+from fti_qdrant.model.importer.converted import RECORD_FILE
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import save_inverter
-
-RECORD_FILE = "training.json"
-"""States where the weights came from."""
 
 OUR_FILES = {CONFIG_NAME, SAFETENSORS_SINGLE_FILE, RECORD_FILE}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.progress import Progress
 
 from fti_ingest.run.rejects import RejectsFile, read_rejects
-from fti_ingest.sources.listing import Reject
+from fti_ingest.sources.source import Reject
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import OutputUnavailable, first_line
 from fti_training.loop.events import Began, Event, Skipped, Stepped, Validated

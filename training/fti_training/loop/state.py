@@ -77,12 +77,18 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
-def check_same_settings(where: str, then: dict[str, object], now: dict[str, object]) -> None:
-    """Raises CheckpointError where a run would resume with other settings."""
+def check_same_settings(
+    where: str, then: dict[str, object], now: dict[str, object], hint: str = ""
+) -> None:
+    """Raises CheckpointError where a run would resume with other settings.
+
+    Args:
+        hint: what a resumed run may change, for the message.
+    """
     changed = [name for name, value in now.items() if then.get(name) != value]
     if changed:
         before = ", ".join(f"{name} was {then.get(name)}" for name in changed)
         raise CheckpointError(
             f"{where} belongs to a run with other settings ({before}); pass the same settings, or "
-            "train into another --out"
+            f"train into another --out{hint}"
         )

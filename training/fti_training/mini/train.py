@@ -37,7 +37,7 @@ GALLERY_ARTWORK = "twemoji"
 COMPOSER_OPTIONS = {
     "sum": {"text_weight": 0.5},
     "slerp": {"text_weight": 0.5},
-    "pdv": {"text_weight": 0.4, "image_step": 1.2},
+    "pdv": {"text_weight": 0.35, "image_step": 1.2},
 }
 """The best on the seen emoji edits, by ``python bench/composer_options.py``."""
 

@@ -1,0 +1,87 @@
+"""Composed queries -> searches of a gallery, and what it finds -> hits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qdrant_client import models
+
+from fti_qdrant.field_choices import group_field, order_field, payload_field
+from fti_qdrant.filters import both
+from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
+from fti_qdrant.gallery.points import OURS, SHA256_KEY
+from fti_qdrant.query import Hit, Query, stored_id
+from fti_qdrant.refinements import field_order, payload_names, search_params
+from fti_qdrant.stored_fields import StoredFields
+
+if TYPE_CHECKING:  # its module loads torch
+    from fti_qdrant.references import LoadedQuery
+
+URI = f"{OURS}.uri"
+
+
+def refined(query: Query, fields: StoredFields) -> VectorQuery:
+    """A search without its vector yet: every field that the query names is looked up.
+
+    Raises BadFilter, BadQuery.
+    """
+    names = payload_names(query.with_payload)
+    params = search_params(query.search_params)
+    in_params = params.exact if params and "exact" in params.model_fields_set else None
+    return VectorQuery(
+        vector=np.empty(0),
+        filter=fields.checked(query.filter),
+        limit=query.limit,
+        score_threshold=query.score_threshold,
+        with_vectors=query.with_vectors,
+        exact=in_params if query.exact is None else query.exact,
+        offset=query.offset,
+        cutoff=query.cutoff,
+        diversity=query.diversity or None,
+        group_by=None if query.group_by is None else group_field(fields, query.group_by),
+        group_size=query.group_size,
+        order_by=_order(query, fields),
+        payload_fields=None
+        if names is None
+        else (URI, *(payload_field(fields, name) for name in names)),
+        params=params,
+    )
+
+
+def without_references(filter: models.Filter | None, query: LoadedQuery) -> models.Filter | None:
+    """A filter that also leaves out the references and the liked and disliked images.
+
+    References are recognized by their id, or by the content hash of their file.
+    """
+    if not query.query.exclude_reference:
+        return filter
+    rated = [stored_id(one) for one in (*query.query.liked, *query.query.disliked)]
+    ids: list[Any] = [id for id in rated if id is not None]
+    hashes = []
+    for source in query.sources:
+        if isinstance(source, StoredImage):
+            ids.append(source.id)
+        else:
+            hashes.append(source.sha256)
+    excluded: list[Any] = []
+    if hashes:
+        match = models.MatchAny(any=hashes)
+        excluded.append(models.FieldCondition(key=SHA256_KEY, match=match))
+    if ids:
+        excluded.append(models.HasIdCondition(has_id=ids))
+    return both(filter, models.Filter(must_not=excluded)) if excluded else filter
+
+
+def as_hit(point: ScoredPoint) -> Hit:
+    """A hit of a point: our own fields apart from the user's."""
+    ours = point.payload.get(OURS, {})
+    payload = {name: value for name, value in point.payload.items() if name != OURS}
+    return Hit(point.id, point.score, ours.get("uri"), payload, point.vector, point.group)
+
+
+def _order(query: Query, fields: StoredFields) -> FieldOrder | None:
+    if query.order_by is None:
+        return None
+    order = field_order(query.order_by)
+    return FieldOrder(order_field(fields, order.key), order.descending)

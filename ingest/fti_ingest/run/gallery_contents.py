@@ -1,0 +1,129 @@
+"""What a run needs to know of a gallery, read in one pass over it."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fti_ingest.sources.filesystems import CHAIN
+from fti_ingest.sources.id_set import short_id
+from fti_ingest.sources.source import Source
+from fti_ingest.stages.deduplicate import Originals
+from fti_ingest.stages.revisions import mark_outdated, stored_revisions
+from fti_qdrant.gallery.points import OURS, Payload
+
+ORIGINALS = "originals.sqlite"
+"""Where duplicates are looked up, among a run's temporary files."""
+
+UUID_BYTES = 16
+
+Held = Iterable[tuple[str, Payload]]
+"""What ``Gallery.scroll`` yields."""
+
+
+@dataclass(frozen=True)
+class GalleryContents:
+    """What a gallery holds, before a run.
+
+    Attributes:
+        revisions: file of ``stored_revisions``.
+        departed: images that are no longer in the source; None where nobody asked.
+    """
+
+    revisions: Path
+    departed: Departed | None = None
+
+
+class Departed:
+    """The stored images that are no longer in a source; 16 bytes each."""
+
+    def __init__(
+        self,
+        source: Source,
+        stay: bool = False,
+        most: float = math.inf,
+        report: Callable[[str], None] = lambda uri: None,
+    ):
+        """Args:
+        stay: they remain in the gallery, so that other images may be duplicates of them.
+        most: of more than so many, only the number is of interest.
+        report: called with the URI of each.
+        """
+        self.count = 0
+        self._present = SourceFiles(source)
+        self._stay, self._most, self._report = stay, most, report
+        self._ids = bytearray()
+
+    def watch(self, held: Held) -> Iterator[tuple[str, Payload]]:
+        """Collects them while the images of a gallery pass by; yields those that stay."""
+        for id, payload in held:
+            departed = not self._present.has(id, payload)
+            if departed:
+                self._add(id, payload)
+            if self._stay or not departed:
+                yield id, payload
+
+    def ids(self) -> Iterator[str]:
+        for start in range(0, len(self._ids), UUID_BYTES):
+            yield str(uuid.UUID(bytes=bytes(self._ids[start : start + UUID_BYTES])))
+
+    def _add(self, id: str, payload: Payload) -> None:
+        self.count += 1
+        if self.count <= self._most:
+            self._ids += uuid.UUID(id).bytes
+            self._report(_uri_of(payload) or id)
+
+
+class SourceFiles:
+    """Which stored images are still in a source: listed, or there and not ingested."""
+
+    def __init__(self, source: Source):
+        ids = (one for batch in source.table["id"].chunks for one in batch.to_pylist())
+        listed = np.fromiter((short_id(one) for one in ids), np.uint64, count=len(source))
+        self._short = np.concatenate([listed, source.kept])
+        self._short.sort()
+        self._archives = source.kept_archives
+
+    def has(self, id: str, payload: Payload) -> bool:
+        wanted = np.uint64(short_id(id))
+        place = np.searchsorted(self._short, wanted)
+        if place < len(self._short) and self._short[place] == wanted:
+            return True
+        return bool(self._archives) and _uri_of(payload).rpartition(CHAIN)[2] in self._archives
+
+
+def read_contents(
+    held: Held, source: Source, departed: Departed | None, dedupe: bool
+) -> GalleryContents:
+    """Reads a gallery.
+
+    Args:
+        held: what ``Gallery.scroll`` yields.
+        departed: collects the images that are no longer in the source.
+        dedupe: record what is needed to find duplicates, in the run's temporary files.
+    """
+    passing = held if departed is None else departed.watch(held)
+    if dedupe:
+        with closing(Originals(originals_of(source))) as originals:
+            revisions = stored_revisions(originals.recording(passing))
+            mark_outdated(revisions, originals.outdated())
+    else:
+        revisions = stored_revisions(passing)
+    path = source.scratch.path / "revisions.npy"
+    np.save(path, revisions)
+    return GalleryContents(path, departed)
+
+
+def originals_of(source: Source) -> str:
+    """Path of the file with the images that duplicates are compared with."""
+    return str(source.scratch.path / ORIGINALS)
+
+
+def _uri_of(payload: Payload) -> str:
+    return str(payload.get(OURS, {}).get("uri", ""))
