@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -206,6 +207,7 @@ def onnx_runtime() -> Pass:
     import torch
 
     batches = random_batches()
+    warnings.simplefilter("ignore")  # this exporter is the older one
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tower.onnx"
         torch.onnx.export(

@@ -8,6 +8,7 @@ import click
 
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.model_options import MODEL_NAMES
 from fti_qdrant.cli.worker_options import worker_options
 
 EPILOG = """\b
@@ -24,9 +25,7 @@ it never reads the pictures, so it cannot be combined with augmentation.
 @click.command(epilog=EPILOG)
 @click.argument("captions", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the cache.")
-@click.option(
-    "--model", default="mini", show_default=True, help="mini, ARCH/PRETRAINED, hf-hub:, local-dir:"
-)
+@click.option("--model", default="mini", show_default=True, help=MODEL_NAMES)
 @worker_options
 @one_line_errors
 def cache(
