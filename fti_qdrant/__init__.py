@@ -15,6 +15,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fti_qdrant.lazy_names import names_of
+from fti_qdrant.model.cpu import limit_spinning
 
 if TYPE_CHECKING:
     from fti_qdrant.async_search import AsyncComposedSearch
@@ -63,6 +64,8 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = names_of(__name__, _HOMES)
+
+limit_spinning()  # OpenMP reads it when torch is loaded
 
 # an application decides what is logged; without one, nothing is printed
 logging.getLogger(__name__).addHandler(logging.NullHandler())

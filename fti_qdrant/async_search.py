@@ -12,6 +12,7 @@ from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.gallery import FacetCount, Gallery
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
+from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.refinements import OrderLike, SearchParamsLike
 from fti_qdrant.search import ComposedSearch
@@ -44,6 +45,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -56,6 +58,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -74,6 +77,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -89,6 +93,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -104,6 +109,7 @@ class AsyncComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -116,6 +122,7 @@ class AsyncComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
             limits=limits,
         )

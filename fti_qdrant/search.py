@@ -24,6 +24,7 @@ from fti_qdrant.gallery import (
     connect,
 )
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
+from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
 from fti_qdrant.references import (
     LoadedQuery,
@@ -77,6 +78,7 @@ class ComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -89,6 +91,7 @@ class ComposedSearch:
                 the hub; ``mini`` comes with its own.
             device, precision: see ``Backbone.load``.
             preprocess: by default as the gallery was made; see ``Backbone.load``.
+            backend: ``torch``, or ``openvino``, which is faster on a CPU (an extra).
             allow_urls: whether a reference may be an http(s) URL.
             limits: of each reference image.
 
@@ -101,6 +104,7 @@ class ComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -118,6 +122,7 @@ class ComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
@@ -128,7 +133,8 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
+                as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
@@ -139,6 +145,7 @@ class ComposedSearch:
             device=device,
             precision=precision,
             preprocess=preprocess,
+            backend=backend,
             allow_urls=allow_urls,
             limits=limits,
         )
@@ -153,13 +160,15 @@ class ComposedSearch:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
         allow_urls: bool = False,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches an open gallery, which is closed where the model cannot be loaded.
 
         Args:
-            model, inverter, device, precision, preprocess, allow_urls, limits: as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
+                as for ``open``.
 
         Raises ModelMismatch.
         """
@@ -172,6 +181,7 @@ class ComposedSearch:
                 device=device,
                 precision=precision,
                 preprocess=chosen,
+                backend=backend,
             )
             return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
         except BaseException:

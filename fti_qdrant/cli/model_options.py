@@ -11,6 +11,14 @@ MODEL_NAMES = (
     "or a folder that holds one of these."
 )
 
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["torch", "openvino"]),
+    default="torch",
+    show_default=True,
+    help="What runs the model; openvino is faster on a CPU, and needs fti-qdrant[openvino].",
+)
+
 preprocess_option = click.option(
     "--preprocess",
     type=click.Choice(list(RECIPES)),

@@ -16,6 +16,7 @@ from fti_qdrant.cli.filter_option import filter_option, parse_filter
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.logging_options import logging_options
+from fti_qdrant.cli.model_options import backend_option
 from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.user_text import as_text, print_json, printable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from fti_qdrant.gallery.location import GalleryLocation
+    from fti_qdrant.model.openvino_backend import Backend
     from fti_qdrant.query import Hit, Hits, Query
     from fti_qdrant.search import ComposedSearch
 
@@ -108,6 +110,7 @@ Examples:
     "--inverter",
     help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
 )
+@backend_option
 @click.option("--allow-urls", is_flag=True, help="Accept a URL as --image.")
 @max_pixels_option
 @click.option(
@@ -142,6 +145,7 @@ def query(
     score_threshold: float | None,
     model: str | None,
     inverter: str | None,
+    backend: Backend,
     allow_urls: bool,
     max_pixels: int,
     explain: bool,
@@ -179,7 +183,12 @@ def query(
     )
     limits = ImageLimits(max_pixels=max_pixels)
     _check_images(images, allow_urls, limits)
-    options: dict[str, Any] = {"model": model, "inverter": inverter, "allow_urls": allow_urls}
+    options: dict[str, Any] = {
+        "model": model,
+        "inverter": inverter,
+        "backend": backend,
+        "allow_urls": allow_urls,
+    }
     with _open(location, asked, options | {"limits": limits}) as search:
         [hits] = search.query_many([asked])
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.gpu import GraphedFunction, matmul_precision
 from fti_qdrant.model.inverter import Inverter, PseudoWords
 from fti_qdrant.model.inverter_loading import load_inverter
+from fti_qdrant.model.openvino_backend import Backend, compiled_inverter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,6 +54,9 @@ class Composer:
         self.backbone = backbone
         self.inverter = inverter.eval().to(backbone.device) if inverter is not None else None
         self._small_batch = GraphedFunction(self._words_as_tensors)
+        self._compiled: Callable[[ImageFeatures], PseudoWords] | None = None
+        if inverter is not None and backbone.backend == "openvino":
+            self._compiled = compiled_inverter(inverter)
 
     @classmethod
     def load(
@@ -63,6 +67,7 @@ class Composer:
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
     ) -> Self:
         """Loads a backbone by name, and an inverter by what ``load_inverter`` takes.
 
@@ -70,12 +75,14 @@ class Composer:
         need no inverter.
 
         Args:
-            device, precision, preprocess: see ``Backbone.load``.
+            device, precision, preprocess, backend: see ``Backbone.load``.
 
         Raises:
             UnsupportedModel, CheckpointError, ModelMismatch: see ``Backbone.load``.
         """
-        backbone = Backbone.load(model, device=device, precision=precision, preprocess=preprocess)
+        backbone = Backbone.load(
+            model, device=device, precision=precision, preprocess=preprocess, backend=backend
+        )
         source = inverter or ("mini" if model == "mini" else None)
         return cls(backbone, load_inverter(source, model) if source else None)
 
@@ -192,6 +199,8 @@ class Composer:
         return References(features.pooled, words, tuple(sizes))
 
     def _words(self, features: ImageFeatures) -> PseudoWords:
+        if self._compiled is not None:
+            return self._compiled(features)
         with matmul_precision(exact=self.backbone.precision == "fp32"):
             return PseudoWords(*self._small_batch(features.pooled, features.required_tokens()))
 

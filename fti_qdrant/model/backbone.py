@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fti_qdrant.errors import UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.abilities import Abilities, Ability
+from fti_qdrant.model.cpu import fit_threads
+from fti_qdrant.model.device import best_device, check_device
 from fti_qdrant.model.features import ImageFeatures
 from fti_qdrant.model.fingerprint import Fingerprint
 from fti_qdrant.model.gpu import GraphedFunction
@@ -27,7 +28,20 @@ from fti_qdrant.model.image_tower import (
 )
 from fti_qdrant.model.loading import load_model
 from fti_qdrant.model.names import absolute_name
-from fti_qdrant.model.own_text_tower import text_parts
+from fti_qdrant.model.openvino_backend import (
+    Backend,
+    CompiledTextTower,
+    check_backend,
+    use_openvino,
+)
+from fti_qdrant.model.own_text_tower import OwnTextTower, text_parts
+from fti_qdrant.model.precision import (
+    DTYPES,
+    check_precision,
+    default_precision,
+    use_bf16_if_exact,
+    warn_if_slow,
+)
 from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.text_tower import TextTower
 from fti_qdrant.model.tokens import Tokens, Vocabulary
@@ -41,8 +55,6 @@ LENGTH_GROUPS, MIN_GROUP = 4, 16
 
 INVERSION = "textual inversion"
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class Backbone(nn.Module):
     """An open_clip model, frozen: image features and text features.
@@ -55,9 +67,13 @@ class Backbone(nn.Module):
         preprocess: from pictures to pixels; part of the fingerprint.
         dim: ``d``, size of the joint embedding.
         abilities: what it can do beside image and text features.
+        backend: ``torch``, or ``openvino`` where that runs the towers.
     """
 
     visual: Any
+    text: TextTower | OwnTextTower | CompiledTextTower
+    _anchor: Tensor
+    backend: Backend = "torch"
 
     def __init__(
         self,
@@ -79,10 +95,9 @@ class Backbone(nn.Module):
             UnsupportedModel: an unknown precision, or an input that is not square.
         """
         super().__init__()
-        if precision not in DTYPES:
-            raise UnsupportedModel(f"unknown precision {precision!r}; use one of {list(DTYPES)}")
+        self.register_buffer("_anchor", torch.zeros(0), persistent=False)  # knows the device
+        check_precision(precision)
         self.name = name
-        self.precision = precision
         self.preprocess = preprocess or preprocess_of(model.visual)
         self._weights_hash = cached_weights_hash(model.state_dict(), weights_files)
         self._activation = _activation_of(model)
@@ -98,7 +113,7 @@ class Backbone(nn.Module):
         if isinstance(self.text, TextTower):
             self.text.cache_prefix(self.prompts.prefix)
         self._small_batch = GraphedFunction(self._pass_as_tensors)
-        self.to(DTYPES[precision])
+        self.convert(precision)
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -109,6 +124,7 @@ class Backbone(nn.Module):
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
+        backend: Backend = "torch",
     ) -> Self:
         """Loads a model by name.
 
@@ -118,31 +134,47 @@ class Backbone(nn.Module):
                 model of either kind.
             device: as torch takes it, by name or as ``torch.device``; by default cuda, else mps,
                 else cpu.
-            precision: fp32, bf16 or fp16; by default fp16 on cuda and fp32 elsewhere.
+            precision: fp32, bf16 or fp16; by default fp16 on cuda, and on a CPU that multiplies
+                bf16 that, unless a probe shows that it changes this model's features.
             preprocess: ``target-pad``, ``center-crop`` or ``squash``, or the name of a
                 preprocessing in a gallery's fingerprint; by default ``squash`` where the model's
                 own configuration says so, what transformers does for its models, and
                 ``target-pad`` for all others.
+            backend: ``torch``, or ``openvino`` for the towers on a CPU (an extra).
 
         Raises:
-            UnsupportedModel: no such model or device, or no weights named.
+            UnsupportedModel: no such model, device, precision or backend, or no weights named.
             ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU),
                 or an unknown preprocessing.
         """
-        chosen = best_device() if device is None else str(device)
+        check_precision(precision or "fp32")
+        check_backend(backend, None if device is None else str(device), precision)
+        chosen = "cpu" if backend == "openvino" else str(device or best_device())
         check_device(chosen)
+        if chosen == "cpu":
+            fit_threads()
         name = absolute_name(name)
         loaded = load_model(name)
-        default = "fp16" if chosen.startswith("cuda") else "fp32"
         backbone = cls(
             loaded.model,
             loaded.tokenizer,
             name,
-            precision or default,
+            "fp32" if backend == "openvino" else precision or default_precision(chosen),
             preprocess=loaded.preprocess.by(preprocess) if preprocess else loaded.preprocess,
             weights_files=loaded.files,
-        )
-        return backbone.to(chosen)
+        ).to(chosen)
+        if backend == "openvino":
+            use_openvino(backbone, precision)
+        elif precision is None:
+            use_bf16_if_exact(backbone)
+        else:
+            warn_if_slow(precision, chosen)
+        return backbone
+
+    def convert(self, precision: str) -> None:
+        """Computes in another precision from now on."""
+        self.precision = precision
+        self.to(DTYPES[precision])
 
     def require(self, *wanted: Ability, needed_by: str) -> None:
         """Raises UnsupportedModel where the model lacks one of these abilities.
@@ -166,7 +198,6 @@ class Backbone(nn.Module):
         Raises UnsupportedModel where the text tower takes no pseudo-words.
         """
         self.require("pseudo_words", needed_by=INVERSION)
-        assert isinstance(self.text, TextTower)
         return self.text.token_dim
 
     @property
@@ -183,7 +214,7 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -243,41 +274,23 @@ class Backbone(nn.Module):
         groups of similar length, so that one long prompt does not slow down all others.
         """
         tokens = tokens.to(self.device)
-        if not isinstance(self.text, TextTower):
-            if words is not None:
-                self.require("pseudo_words", needed_by=INVERSION)
-            return self.text(tokens)
+        if words is not None:
+            self.require("pseudo_words", needed_by=INVERSION)
         if not self.text.causal or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
-            return self.text(tokens, words)
+            features: Tensor = self.text(tokens, words)
+            return features
         by_length = tokens.ends.argsort()
-        features = []
+        parts = []
         for group in by_length.chunk(LENGTH_GROUPS):
             chosen, positions = tokens.select(group)
-            features.append(self.text(chosen, None if words is None else words[positions]))
-        return torch.cat(features)[by_length.argsort()]
+            parts.append(self.text(chosen, None if words is None else words[positions]))
+        return torch.cat(parts)[by_length.argsort()]
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Plain texts -> L2-normalized ``[B, d]`` in float32; the end of a too long text is cut."""
         vectors = self.text_features(self.tokenize(texts))
         return F.normalize(vectors.float(), dim=-1)
-
-
-def check_device(device: str | torch.device) -> None:
-    """Raises UnsupportedModel where there is no such device."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UnsupportedModel(
-            f"device {str(device)!r} cannot be used: {first_line(error)}; use cuda, mps or cpu"
-        ) from None
-
-
-def best_device() -> str:
-    """cuda if available, else Apple's mps, else cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _activation_of(model: nn.Module) -> str:

@@ -197,7 +197,7 @@ class Inverter(
 
     def local_features(self, features: ImageFeatures) -> Tensor:
         """Latent local attribute features ``[B, K, t]``, in 0..1."""
-        queries = self.queries.expand(len(features), -1, -1)
+        queries = self.queries.expand(features.pooled.shape[0], -1, -1)
         x = torch.cat([queries, features.required_tokens()], dim=1)
         for number, block in enumerate(self.blocks, 1):
             last = number == len(self.blocks)

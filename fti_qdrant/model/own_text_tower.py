@@ -19,6 +19,8 @@ class OwnTextTower(nn.Module):
     """A model's own ``encode_text``: CoCa's, XLM-RoBERTa's, NLLB's, and what else there is."""
 
     causal = False
+    token_dim = 0
+    """It takes no pseudo-words."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -32,10 +34,14 @@ class OwnTextTower(nn.Module):
             return int(projection.shape[1])
         return int(getattr(self.tower, "output_dim", None) or self.tower.width)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def forward(self, tokens: Tokens, words: None = None) -> Tensor:
         """Token ids -> ``[B, d]``, not normalized."""
+        return self.encode(tokens.ids)
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """``[B, context]`` -> ``[B, d]``."""
         whole = isinstance(self.tower, open_clip.CLIP)
-        out = self.tower.encode_text(tokens.ids) if whole else self.tower(tokens.ids)
+        out = self.tower.encode_text(ids) if whole else self.tower(ids)
         feature: Tensor = out[0] if isinstance(out, tuple) else out
         return feature
 

@@ -20,6 +20,40 @@ from fti_qdrant.model.prefix_cache import (
 from fti_qdrant.model.tokens import Tokens
 
 
+class PromptEmbedding(nn.Module):
+    """Token ids, with pseudo-words at their positions -> the input of CLIP's text transformer.
+
+    Attributes:
+        causal: each token sees only those before it.
+        cuts: the end of the context that no prompt of a batch needs is left out.
+    """
+
+    token_embedding: nn.Embedding
+    positional_embedding: nn.Parameter
+
+    def __init__(self, tower: Any, pool_type: str):
+        super().__init__()
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.context_length = int(tower.context_length)
+        self.pool_type = pool_type
+        self.causal = tower.attn_mask is not None
+        self.cuts = self.causal and pool_type in ("argmax", "eos", "first")
+
+    def forward(self, tokens: Tokens, words: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``[B, L, w]``, and ``[B]``, the position in each row where the feature is read."""
+        length = int(tokens.ends.max()) + 1 if self.cuts else self.context_length
+        x: Tensor = self.token_embedding(tokens.ids[:, :length])
+        if words is not None:
+            x = x.index_put((tokens.rows, tokens.columns), words.to(x.dtype))
+        x = x + self.positional_embedding[:length].to(x.dtype)
+        if self.pool_type == "first":
+            return x, torch.zeros_like(tokens.ends)
+        if self.pool_type == "last":
+            return x, torch.full_like(tokens.ends, length - 1)
+        return x, tokens.ends
+
+
 class TextTower(nn.Module):
     """CLIP's text encoder, taken apart so that pseudo-words can replace token embeddings.
 
@@ -27,8 +61,6 @@ class TextTower(nn.Module):
     (``CustomTextCLIP``). Both have the same tensors under the same names.
     """
 
-    token_embedding: nn.Embedding
-    positional_embedding: nn.Parameter
     transformer: Any
     ln_final: nn.LayerNorm
     text_projection: nn.Linear | nn.Parameter | None
@@ -45,22 +77,33 @@ class TextTower(nn.Module):
             )
         if getattr(tower, "cls_emb", None) is not None or getattr(tower, "use_pad_mask", False):
             raise UnsupportedModel("its text tower has a class token or a padding mask")
-        self.token_embedding = tower.token_embedding
-        self.positional_embedding = tower.positional_embedding
+        pool_type = tower.pool_type if custom else tower.text_pool_type
+        self.embedding = PromptEmbedding(tower, pool_type)
         self.transformer = tower.transformer
         self.ln_final = tower.ln_final
         self.text_projection = tower.text_projection
-        self.context_length = int(tower.context_length)
-        self.pool_type = tower.pool_type if custom else tower.text_pool_type
         self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
         self.token_dim = int(self.token_embedding.weight.shape[1])
-        self._uses_prefix_cache = self._can_cut and self.pool_type != "first" and self._is_standard
+        cuts = self.embedding.cuts and pool_type != "first"
+        self._uses_prefix_cache = cuts and self._is_standard
         self._prefix_ids: tuple[int, ...] = ()
         self._prefix: list[KeysValues] | None = None
 
     @property
+    def token_embedding(self) -> nn.Embedding:
+        return self.embedding.token_embedding
+
+    @property
+    def positional_embedding(self) -> nn.Parameter:
+        return self.embedding.positional_embedding
+
+    @property
+    def context_length(self) -> int:
+        return self.embedding.context_length
+
+    @property
     def causal(self) -> bool:
-        return self.attn_mask is not None
+        return self.embedding.causal
 
     @property
     def dim(self) -> int:
@@ -73,33 +116,31 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tokens, words: Tensor | None = None) -> Tensor:
         """Token ids (and pseudo-words for their positions) -> ``[B, d]``, not normalized."""
-        with attention_of_any_length(tokens.ids.device):
-            pooled: Tensor = self.ln_final(self._pooled(tokens, words))
-        if self.text_projection is None:
-            return pooled
-        if isinstance(self.text_projection, nn.Linear):
-            return pooled @ self.text_projection.weight.T + self.text_projection.bias
-        return pooled @ self.text_projection
-
-    def _pooled(self, tokens: Tokens, words: Tensor | None) -> Tensor:
-        """``[B, w]``: the transformer's output at the position that is pooled."""
-        length = int(tokens.ends.max()) + 1 if self._can_cut else self.context_length
-        x = self._embedded(tokens, words, length)
-        if self._uses_prefix_cache:
+        x, positions = self.embedding(tokens, words)
+        with attention_of_any_length(x.device):
+            if not self._uses_prefix_cache:
+                return self.encode(x, positions)
             prefix = self._cached_prefix(tokens, words)
             start = prefix[0].keys.shape[2] if prefix else 0
             blocks = self.transformer.resblocks
-            return outputs_at_ends(blocks, x[:, start:], tokens.ends - start, prefix)
+            pooled = outputs_at_ends(blocks, x[:, start:], positions - start, prefix)
+        return self._project(pooled)
+
+    def encode(self, x: Tensor, positions: Tensor) -> Tensor:
+        """What ``PromptEmbedding`` gives -> ``[B, d]``, by open_clip's own transformer."""
         mask = self.attn_mask
         if mask is not None:
-            mask = mask[:length, :length].to(x.dtype)
-        return self.transformer(x, attn_mask=mask)[self._pool_index(tokens, length)]
+            mask = mask[: x.shape[1], : x.shape[1]].to(x.dtype)
+        out = self.transformer(x, attn_mask=mask)
+        return self._project(out[torch.arange(x.shape[0], device=x.device), positions])
 
-    def _embedded(self, tokens: Tokens, words: Tensor | None, length: int) -> Tensor:
-        x: Tensor = self.token_embedding(tokens.ids[:, :length])
-        if words is not None:
-            x = x.index_put((tokens.rows, tokens.columns), words.to(x.dtype))
-        return x + self.positional_embedding[:length].to(x.dtype)
+    def _project(self, pooled: Tensor) -> Tensor:
+        normed: Tensor = self.ln_final(pooled)
+        if self.text_projection is None:
+            return normed
+        if isinstance(self.text_projection, nn.Linear):
+            return normed @ self.text_projection.weight.T + self.text_projection.bias
+        return normed @ self.text_projection
 
     def cache_prefix(self, ids: Sequence[int]) -> None:
         """Sets the token ids that most prompts begin with; see ``prefix_cache``."""
@@ -135,15 +176,3 @@ class TextTower(nn.Module):
     def _is_standard(self) -> bool:
         batch_first = getattr(self.transformer, "batch_first", True)
         return batch_first and are_standard_blocks(self.transformer.resblocks)
-
-    @property
-    def _can_cut(self) -> bool:
-        return self.causal and self.pool_type in ("argmax", "eos", "first")
-
-    def _pool_index(self, tokens: Tokens, length: int) -> tuple[Tensor, Tensor]:
-        rows = torch.arange(len(tokens.ids), device=tokens.ids.device)
-        if self.pool_type == "first":
-            return rows, torch.zeros_like(rows)
-        if self.pool_type == "last":
-            return rows, torch.full_like(rows, length - 1)
-        return rows, tokens.ends

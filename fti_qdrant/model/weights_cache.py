@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fti_qdrant.atomic_files import write_text
+from fti_qdrant.model.cache_folder import cache_folder
 from fti_qdrant.model.fingerprint import weights_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CACHE_FILE = "weights.json"
-CACHE_VARIABLE = "FTI_CACHE"
-"""Environment variable that names another folder for the cache."""
 
 SAMPLE = 128
 """Values at each end of each tensor that must be the same for a cached hash to be used."""
@@ -80,11 +78,7 @@ def _sample(weights: Mapping[str, Tensor]) -> str:
 
 def _cache_file() -> Path:
     """Raises RuntimeError where there is no home folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named) / CACHE_FILE
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fti-qdrant" / CACHE_FILE
+    return cache_folder() / CACHE_FILE
 
 
 def _read() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.fingerprint import weights_hash
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.names import absolute_name, is_transformers
+from fti_qdrant.model.transformers_clip import load_transformers_clip
 from tests.model.transformers_models import (
     TEXT_LENGTH,
     VOCABULARY,
@@ -243,10 +244,7 @@ def test_the_same_weights_of_open_clip_have_the_same_hash(saved, tmp_path):
         | {"layers": 2, "mlp_ratio": 2.1},
         quick_gelu=True,
     )
-    theirs = {f"visual.{k}": v for k, v in backbone.visual.state_dict().items()}
-    theirs |= dict(backbone.text.state_dict())
-    own.load_state_dict(theirs, strict=False)
-    own.logit_scale.data = load_file(folder / WEIGHTS)["logit_scale"]
+    own.load_state_dict(load_transformers_clip(str(folder)).model.state_dict())
     assert weights_hash(own.state_dict().items()) == backbone.fingerprint.weights
     assert backbone.fingerprint.activation == "QuickGELU"
     assert backbone.fingerprint.preprocess == "bicubic/center-crop-32-down"

@@ -16,7 +16,7 @@ from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.gallery_options import location_of
 from fti_qdrant.cli.ingest import run_ingest
 from fti_qdrant.cli.logging_options import logging_options
-from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
+from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
 from fti_qdrant.cli.user_text import printable
 from fti_qdrant.cli.worker_options import worker_options
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fti_qdrant.benchmarks.run import FinishedRun
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.gallery.location import GalleryLocation
+    from fti_qdrant.model.openvino_backend import Backend
 
 EPILOG = """\b
 Examples:
@@ -55,6 +56,7 @@ in the format that the benchmark's server takes. A run that was stopped continue
     help=MODEL_NAMES,
 )
 @preprocess_option
+@backend_option
 @click.option(
     "--inverter",
     help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
@@ -97,6 +99,7 @@ def run_command(
     split: str | None,
     model: str,
     preprocess: str | None,
+    backend: Backend,
     inverter: str | None,
     composers: str | None,
     gallery: Path | None,
@@ -115,6 +118,7 @@ def run_command(
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.rankings import EXACT, INDEX
     from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
+    from fti_qdrant.model.precision import exact_precision
 
     need("matplotlib", "eval")
     engine.check()
@@ -125,7 +129,8 @@ def run_command(
     out = out or Path("eval") / f"{name}-{split or BENCHMARKS[name].splits[0]}"
     benchmark = open_benchmark(name, root_of(name, root), split)
     click.echo(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
-    choice = ModelChoice(model, inverter, precision, device, preprocess).anywhere()
+    precision = precision or exact_precision(device)
+    choice = ModelChoice(model, inverter, precision, device, preprocess, backend).anywhere()
     composer = choice.load()
     names = _composer_names(composers, composer)
     location = location_of(

@@ -18,7 +18,7 @@ from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
-from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
+from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fti_ingest.sources.value_kinds import ColumnType
     from fti_qdrant.gallery import IndexType
     from fti_qdrant.gallery.location import GalleryLocation
+    from fti_qdrant.model.openvino_backend import Backend
 
 DEDUPE = ("keep", "mark", "skip")
 
@@ -60,6 +61,7 @@ are no images are counted, and those that could be are listed with the bad ones.
     help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
 )
 @preprocess_option
+@backend_option
 @click.option("--inverter", help="Folder or hub name of an inverter, for --pseudo-words.")
 @click.option(
     "--pseudo-words",
@@ -97,6 +99,7 @@ def ingest(
     location: GalleryLocation,
     model: str | None,
     preprocess: str | None,
+    backend: Backend,
     inverter: str | None,
     pseudo_words: bool,
     indexes: Mapping[str, IndexType],
@@ -127,7 +130,7 @@ def ingest(
     job = IngestJob(
         source=source,
         location=location,
-        model=ModelChoice(model or "", inverter, precision, preprocess=preprocess),
+        model=ModelChoice(model or "", inverter, precision, None, preprocess, backend),
         pseudo_words=pseudo_words,
         indexes=indexes,
         types=types,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import queue
 import threading
 from collections import deque
@@ -26,6 +25,7 @@ from fti_ingest.engine.protocol import (
     Tables,
     WorkerStage,
 )
+from fti_qdrant.model.cpu import usable_cpus
 
 T = TypeVar("T")
 
@@ -61,17 +61,10 @@ class LocalEngine:
         return getattr(kind(*arguments), method)
 
     def threads(self, workers: int) -> int:
-        return cpus()
+        return usable_cpus()
 
     def capacity(self, workers: int, writers: int) -> Capacity:
-        return Capacity(cpus(), 1, 1)
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return Capacity(usable_cpus(), 1, 1)
 
 
 def _blocks(blocks: Blocks) -> Tables:
@@ -85,7 +78,7 @@ def _side_by_side(stage: CpuStage, tables: Iterator[pa.Table], wanted: int) -> T
     Args:
         wanted: rows that a later stage takes at once.
     """
-    threads = cpus()
+    threads = usable_cpus()
     ahead = DECODED_BATCHES * max(threads, math.ceil(wanted / (stage.rows or wanted or 1)))
     waiting: deque[Future[pa.Table]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")

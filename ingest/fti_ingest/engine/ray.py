@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from fti_ingest.engine.batching import cut
 from fti_ingest.engine.errors import worker_error
-from fti_ingest.engine.local import cpus
 from fti_ingest.engine.protocol import (
     Blocks,
     Capacity,
@@ -24,6 +23,7 @@ from fti_ingest.engine.protocol import (
     WorkerStage,
 )
 from fti_ingest.engine.resources import available, bound_backlog, check_gpus
+from fti_qdrant.model.cpu import usable_cpus
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -62,7 +62,7 @@ class RayEngine:
         import ray
 
         nodes = max(1, sum(node["Alive"] for node in ray.nodes()))
-        return max(1, cpus() // math.ceil(workers / nodes))
+        return max(1, usable_cpus() // math.ceil(workers / nodes))
 
     def capacity(self, workers: int, writers: int) -> Capacity:
         """Nodes with CPUs may have left the cluster by the end of a run."""

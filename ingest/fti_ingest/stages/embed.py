@@ -19,6 +19,7 @@ from fti_ingest.stages.row_status import REJECTED, STORE
 if TYPE_CHECKING:
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.gallery import GallerySpec
+    from fti_qdrant.model.openvino_backend import Backend
 
 NOT_FINITE = "the model yields no finite vector for it; try --precision fp32"
 
@@ -31,6 +32,7 @@ class ModelChoice:
         inverter: folder or hub name; None for ``mini`` means its own.
         precision, device: None chooses by what the machine has.
         preprocess: None is the model's default; see ``Backbone.load``.
+        backend: ``torch`` or ``openvino``.
     """
 
     model: str
@@ -38,6 +40,7 @@ class ModelChoice:
     precision: str | None = None
     device: str | None = None
     preprocess: str | None = None
+    backend: Backend = "torch"
 
     def load(self) -> Composer:
         """Raises UnsupportedModel, CheckpointError, ModelMismatch."""
@@ -63,6 +66,7 @@ def _loaded(choice: ModelChoice) -> Composer:
         device=choice.device,
         precision=choice.precision,
         preprocess=choice.preprocess,
+        backend=choice.backend,
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from fti_qdrant.model.cpu import use_threads
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.cuda import Stream
@@ -37,15 +39,13 @@ class MicroBatches:
     """
 
     def __init__(self, backbone: Backbone, threads: int):
-        import torch
-
         self.backbone = backbone
         self.pool: ThreadPoolExecutor | None = None
         self.rows: int | None = None
-        self._threads_before = torch.get_num_threads()
+        self._threads_before = 0
         if backbone.device.type == "cpu":
             side_by_side = min(MAX_THREADS, threads)
-            torch.set_num_threads(threads // side_by_side)
+            self._threads_before = use_threads(threads // side_by_side)
             self.pool = ThreadPoolExecutor(side_by_side, thread_name_prefix="model")
             self.rows = CPU_ROWS
         elif backbone.device.type == "cuda":
@@ -53,11 +53,9 @@ class MicroBatches:
 
     def close(self) -> None:
         """Ends the threads; PyTorch uses as many as before."""
-        import torch
-
         if self.pool is not None:
             self.pool.shutdown()
-            torch.set_num_threads(self._threads_before)
+            use_threads(self._threads_before)
 
     def features(self, pixels: Tensor) -> ImageFeatures:
         """uint8 ``[B, 3, size, size]`` -> features in float32."""

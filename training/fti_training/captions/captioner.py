@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from fti_qdrant.errors import UnsupportedModel, first_line
-from fti_qdrant.model.backbone import DTYPES, best_device
+from fti_qdrant.model.device import best_device
+from fti_qdrant.model.precision import DTYPES
 from fti_training.captions import DEFAULT_MODEL
 
 GENERATION: dict[str, Any] = {

@@ -16,6 +16,7 @@ from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.stages.row_status import REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_pixels
+from fti_qdrant.model.cpu import use_threads
 from fti_training.captions.captioner import Captioner, Pixels
 from fti_training.result_or_reason import result_or_reason
 
@@ -105,8 +106,6 @@ class CaptionWriter:
     def _captioner(self) -> Captioner:
         if self.captioner is None:
             if self.threads is not None:
-                import torch
-
-                torch.set_num_threads(self.threads)
+                use_threads(self.threads)
             self.captioner = Captioner(self.model, self.precision)
         return self.captioner

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from fti_ingest.engine.errors import worker_error
@@ -18,6 +17,7 @@ from fti_ingest.engine.ray import RayEngine
 from fti_ingest.engine.resources import available, check_gpus
 from fti_qdrant.errors import FtiError
 from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.cpu import use_threads
 from fti_qdrant.model.names import absolute_name
 from fti_training.distributed import DistributedGroup, ProcessGroup, SingleProcess
 from fti_training.fit.config import FitConfig
@@ -113,7 +113,7 @@ def train_in_worker(loop_config: dict[str, WorkerJob]) -> None:
     given = loop_config["given"]
     config = given.job.config
     engine, device = RayEngine(), str(get_device())
-    torch.set_num_threads(engine.threads(config.workers))
+    use_threads(engine.threads(config.workers))
     group: ProcessGroup = DistributedGroup() if config.workers > 1 else SingleProcess()
     precision = backbone_precision(config.precision, device)
     backbone = Backbone.load(config.model, device=device, precision=precision)
