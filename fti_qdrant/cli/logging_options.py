@@ -108,7 +108,9 @@ class _WithFigures(_Printable):
         figures = {
             name: value
             for name, value in vars(record).items()
-            if name not in STANDARD_FIELDS and isinstance(value, (int, float, str))
+            if name not in STANDARD_FIELDS
+            and not name.startswith("_")  # Ray's, once it is imported
+            and isinstance(value, (int, float, str))
         }
         shown = ", ".join(f"{name}={value}" for name, value in figures.items() if value != "")
         return super().format(record) + (f": {printable(shown)}" if shown else "")

@@ -141,7 +141,7 @@ def test_verbose_messages_show_their_figures_once(tmp_path: Path) -> None:
     logging.basicConfig()  # as some packages do when they are imported
     output = io.StringIO()
     with contextlib.redirect_stderr(output):
-        extra = {"images": 71, "rejected": 0, "reason": "", "stages": [1]}
+        extra = {"images": 71, "rejected": 0, "reason": "", "stages": [1], "_ray_time": 5}
         logging.getLogger("fti_ingest.run").info("listed", extra=extra)
         logging.getLogger("another.package").warning("something odd")
     assert output.getvalue() == "INFO: listed: images=71, rejected=0\nsomething odd\n"
