@@ -23,7 +23,7 @@ from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import save_inverter
 from tests.model.open_clip_models import save_family
 
-pytest.importorskip("openvino")
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
 
 TEXTS = ["a photo of red dress", "", "red", "blue " * 100]
 MIN_COSINE = 0.999
