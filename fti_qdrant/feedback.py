@@ -10,7 +10,8 @@ import numpy as np
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.gallery import StoredImage
-from fti_qdrant.query import Query, Reference, stored_id
+from fti_qdrant.query import Query
+from fti_qdrant.reference_ids import Reference, stored_id
 
 LIKE_WEIGHT, DISLIKE_WEIGHT = 0.75, 0.15
 """The usual weights beside 1 for the query (Manning, Raghavan and Schuetze, Introduction to

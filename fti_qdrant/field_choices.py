@@ -67,8 +67,8 @@ def facets(
         what = f"an index of type {index}" if index else "no index"
         if kind is None:
             raise BadQuery(
-                f"facets of {field!r}: the field holds {_exactly(kinds)}, and only texts, whole "
-                "numbers, or true and false are counted"
+                f"facets of {field!r}: the field holds {_exactly(kinds)}, and an index counts "
+                "either texts, or whole numbers, or true and false"
             )
         raise BadQuery(
             f"facets of {field!r}: the field has {what}, and values are counted with an index of "
@@ -88,7 +88,9 @@ def _known(fields: StoredFields, key: str, asker: str) -> tuple[str, frozenset[K
         )
     kinds = fields.kinds(path)
     if not kinds:
-        raise BadQuery(f"{asker} {key!r}: no image has this field; fields are: {fields.names()}")
+        raise BadQuery(
+            f"{asker} {key!r}: no image has a value in this field; fields are: {fields.names()}"
+        )
     return path, kinds
 
 

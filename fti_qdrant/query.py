@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,6 +14,8 @@ from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters import FilterLike
 from fti_qdrant.gallery.protocol import MOST_HITS
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
+from fti_qdrant.reference_ids import Reference as Reference
+from fti_qdrant.reference_ids import as_list, check_like
 from fti_qdrant.refinements import OrderLike, SearchParamsLike, check_refinements
 
 if TYPE_CHECKING:  # the modules of explanations load torch
@@ -25,9 +26,6 @@ if TYPE_CHECKING:  # the modules of explanations load torch
 
 MAX_LIMIT = MOST_HITS
 """Hits of one query."""
-
-Reference = ImageSource | uuid.UUID
-"""A picture in any form, or the id of a stored image (a UUID, or its text)."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +133,17 @@ class Query:
     @property
     def references(self) -> list[Reference]:
         """The reference images, none to many."""
-        return _one_or_more(self.image)
+        return as_list(self.image)
 
     @property
     def liked(self) -> list[Reference]:
         """``like`` as a list."""
-        return _one_or_more(self.like)
+        return as_list(self.like)
 
     @property
     def disliked(self) -> list[Reference]:
         """``dislike`` as a list."""
-        return _one_or_more(self.dislike)
+        return as_list(self.dislike)
 
     @property
     def words(self) -> str:
@@ -286,35 +284,3 @@ def _is_weight(value: object) -> bool:
 
 def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _one_or_more(references: Any) -> list[Any]:
-    """A list of references, also of one alone, or of none."""
-    if references is None:
-        return []
-    return list(references) if isinstance(references, (list, tuple)) else [references]
-
-
-def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> None:
-    """Raises BadQuery where these are not ids of stored images, or one is in both."""
-    ids = {}
-    for name, references in (("like", liked), ("dislike", disliked)):
-        ids[name] = [stored_id(one) for one in references]
-        if None in ids[name]:
-            odd = references[ids[name].index(None)]
-            raise BadQuery(f"{name} takes the ids of stored images, got {odd!r}; pass a hit's id")
-    twice = set(ids["like"]) & set(ids["dislike"])
-    if twice:
-        raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
-
-
-def stored_id(reference: Reference) -> str | None:
-    """The point id that a reference names, or None where it is a picture."""
-    if isinstance(reference, uuid.UUID):
-        return str(reference)
-    if isinstance(reference, str) and len(reference) == 36:
-        try:
-            return str(uuid.UUID(reference))
-        except ValueError:
-            return None
-    return None

@@ -36,7 +36,8 @@ from fti_qdrant.images import (
     open_image,
 )
 from fti_qdrant.model.inverter import PseudoWords
-from fti_qdrant.query import Query, Reference, stored_id
+from fti_qdrant.query import Query
+from fti_qdrant.reference_ids import Reference, stored_id
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from fti_qdrant.field_choices import group_field, order_field, payload_field
 from fti_qdrant.filters import both
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
-from fti_qdrant.query import Hit, Query, stored_id
+from fti_qdrant.query import Hit, Query
+from fti_qdrant.reference_ids import stored_id
 from fti_qdrant.refinements import field_order, payload_names, search_params
 from fti_qdrant.stored_fields import StoredFields
 

@@ -139,7 +139,10 @@ print(json.dumps(sorted(sys.modules)))
 STARTS: dict[str, tuple[str, list[str], set[str]]] = {
     "search": (
         "fti_qdrant.cli.search",
-        ["--help", "--version", "query --help", "models", "models --json"],
+        [
+            *("--help", "--version", "query --help", "models", "models --json"),
+            "facets --help",
+        ],
         HEAVY | {"qdrant_client"},
     ),
     "demo": ("fti_qdrant.cli.demo", ["--help", "--version"], HEAVY | {"qdrant_client"}),

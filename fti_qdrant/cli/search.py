@@ -219,7 +219,7 @@ def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
     """Raises BadImage for files that are missing or too large."""
     from fti_qdrant.images.read import is_url, read_bytes
-    from fti_qdrant.query import stored_id
+    from fti_qdrant.reference_ids import stored_id
 
     for image in images:
         if stored_id(image) is None and not (allow_urls and is_url(image)):

@@ -90,6 +90,7 @@ def _steps(
             return []
         if there > most:
             raise _too_many(query, most)
+        query = replace(query, group_size=min(query.group_size, there))
     if query.order_by or (query.diversity and query.group_by):
         return (yield from _reordered(query))
     if query.group_by:

@@ -311,6 +311,8 @@ def _picture_of(array: np.ndarray) -> Image.Image:
 def _read_file(source: str | os.PathLike[str], limits: ImageLimits) -> bytes:
     path = Path(source)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # it might be read without end
+            raise BadImage(f"{str(path)!r}: a pipe or a device, not a file")
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
     except IsADirectoryError:

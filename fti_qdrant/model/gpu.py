@@ -1,8 +1,8 @@
 """What a GPU needs to be fast: recorded graphs for small batches, and the right kernels.
 
-One picture through a ViT-L/14 takes a card about as long as its kernels take to launch, many times
-over: 8.7 ms against 1.4 ms as a graph on an H200. From 64 pictures on the card is busy either way,
-but each launch waits for Python's lock, which decoding threads hold meanwhile; a graph waits once.
+The hundreds of kernels of one small batch take longer to launch than to run; a graph is launched
+at once (``python bench/gpu.py``). From 64 pictures on the card is busy either way, but each launch
+waits for Python's lock, which decoding threads hold meanwhile; a graph waits once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def matmul_precision(*, exact: bool) -> Iterator[None]:
 
 
 def attention_of_any_length(device: torch.device) -> AbstractContextManager[None]:
-    """Without cuDNN's attention, which plans anew for each length: 130 ms on an H200."""
+    """Without cuDNN's attention, which plans anew for each length of a prompt."""
     if device.type != "cuda":
         return nullcontext()
     kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

@@ -250,6 +250,24 @@ def test_rich_prints_user_data_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
         assert capsys.readouterr().out == f"{value}\n"
 
 
+def test_tables_of_figures_print_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from fti_qdrant.cli.console import print_tables
+    from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table
+
+    figures = {"[/b] a\x1b[2J": {"all": {"R@1": 0.5}, "[red]": {"R@1": 0.25}}}
+    counts = {"all": 3, "[red]": 2}
+    print_tables(
+        [
+            figures_table("emoji", "held[/i]out", "all", figures, comparable=False),
+            aspects_table("R@1", "all", figures, counts, comparable=True),
+        ]
+    )
+    out = capsys.readouterr().out
+    for name in (r"[/b] a\x1b[2J", "[red]", "held[/i]out"):
+        assert name in out
+    assert "\x1b" not in out
+
+
 def test_json_can_be_printed_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"uri": os.fsdecode(b"caf\xe9.jpg"), "name": "é", "path": Path("a")})
     assert capsys.readouterr().out == '{"uri": "caf\\udce9.jpg", "name": "é", "path": "a"}\n'

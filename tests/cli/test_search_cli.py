@@ -101,7 +101,7 @@ WRONG_INPUT = {
     "facets of no field": (["facets", "brand", "--gallery", "{folder}/gallery"], "no image has"),
     "facets without an index": (
         ["facets", "price", "--gallery", "{folder}/gallery"],
-        "only texts, whole numbers",
+        "an index counts either texts",
     ),
     "weights": (["--text", "x", "--weight", "1"], "1 weights for 0 reference images"),
     "nothing": ([], "nothing to search for"),

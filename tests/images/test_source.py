@@ -291,3 +291,11 @@ def test_damaged_bytes_decode_or_raise_bad_image(
 def test_any_bytes_raise_bad_image(data: bytes) -> None:
     with pytest.raises(BadImage):
         decode_image(data)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    pipe = tmp_path / "picture.jpg"
+    os.mkfifo(pipe)
+    for source in (pipe, "/dev/zero"):
+        with pytest.raises(BadImage, match="a pipe or a device, not a file"):
+            open_image(source)

@@ -152,15 +152,21 @@ def test_what_no_gallery_can_answer(options: dict[str, Any], message: str) -> No
 
 
 FIELDS: list[tuple[dict[str, Any], str]] = [
-    ({"group_by": "product"}, "group_by 'product': no image has this field; fields are: color"),
+    (
+        {"group_by": "product"},
+        "group_by 'product': no image has a value in this field; fields are: color",
+    ),
     ({"group_by": "new"}, "group_by 'new': the field holds true or false"),
     ({"group_by": "weight"}, "group_by 'weight': the field holds numbers with fractions"),
     ({"group_by": "shelf"}, "group_by 'shelf': the field holds objects"),
     ({"order_by": "color", "cutoff": 0.5}, "order_by 'color': the field holds texts"),
     ({"order_by": "-new", "cutoff": 0.5}, "order_by 'new': the field holds true or false"),
-    ({"order_by": "prize", "cutoff": 0.5}, "order_by 'prize': no image has this field"),
+    ({"order_by": "prize", "cutoff": 0.5}, "order_by 'prize': no image has a value"),
     ({"order_by": "mixed", "cutoff": 0.5}, "order_by 'mixed': .* numbers and texts"),
-    ({"with_payload": ["color", "colour"]}, "with_payload 'colour': no image has this field"),
+    (
+        {"with_payload": ["color", "colour"]},
+        "with_payload 'colour': no image has a value in this field",
+    ),
     ({"like": [point_id("nowhere")]}, "has no image"),
     ({"diversity": 0.5, "filter": {"prize": 1}}, "prize: no image has this field"),
 ]
@@ -196,7 +202,7 @@ def test_facets(search: ComposedSearch, composer: Any, spec: Any, points: Points
             shop.facets("price")
         with pytest.raises(BadQuery, match=r"no index.*--index 'shelf.row:integer'"):
             shop.facets("shelf.row")
-        with pytest.raises(BadQuery, match="facets 'colour': no image has this field"):
+        with pytest.raises(BadQuery, match="facets 'colour': no image has a value in this field"):
             shop.facets("colour")
         with pytest.raises(BadQuery, match=r"limit .* got 0"):
             shop.facets("color", limit=0)

@@ -1,0 +1,45 @@
+"""Reference images of a query: pictures, or ids of stored images."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from fti_qdrant.errors import BadQuery
+from fti_qdrant.images import ImageSource
+
+Reference = ImageSource | uuid.UUID
+"""A picture in any form, or the id of a stored image (a UUID, or its text)."""
+
+
+def as_list(references: Any) -> list[Any]:
+    """A list of references, also of one alone, or of none."""
+    if references is None:
+        return []
+    return list(references) if isinstance(references, (list, tuple)) else [references]
+
+
+def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> None:
+    """Raises BadQuery where these are not ids of stored images, or one is in both."""
+    ids = {}
+    for name, references in (("like", liked), ("dislike", disliked)):
+        ids[name] = [stored_id(one) for one in references]
+        if None in ids[name]:
+            odd = references[ids[name].index(None)]
+            raise BadQuery(f"{name} takes the ids of stored images, got {odd!r}; pass a hit's id")
+    twice = set(ids["like"]) & set(ids["dislike"])
+    if twice:
+        raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
+
+
+def stored_id(reference: Reference) -> str | None:
+    """The point id that a reference names, or None where it is a picture."""
+    if isinstance(reference, uuid.UUID):
+        return str(reference)
+    if isinstance(reference, str) and len(reference) == 36:
+        try:
+            return str(uuid.UUID(reference))
+        except ValueError:
+            return None
+    return None
