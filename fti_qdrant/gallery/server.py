@@ -35,6 +35,7 @@ from fti_qdrant.gallery.server_collection import (
     read_config,
     search_params,
 )
+from fti_qdrant.gallery.server_connection import gallery_name, url_of
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 if TYPE_CHECKING:
@@ -300,15 +301,6 @@ class ServerGallery:
             with_vector=[IMAGE_VECTOR] if query.with_vectors else False,
             params=search_params(bool(query.exact)),
         )
-
-
-def gallery_name(client: QdrantClient, collection: str) -> str:
-    """``collection 'name' at http://...``, for messages."""
-    return f"collection {collection!r} at {url_of(client)}"
-
-
-def url_of(client: QdrantClient) -> str:
-    return client.init_options.get("url") or client.init_options.get("location") or "local"
 
 
 def _struct(point: GalleryPoint) -> models.PointStruct:
