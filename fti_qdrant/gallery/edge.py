@@ -25,6 +25,7 @@ from fti_qdrant.gallery.edge_folder import (
     SPEC_FILE,
     UNFINISHED_SPEC,
     check_free,
+    check_space,
     locked,
     not_found,
 )
@@ -51,10 +52,6 @@ from fti_qdrant.gallery.search_steps import answer_all, in_order
 if TYPE_CHECKING:
     from qdrant_client import models
     from typing_extensions import Self
-
-LEAST_FREE = 256_000_000
-"""Bytes of the disk that stay free. The engine writes through memory-mapped files: on a full disk
-the system would kill the process."""
 
 
 class EdgeGallery:
@@ -153,7 +150,7 @@ class EdgeGallery:
             return
         check_points(points, self.spec)
         self._check_writable()
-        self._check_space()
+        check_space(self.path)
         with self._write_lock, engine_errors(self.path):
             converted = [
                 edge.Point(point.id, point_vectors(point), point.payload) for point in points
@@ -278,14 +275,6 @@ class EdgeGallery:
             raise GalleryUnavailable(
                 f"gallery {self.name} is read-only: its folder cannot be written; it can only be "
                 "searched"
-            )
-
-    def _check_space(self) -> None:
-        free = shutil.disk_usage(self.path).free
-        if free < LEAST_FREE:
-            raise GalleryUnavailable(
-                f"gallery {self.name}: its disk has {free / 1e6:,.0f} MB left, and "
-                f"{LEAST_FREE / 1e6:,.0f} MB are kept free; free some space and run again"
             )
 
     def _open_shard(self) -> edge.EdgeShard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 UNFINISHED_SPEC = SPEC_FILE + PART
 """Exists while a gallery is created. Where a kill left it, nothing was stored in the shard yet."""
+
+LEAST_FREE = 256_000_000
+"""Bytes of the disk that stay free. The engine writes through memory-mapped files: on a full disk
+the system would kill the process."""
 
 RUN_FILES = ("rejects.jsonl", "duplicates.jsonl", "report.json")
 """What fti-ingest writes into a gallery's folder, possibly before it creates the gallery."""
@@ -43,6 +48,16 @@ def check_free(folder: Path) -> None:
         raise GalleryUnavailable(
             f"{str(folder)!r} is not a gallery, and it is not empty: it contains {contents}; "
             "choose a new or empty folder for the gallery"
+        )
+
+
+def check_space(folder: Path) -> None:
+    """Raises GalleryUnavailable where the disk is nearly full."""
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE:
+        raise GalleryUnavailable(
+            f"gallery {str(folder)!r}: its disk has {free / 1e6:,.0f} MB left, and "
+            f"{LEAST_FREE / 1e6:,.0f} MB are kept free; free some space and run again"
         )
 
 

@@ -36,6 +36,7 @@ from fti_qdrant.gallery.server_collection import (
     creation_options,
     read_config,
 )
+from fti_qdrant.gallery.server_connection import gallery_name, url_of
 from fti_qdrant.gallery.server_errors import retrying, translated
 from fti_qdrant.gallery.server_requests import group_options, search_request
 
@@ -319,15 +320,6 @@ class ServerGallery:
             for group in found.groups
             for hit in group.hits
         ]
-
-
-def gallery_name(client: QdrantClient, collection: str) -> str:
-    """``collection 'name' at http://...``, for messages."""
-    return f"collection {collection!r} at {url_of(client)}"
-
-
-def url_of(client: QdrantClient) -> str:
-    return client.init_options.get("url") or client.init_options.get("location") or "local"
 
 
 def _struct(point: GalleryPoint) -> models.PointStruct:

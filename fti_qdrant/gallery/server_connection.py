@@ -54,3 +54,12 @@ def client_options(grpc_port: int | None) -> dict[str, Any]:
     """Options of all our clients beside the address; ``grpc_port`` as for ``connect``."""
     options = {"check_compatibility": False, "prefer_grpc": grpc_port is not None}
     return {**options, **({} if grpc_port is None else {"grpc_port": grpc_port})}
+
+
+def gallery_name(client: QdrantClient, collection: str) -> str:
+    """``collection 'name' at http://...``, for messages."""
+    return f"collection {collection!r} at {url_of(client)}"
+
+
+def url_of(client: QdrantClient) -> str:
+    return client.init_options.get("url") or client.init_options.get("location") or "local"

@@ -11,16 +11,14 @@ from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
     from fti_qdrant.images.color import to_rgb
+    from fti_qdrant.images.decoding import DecodedImage, decode, decode_pixels
     from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
     from fti_qdrant.images.preprocess import Preprocess, target_pad
     from fti_qdrant.images.read import (
-        DecodedImage,
         ImageSource,
         LoadedImage,
         content_hash,
-        decode,
         decode_image,
-        decode_pixels,
         open_image,
     )
 
@@ -29,13 +27,13 @@ _HOMES = {
     "ImageLimits": "limits",
     "Preprocess": "preprocess",
     "target_pad": "preprocess",
-    "DecodedImage": "read",
+    "DecodedImage": "decoding",
     "ImageSource": "read",
     "LoadedImage": "read",
     "content_hash": "read",
-    "decode": "read",
+    "decode": "decoding",
     "decode_image": "read",
-    "decode_pixels": "read",
+    "decode_pixels": "decoding",
     "open_image": "read",
     "to_rgb": "color",
 }

@@ -11,7 +11,7 @@ from PIL import Image
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, open_image
 from fti_qdrant.images.color import to_rgb
-from fti_qdrant.images.read import DRAFT_SIDE
+from fti_qdrant.images.decoding import DRAFT_SIDE
 
 ORIENTATION = 0x0112
 
