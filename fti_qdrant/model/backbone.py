@@ -151,7 +151,7 @@ class Backbone(nn.Module):
         check_backend(backend, None if device is None else str(device), precision)
         chosen = "cpu" if backend == "openvino" else str(device or best_device())
         check_device(chosen)
-        if chosen == "cpu":
+        if chosen.startswith("cpu"):
             fit_threads()
         name = absolute_name(name)
         loaded = load_model(name)

@@ -94,7 +94,7 @@ def _read_tokenizer(files: CheckpointFiles) -> Tokenizer | None:
 
 def _byte_pairs(vocabulary: str, merges: str) -> Tokenizer:
     """CLIP's tokenizer over these files, as transformers builds it."""
-    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import BPE
 
     model = BPE.from_file(vocabulary, merges, end_of_word_suffix="</w>", unk_token=END)
@@ -107,6 +107,7 @@ def _byte_pairs(vocabulary: str, merges: str) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (START, END)],

@@ -169,6 +169,17 @@ def test_ways_to_save_a_model(saved, pictures, change):
     check_same(load(folder), model, pictures)
 
 
+@pytest.mark.parametrize("change", [lambda folder: None, save_byte_pairs])
+def test_prompts_are_shown_as_they_were_sent(saved, change):
+    folder, _ = saved
+    change(folder)
+    backbone = load(folder)
+    sent = backbone.vocabulary.as_sent([None, *backbone.vocabulary.encode("But")], [])
+    assert str(sent) == "* but"
+    text = backbone.vocabulary.encode("A red  Dress")
+    assert str(backbone.vocabulary.as_sent([], text)) == "a red dress"
+
+
 def test_half_precision_files_are_loaded_in_float32(saved, pictures):
     folder, model = saved
     halves = {name: value.half() for name, value in load_file(folder / WEIGHTS).items()}
