@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from fti_qdrant.filters import as_filter
+from fti_qdrant.filters.grammar import as_filter
 from fti_qdrant.gallery import (
     EdgeGallery,
     FieldOrder,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
-from fti_qdrant.filters import FilterLike
+from fti_qdrant.filters.grammar import FilterLike
 from fti_qdrant.gallery import FacetCount, Gallery
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.openvino_backend import Backend

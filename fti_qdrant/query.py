@@ -11,7 +11,7 @@ import numpy as np
 
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
-from fti_qdrant.filters import FilterLike
+from fti_qdrant.filters.grammar import FilterLike
 from fti_qdrant.gallery.protocol import MOST_HITS
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 from fti_qdrant.reference_ids import Reference as Reference

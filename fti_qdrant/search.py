@@ -13,8 +13,9 @@ from fti_qdrant.composition import ComposedQuery, compose_queries
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.explanation import Explanation, QueryExplainer
 from fti_qdrant.feedback import with_feedback
-from fti_qdrant.field_choices import facets
-from fti_qdrant.filters import FilterLike
+from fti_qdrant.filters.field_choices import facets
+from fti_qdrant.filters.grammar import FilterLike
+from fti_qdrant.filters.stored_fields import StoredFields, check_not_empty
 from fti_qdrant.gallery import (
     EdgeGallery,
     FacetCount,
@@ -35,7 +36,6 @@ from fti_qdrant.references import (
     with_composer,
 )
 from fti_qdrant.refinements import OrderLike, SearchParamsLike
-from fti_qdrant.stored_fields import StoredFields, check_not_empty
 from fti_qdrant.vector_queries import as_hit, refined, without_references
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class ComposedSearch:
             image: a picture (path, bytes, file, PIL image, array), the id of a stored image, or
                 a list of either. Without it, the text alone is searched.
             text: what should be different. Without it, images like the reference are searched.
-            filter: on the payload; a mapping (see ``fti_qdrant.filters``) or a qdrant Filter.
+            filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant Filter.
             limit: most hits.
             composer: a name of ``fti_qdrant.composers.registry``; by default the best that the
                 loaded model can do, named by ``hits.query.composer``.

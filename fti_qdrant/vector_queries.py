@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from fti_qdrant.field_choices import group_field, order_field, payload_field
-from fti_qdrant.filters import both
+from fti_qdrant.filters.field_choices import group_field, order_field, payload_field
+from fti_qdrant.filters.grammar import both
+from fti_qdrant.filters.stored_fields import StoredFields
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
 from fti_qdrant.query import Hit, Query
 from fti_qdrant.reference_ids import stored_id
 from fti_qdrant.refinements import field_order, payload_names, search_params
-from fti_qdrant.stored_fields import StoredFields
 
 if TYPE_CHECKING:  # its module loads torch
     from fti_qdrant.references import LoadedQuery

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import BadFilter
-from fti_qdrant.filter_conditions import field_uses, replaced
-from fti_qdrant.filters import as_filter, both
+from fti_qdrant.filters.conditions import field_uses, replaced
+from fti_qdrant.filters.grammar import as_filter, both
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,

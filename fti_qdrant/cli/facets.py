@@ -32,8 +32,8 @@ def facets(
     location: GalleryLocation, field: str, filter_json: str | None, limit: int, as_json: bool
 ) -> None:
     """Count the images with each value of FIELD, the most frequent first."""
-    from fti_qdrant.field_choices import facets as counted
-    from fti_qdrant.stored_fields import StoredFields
+    from fti_qdrant.filters.field_choices import facets as counted
+    from fti_qdrant.filters.stored_fields import StoredFields
 
     filter = parse_filter(filter_json)
     with location.open() as gallery:

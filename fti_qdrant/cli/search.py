@@ -230,7 +230,7 @@ def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> C
     """Fields that no image has are refused before the model is loaded."""
     gallery = location.open()
     try:
-        from fti_qdrant.stored_fields import StoredFields
+        from fti_qdrant.filters.stored_fields import StoredFields
         from fti_qdrant.vector_queries import refined
 
         refined(asked, StoredFields(gallery))

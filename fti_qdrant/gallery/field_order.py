@@ -39,7 +39,7 @@ def _value(payload: Payload, order: FieldOrder) -> tuple[int, Any] | None:
 
 def _comparable(value: Any) -> tuple[int, Any] | None:
     """Numbers sort before dates; other values have no order."""
-    from fti_qdrant.value_kinds import kind_of
+    from fti_qdrant.filters.value_kinds import kind_of
 
     if value is None or isinstance(value, list):
         return None

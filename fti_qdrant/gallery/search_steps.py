@@ -243,7 +243,7 @@ def _ids_with(query: VectorQuery, *keys: str | None) -> VectorQuery:
 
 
 def _filtered(query: VectorQuery, filter: models.Filter | None) -> VectorQuery:
-    from fti_qdrant.filters import both
+    from fti_qdrant.filters.grammar import both
 
     return replace(query, filter=both(query.filter, filter))
 

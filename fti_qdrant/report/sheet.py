@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fti_qdrant.filters import FilterLike
+from fti_qdrant.filters.grammar import FilterLike
 from fti_qdrant.query import Hit, Hits
 from fti_qdrant.report.row import PageImage, PageRow, shortened, thumbnails, write_page
 

@@ -20,7 +20,7 @@ from fti_qdrant.errors import (
     ModelMismatch,
     UnknownImageId,
 )
-from fti_qdrant.filters import as_filter
+from fti_qdrant.filters.grammar import as_filter
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec, VectorQuery, point_id
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.pseudo_words import unstacked

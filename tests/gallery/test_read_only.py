@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
-from fti_qdrant.filters import as_filter
+from fti_qdrant.filters.grammar import as_filter
 from fti_qdrant.gallery import EdgeGallery, GalleryPoint, GallerySpec, VectorQuery, read_only
 
 Points = list[GalleryPoint]

@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import models
 
 from fti_qdrant.errors import BadQuery
-from fti_qdrant.filters import as_filter
+from fti_qdrant.filters.grammar import as_filter
 from fti_qdrant.gallery import (
     FieldOrder,
     Gallery,

@@ -127,7 +127,7 @@ def test_payloads_keep_the_users_fields_and_add_ours(shop: Shop) -> None:
 
 
 def test_fields_are_indexed_by_type_and_filters_find(shop: Shop) -> None:
-    from fti_qdrant.filters import as_filter
+    from fti_qdrant.filters.grammar import as_filter
 
     with EdgeGallery.open(shop.gallery) as gallery:
         assert gallery.spec.indexes == {

@@ -363,7 +363,7 @@ class TestChosenTypes:
 
 def test_a_price_column_can_be_filtered(tmp_path: Path) -> None:
     """From ``a.jpg, 50`` in the file to hits below 60."""
-    from fti_qdrant.filters import as_filter
+    from fti_qdrant.filters.grammar import as_filter
 
     for number in range(4):
         picture(number).save(tmp_path / f"{number}.jpg")

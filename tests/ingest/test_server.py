@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fti_qdrant.filters import as_filter
+from fti_qdrant.filters.grammar import as_filter
 from fti_qdrant.gallery import ServerGallery, VectorQuery, connect, point_id
 from tests.ingest.servers import KEY, Start, only_standin
 from tests.ingest.sources_and_runs import ingest, write_csv, write_pictures

@@ -16,6 +16,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import BadFilter, BadQuery
+from fti_qdrant.filters.stored_fields import StoredFields
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -25,7 +26,6 @@ from fti_qdrant.gallery import (
     point_id,
 )
 from fti_qdrant.model.fingerprint import Fingerprint
-from fti_qdrant.stored_fields import StoredFields
 
 VECTOR = np.ones(4, np.float32)
 STAMP = 1768907445451174113
@@ -300,6 +300,6 @@ def test_a_value_beyond_the_sample_is_found(tmp_path: Any, gallery: Gallery) -> 
 def test_a_name_that_qdrant_cannot_read_is_looked_for_in_small_galleries(
     fields: StoredFields, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fti_qdrant.stored_fields.MOST_READ", COUNT - 1)
+    monkeypatch.setattr("fti_qdrant.filters.stored_fields.MOST_READ", COUNT - 1)
     with pytest.raises(BadFilter, match="more than 39 images to read one by one; rename the field"):
         fields.checked({'say "hi"': 2})

@@ -14,12 +14,10 @@ from qdrant_client.local.payload_filters import check_condition
 from qdrant_client.local.payload_value_extractor import value_by_key
 
 from fti_qdrant.errors import BadFilter, BadQuery, GalleryUnavailable
-from fti_qdrant.filter_conditions import FieldUse, field_uses, replaced
-from fti_qdrant.filters import FilterLike, as_filter, is_name, is_path, is_quotable, quoted
-from fti_qdrant.gallery import Gallery
-from fti_qdrant.gallery.points import OURS, Payload
-from fti_qdrant.integer_ranges import EXACT, large_bounds
-from fti_qdrant.value_kinds import (
+from fti_qdrant.filters.conditions import FieldUse, field_uses, replaced
+from fti_qdrant.filters.grammar import FilterLike, as_filter, is_name, is_path, is_quotable, quoted
+from fti_qdrant.filters.integer_ranges import EXACT, large_bounds
+from fti_qdrant.filters.value_kinds import (
     EXAMPLES,
     Asked,
     Kind,
@@ -29,6 +27,8 @@ from fti_qdrant.value_kinds import (
     probe,
     shown,
 )
+from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery.points import OURS, Payload
 
 MOST_READ = 100_000
 """Images. In larger galleries a field that Qdrant cannot name is not looked for one by one."""

@@ -6,12 +6,12 @@ A server answers nothing, in silence, where it cannot group by the values of a f
 from __future__ import annotations
 
 from fti_qdrant.errors import BadQuery
-from fti_qdrant.filters import FilterLike, is_path
+from fti_qdrant.filters.grammar import FilterLike, is_path
+from fti_qdrant.filters.stored_fields import StoredFields
+from fti_qdrant.filters.value_kinds import Kind, described
 from fti_qdrant.gallery import FacetCount
 from fti_qdrant.gallery.points import IndexType
 from fti_qdrant.query import MAX_LIMIT
-from fti_qdrant.stored_fields import StoredFields
-from fti_qdrant.value_kinds import Kind, described
 
 GROUPED: frozenset[Kind] = frozenset({"text", "date", "integer"})
 ORDERED: tuple[frozenset[Kind], ...] = (frozenset({"integer", "float"}), frozenset({"date"}))

@@ -32,7 +32,7 @@ from typing import Any
 from qdrant_client import models
 
 from fti_qdrant.errors import BadFilter
-from fti_qdrant.integer_ranges import equals, number_range
+from fti_qdrant.filters.integer_ranges import equals, number_range
 
 FilterLike = Mapping[str, Any] | models.Filter
 
