@@ -222,7 +222,8 @@ class ComposedSearch:
             image: a picture (path, bytes, file, PIL image, array), the id of a stored image, or
                 a list of either. Without it, the text alone is searched.
             text: what should be different. Without it, images like the reference are searched.
-            filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant Filter.
+            filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant
+                Filter.
             limit: most hits.
             composer: a name of ``fti_qdrant.composers.registry``; by default the best that the
                 loaded model can do, named by ``hits.query.composer``.
