@@ -394,7 +394,9 @@ def test_names_on_the_hub(text, name):
     assert HubName.parse(text) == name
 
 
-def test_retries_are_not_printed():
+def test_retries_are_not_printed(caplog, monkeypatch):
+    monkeypatch.setattr(logging.root.manager, "disable", 0)  # another test's bench may set it
+    caplog.set_level(logging.WARNING, "huggingface_hub")
     lines: list[logging.LogRecord] = []
 
     class Kept(logging.Handler):
