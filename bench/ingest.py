@@ -44,7 +44,6 @@ from bench import profiles
 from bench.photographs import write_jpeg
 from bench.verdict import verdict
 from fti_ingest.engine.choose import EngineChoice
-from fti_ingest.engine.local import cpus
 from fti_ingest.engine.protocol import EngineName
 from fti_ingest.engine.resources import BACKLOG
 from fti_ingest.run.ingest import IngestJob, ingest
@@ -54,6 +53,7 @@ from fti_ingest.stages.embed import ModelChoice
 from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.images import open_image
 from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.cpu import usable_cpus
 
 ARCHITECTURE = "ViT-B-32"
 SAMPLE_SECONDS = 0.25
@@ -155,7 +155,7 @@ def curve(workers: list[int], count: int, root: Path) -> Table:
     name = write_model(root / "model")
     write_jpegs(root / "photos", count + extra, (640, 480), count)
     table = Table("workers", "engine", "images/s", "against the first")
-    table.title = f"fti-ingest, {ARCHITECTURE}, {count:,} JPEGs, {cpus()} cores"
+    table.title = f"fti-ingest, {ARCHITECTURE}, {count:,} JPEGs, {usable_cpus()} cores"
     first = 0.0
     for number in workers:
         choice = EngineChoice(workers=number)
