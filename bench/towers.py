@@ -174,9 +174,11 @@ def bare_open_clip() -> Pass:
 
 def ours(name: str) -> Pass:
     """A backbone by one of its backends and precisions."""
+    from fti_qdrant.model.cpu import limit_spinning
+
+    limit_spinning()  # which our package does where it is imported before torch
     import open_clip
 
-    import fti_qdrant  # noqa: F401  # before torch, as where it is used
     from fti_qdrant.errors import UnsupportedModel
     from fti_qdrant.model.backbone import Backbone
     from fti_qdrant.model.openvino_backend import use_openvino
