@@ -145,11 +145,16 @@ def _picture_of(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 
+def check_finite(path: Path) -> None:
+    """Raises BadImage for a pipe or a device, which might be read without an end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadImage(f"{str(path)!r}: a pipe or a device, not a file")
+
+
 def _read_file(source: str | os.PathLike[str], limits: ImageLimits) -> bytes:
     path = Path(source)
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # it might be read without end
-            raise BadImage(f"{str(path)!r}: a pipe or a device, not a file")
+        check_finite(path)
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1)
     except IsADirectoryError:

@@ -15,7 +15,7 @@ from fti_ingest.sources.filesystems import CHAIN, filesystem, is_remote
 from fti_ingest.sources.image_files import HEAD_BYTES
 from fti_qdrant.errors import BadImage, BadManifest, first_line
 from fti_qdrant.images import DEFAULT_LIMITS
-from fti_qdrant.images.read import is_url, read_bytes
+from fti_qdrant.images.read import check_finite, is_url, read_bytes
 
 SPAN = re.compile(r"#bytes=(\d+)-(\d+)$")
 OFFSET = re.compile(r"#at=(\d+)$")
@@ -104,25 +104,22 @@ def _caught(function: Callable[[str], bytes], uri: str) -> Read:
 
 
 def _read_file(uri: str) -> bytes:
-    _check_regular(uri)
+    _check_no_folder(uri)
     return read_bytes(uri, allow_urls=False, limits=DEFAULT_LIMITS)[0]
 
 
 def _read_head(uri: str) -> bytes:
     if is_url(uri):
         raise BadImage(f"{uri!r}: a web server's files are taken by their names alone")
-    _check_regular(uri)
+    _check_no_folder(uri)
+    check_finite(Path(uri))
     with Path(uri).open("rb") as file:
         return file.read(HEAD_BYTES)
 
 
-def _check_regular(uri: str) -> None:
-    """Raises BadImage for what might be read without an end."""
-    path = Path(uri)
-    if path.is_dir():
+def _check_no_folder(uri: str) -> None:
+    if Path(uri).is_dir():
         raise BadImage(f"{uri!r}: a directory, not an image file")
-    if path.exists() and not path.is_file():
-        raise BadImage(f"{uri!r}: a pipe or a device, not a file")
 
 
 def _read_urls(uris: Sequence[str], allow_urls: bool, own: str) -> list[Read]:
