@@ -11,9 +11,9 @@ from functools import partial
 import pyarrow as pa
 
 from fti_ingest.sources.fetch import read_batch, without_span
+from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.row_status import REJECTED, STORE
 from fti_qdrant.images import Preprocess, decode_pixels
-from fti_training.result_or_reason import result_or_reason
 
 
 @dataclass(frozen=True)

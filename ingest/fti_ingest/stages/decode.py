@@ -10,17 +10,18 @@ import hashlib
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, reason_of, without_span
+from fti_ingest.sources.fetch import Read, read_batch, without_span
+from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
-from fti_qdrant.errors import BadImage
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, decode
 
 if TYPE_CHECKING:
@@ -106,26 +107,22 @@ class Decoder:
 
     def _decode(self, data: Read, uri: str, payload: str, stored_revision: str) -> Decoded:
         uri = without_span(uri)
-        try:
-            if isinstance(data, BadImage):
-                raise data
-            sha256 = hashlib.sha256(data).hexdigest()
-            revision = revision_of(sha256, uri, payload)
-            if revision == stored_revision:
-                return Decoded(UNCHANGED)
-            if same_image(revision, stored_revision):
-                return Decoded(PAYLOAD, revision=revision)
-            image = decode(data, uri=uri, limits=self.limits)
-            width, height = image.size
-            recipes = (self.preprocess, self.word_preprocess)
-            pixels = [
-                image.prepared(recipe.pixels).tobytes() if recipe else b"" for recipe in recipes
-            ]
-            hashed = str(PerceptualHash.of(image.in_srgb())) if self.hashes else ""
-        except BadImage as error:
-            return Decoded(REJECTED, reason_of(error, uri))
-        except Exception as error:  # one image must never stop the others
-            return Decoded(REJECTED, f"{type(error).__name__}: {error}")
+        work = partial(self._decoded, uri, payload, stored_revision)
+        decoded, reason = result_or_reason(data, uri, work)
+        return decoded or Decoded(REJECTED, reason)
+
+    def _decoded(self, uri: str, payload: str, stored_revision: str, data: bytes) -> Decoded:
+        sha256 = hashlib.sha256(data).hexdigest()
+        revision = revision_of(sha256, uri, payload)
+        if revision == stored_revision:
+            return Decoded(UNCHANGED)
+        if same_image(revision, stored_revision):
+            return Decoded(PAYLOAD, revision=revision)
+        image = decode(data, uri=uri, limits=self.limits)
+        width, height = image.size
+        recipes = (self.preprocess, self.word_preprocess)
+        pixels = [image.prepared(recipe.pixels).tobytes() if recipe else b"" for recipe in recipes]
+        hashed = str(PerceptualHash.of(image.in_srgb())) if self.hashes else ""
         return Decoded(STORE, "", sha256, revision, width, height, hashed, *pixels)
 
 
