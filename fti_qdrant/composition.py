@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fti_qdrant.composers.composer import Composer
-from fti_qdrant.composers.inputs import ComposeRequest, References
+from fti_qdrant.composers.inputs import Composed, ComposeRequest, References
 from fti_qdrant.references import LoadedQuery
 
 if TYPE_CHECKING:
@@ -25,19 +25,35 @@ class ComposedQuery:
     Attributes:
         vector: float32 ``[d]``, of unit length; ``raw-sum`` leaves the length that it has.
         composer: the one that made it.
-        prompt: the text or prompt as the text encoder saw it, a star in place of each pseudo-word;
-            None where no text was encoded.
         warnings: what the user should know, such as a text that was cut.
-        cosines: of the vector with each feature that the composer read.
-        sent: the parts of ``prompt``.
+        batch: the queries that it was composed with.
+        row: its place among them.
     """
 
     vector: np.ndarray
     composer: str
-    prompt: str | None
     warnings: tuple[str, ...]
-    cosines: dict[str, float] = field(repr=False)
-    sent: tuple[SentPrompt, ...] = field(repr=False)
+    batch: Composed = field(repr=False)
+    row: int = field(repr=False)
+
+    @property
+    def prompt(self) -> str | None:
+        """The text or prompt as the text encoder saw it, a star in place of each pseudo-word.
+
+        None where no text was encoded.
+        """
+        sent = self.sent
+        return "; ".join(map(str, sent)) if sent else None
+
+    @property
+    def sent(self) -> tuple[SentPrompt, ...]:
+        """The parts of ``prompt``."""
+        return self.batch.sent(self.row)
+
+    @property
+    def cosines(self) -> dict[str, float]:
+        """Of the composed vector with each feature that the composer read."""
+        return self.batch.cosines(self.row)
 
     @property
     def unit_vector(self) -> np.ndarray:
@@ -64,14 +80,11 @@ def compose_queries(
     composed: dict[int, ComposedQuery] = {}
     for rows, made in zip(groups, composer.compose_requests(requests)):
         vectors = made.vectors.cpu().numpy()
-        for at, (row, cosines) in enumerate(zip(rows, made.cosines())):
-            query, sent = queries[row].query, made.prompts[at]
+        for at, row in enumerate(rows):
+            query = queries[row].query
             cut = (TRUNCATED,) if made.truncated[at] else ()
-            prompt = "; ".join(map(str, sent)) if sent else None
             warnings = (*query.warnings, *cut)
-            composed[row] = ComposedQuery(
-                vectors[at], query.composer or "", prompt, warnings, cosines, sent
-            )
+            composed[row] = ComposedQuery(vectors[at], query.composer or "", warnings, made, at)
     return [composed[row] for row in range(len(queries))]
 
 

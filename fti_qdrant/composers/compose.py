@@ -15,7 +15,6 @@ from fti_qdrant.errors import BadQuery
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.model.prompts import PHOTO_OF
-from fti_qdrant.model.tokens import SentPrompt
 
 AVOID_STEP = 0.5
 """How far a query moves away from what it should avoid; `python bench/composer_options.py`."""
@@ -99,25 +98,22 @@ def _composed(request: ComposeRequest, plan: Plan, encoded: EncodedTexts | None)
     vectors = _checked(made, request).float()
     if request.composer.unit:
         vectors = unit(vectors)
+    count = len(request.texts)
     if encoded is None:
-        count = len(request.texts)
-        return Composed(vectors, (False,) * count, ((),) * count, inputs)
+        return Composed(vectors, (False,) * count, inputs, ((),) * count, None)
     vectors = _moved_away(vectors, plan, encoded)
-    return Composed(vectors, *_texts_of(request, plan, encoded), inputs)
+    first: Rows = next(iter(plan.rows.values()), [[]] * count)
+    return Composed(vectors, _truncated(request, plan, encoded), inputs, first, encoded)
 
 
-def _texts_of(
-    request: ComposeRequest, plan: Plan, encoded: EncodedTexts
-) -> tuple[tuple[bool, ...], tuple[tuple[SentPrompt, ...], ...]]:
-    """For each query, whether its text was cut, and its first kind of text as it was sent."""
-    truncated, prompts = [], []
+def _truncated(request: ComposeRequest, plan: Plan, encoded: EncodedTexts) -> tuple[bool, ...]:
+    """For each query, whether one of its texts was cut."""
+    truncated = []
     for query, avoid in enumerate(request.avoid):
         rows = [row for lines in plan.rows.values() for row in lines[query]]
         checked = [*rows, plan.avoid[query]] if avoid else rows
         truncated.append(any(encoded.truncated[row] for row in checked))
-        first = next((lines[query] for lines in plan.rows.values()), [])
-        prompts.append(tuple(encoded.as_sent(row) for row in first))
-    return tuple(truncated), tuple(prompts)
+    return tuple(truncated)
 
 
 def _inputs(request: ComposeRequest, plan: Plan, encoded: EncodedTexts | None) -> ComposerInputs:

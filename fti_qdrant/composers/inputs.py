@@ -15,6 +15,7 @@ from fti_qdrant.composers.description import (
     ComposerOptions,
     unit,
 )
+from fti_qdrant.composers.text_pass import EncodedTexts
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.model.tokens import SentPrompt
@@ -105,22 +106,33 @@ class Composed:
     Attributes:
         vectors: ``[B, d]``, L2-normalized unless the composer's length has a meaning.
         truncated: for each query, whether the end of its text was cut to fit the context.
-        prompts: for each query, its text or prompt as the text tower saw it; with weights, one for
-            each image. Empty where no text was encoded.
         inputs: the features that the composer was given.
+        lines: for each query, where its text or prompt is in ``encoded``; with weights, one for
+            each image.
+        encoded: None where no text was encoded.
     """
 
     vectors: Tensor
     truncated: tuple[bool, ...]
-    prompts: tuple[tuple[SentPrompt, ...], ...]
     inputs: ComposerInputs
+    lines: Sequence[Sequence[int]]
+    encoded: EncodedTexts | None
 
-    def cosines(self) -> list[dict[str, float]]:
-        """For each query, the cosine of its vector with each feature that the composer read."""
-        units = unit(self.vectors)
-        columns = {
-            need: (units * unit(feature)).sum(dim=-1).tolist()
+    @property
+    def prompts(self) -> tuple[tuple[SentPrompt, ...], ...]:
+        """``sent`` of each query."""
+        return tuple(self.sent(query) for query in range(len(self.vectors)))
+
+    def sent(self, query: int) -> tuple[SentPrompt, ...]:
+        """A query's text or prompt as the text tower saw it; empty where none was encoded."""
+        if self.encoded is None:
+            return ()
+        return tuple(self.encoded.as_sent(line) for line in self.lines[query])
+
+    def cosines(self, query: int) -> dict[str, float]:
+        """The cosine of a query's vector with each feature that the composer read."""
+        vector = unit(self.vectors[query])
+        return {
+            need: float(vector @ unit(feature[query]))
             for need, feature in self.inputs.features.items()
         }
-        rows = range(len(self.vectors))
-        return [{need: column[row] for need, column in columns.items()} for row in rows]
