@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,13 @@ from fti_qdrant.gallery.protocol import MOST_HITS
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 from fti_qdrant.reference_ids import Reference as Reference
 from fti_qdrant.reference_ids import as_list, check_like
-from fti_qdrant.refinements import OrderLike, SearchParamsLike, check_refinements
+from fti_qdrant.refinements import (
+    OrderLike,
+    SearchParamsLike,
+    check_refinements,
+    is_number,
+    is_whole,
+)
 
 if TYPE_CHECKING:  # the modules of explanations load torch
     import pandas
@@ -76,7 +81,7 @@ class Query:
             raise BadQuery(f"text must be a str, not {type(self.text).__name__} {self.text!r}")
         if _has_surrogates(self.words):
             raise BadQuery(f"text {self.text!r} is not valid Unicode; was it decoded wrongly?")
-        if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
+        if not is_whole(self.limit) or self.limit < 1:
             raise BadQuery(f"limit must be a whole number of at least 1, got {self.limit!r}")
         if self.limit > MAX_LIMIT:
             raise BadQuery(
@@ -84,9 +89,7 @@ class Query:
                 "gallery.scroll()"
             )
         least = self.score_threshold
-        if least is not None and (
-            not isinstance(least, (int, float)) or isinstance(least, bool) or not isfinite(least)
-        ):
+        if least is not None and not is_number(least):
             raise BadQuery(f"score_threshold must be a number from -1 to 1, got {least!r}")
         weight = self.text_weight
         if weight is not None and not (_is_weight(weight) and weight <= 1):
@@ -278,8 +281,7 @@ class Hits(list[Hit]):
 
 
 def _is_weight(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
+    return is_number(value) and value >= 0  # type: ignore[operator]
 
 
 def _has_surrogates(text: str) -> bool:

@@ -46,15 +46,15 @@ class Refined(Protocol):
 
 def check_refinements(query: Refined) -> None:
     """Raises BadQuery, which names the argument and its value."""
-    if not _is_whole(query.offset) or query.offset < 0:
+    if not is_whole(query.offset) or query.offset < 0:
         raise BadQuery(f"offset must be a whole number of at least 0, got {query.offset!r}")
     cutoff, diversity = query.cutoff, query.diversity
-    if cutoff is not None and not (_is_number(cutoff) and 0 < cutoff <= 1):
+    if cutoff is not None and not (is_number(cutoff) and 0 < cutoff <= 1):
         raise BadQuery(
             f"cutoff must be a share of the best score, above 0 to 1, got {cutoff!r}; 0.9 keeps "
             "hits with at least 0.9 times the best score"
         )
-    if diversity is not None and not (_is_number(diversity) and 0 <= diversity <= 1):
+    if diversity is not None and not (is_number(diversity) and 0 <= diversity <= 1):
         raise BadQuery(
             f"diversity must be a number from 0 (by score alone) to 1, got {diversity!r}"
         )
@@ -132,7 +132,7 @@ def search_params(given: SearchParamsLike | None) -> models.SearchParams | None:
 def _check_groups(query: Refined) -> None:
     if query.group_by is not None and not _is_name(query.group_by):
         raise BadQuery(f"group_by must be the name of a payload field, got {query.group_by!r}")
-    if not _is_whole(query.group_size) or query.group_size < 1:
+    if not is_whole(query.group_size) or query.group_size < 1:
         raise BadQuery(f"group_size must be a whole number of at least 1, got {query.group_size!r}")
     if query.group_by is None and query.group_size != 1:
         raise BadQuery(f"group_size {query.group_size} needs group_by, the field to group by")
@@ -162,10 +162,11 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer, and not True or False."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and isfinite(value)  # type: ignore[arg-type]
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and not True or False."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)

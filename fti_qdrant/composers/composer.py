@@ -252,9 +252,7 @@ class Composer:
         avoided = [""] * len(texts) if avoid is None else avoid
         if len(avoided) != len(texts):
             raise BadQuery(f"{len(avoided)} texts to avoid, for {len(texts)} queries")
-        if find_composer(composer).needs_inverter and (
-            references is None or references.words is None
-        ):
+        if references is None or references.words is None:
             self.check(composer)
         return ComposeRequest(
             find_composer(composer),

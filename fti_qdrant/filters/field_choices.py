@@ -12,6 +12,7 @@ from fti_qdrant.filters.value_kinds import Kind, described
 from fti_qdrant.gallery import FacetCount
 from fti_qdrant.gallery.points import IndexType
 from fti_qdrant.query import MAX_LIMIT
+from fti_qdrant.refinements import is_whole
 
 GROUPED: frozenset[Kind] = frozenset({"text", "date", "integer"})
 ORDERED: tuple[frozenset[Kind], ...] = (frozenset({"integer", "float"}), frozenset({"date"}))
@@ -57,7 +58,7 @@ def facets(
 
     Raises BadQuery (no such field, or no index that values are counted with), BadFilter.
     """
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
+    if not is_whole(limit) or not 1 <= limit <= MAX_LIMIT:
         raise BadQuery(f"limit must be a whole number from 1 to {MAX_LIMIT:,}, got {limit!r}")
     path, kinds = _known(fields, field, "facets")
     gallery = fields.gallery

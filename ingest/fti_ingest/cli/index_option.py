@@ -6,22 +6,22 @@ from typing import Any, cast, get_args
 
 import click
 
+from fti_ingest.cli.name_and_type import NameAndType
 from fti_qdrant.gallery.points import IndexType
 
 KINDS: tuple[str, ...] = get_args(IndexType)
 
 
-class FieldTypes(click.ParamType):
+class FieldTypes(NameAndType):
     """``field:type`` pairs, with commas between them."""
 
     name = "FIELD:TYPE"
+    types = KINDS
 
     def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, IndexType]:
         found: dict[str, IndexType] = {}
         for pair in str(value).replace(",", " ").split():
-            field, _, kind = pair.rpartition(":")
-            if not field or kind not in KINDS:
-                self.fail(f"{pair!r} is not FIELD:TYPE with a type of {', '.join(KINDS)}")
+            field, kind = self.pair(pair)
             found[field] = cast(IndexType, kind)
         return found
 

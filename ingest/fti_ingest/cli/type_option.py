@@ -6,20 +6,20 @@ from typing import Any, cast
 
 import click
 
+from fti_ingest.cli.name_and_type import NameAndType
 from fti_ingest.sources.value_kinds import COLUMN_TYPES, ColumnType
 
 IMAGE_COLUMN = "image"
 
 
-class ColumnAndType(click.ParamType):
+class ColumnAndType(NameAndType):
     """A ``column:type`` pair; the column's name may hold anything."""
 
     name = "COLUMN:TYPE"
+    types = COLUMN_TYPES
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ColumnType]:
-        column, _, type = str(value).rpartition(":")
-        if not column or type not in COLUMN_TYPES:
-            self.fail(f"{value!r} is not COLUMN:TYPE with a type of {', '.join(COLUMN_TYPES)}")
+        column, type = self.pair(str(value))
         if column == IMAGE_COLUMN:
             self.fail(f"{IMAGE_COLUMN!r} names the images, and is no payload column")
         return column, cast(ColumnType, type)

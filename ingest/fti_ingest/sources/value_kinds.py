@@ -131,14 +131,19 @@ def _survives(text: str) -> bool:
     return math.isfinite(value) and (value != 0 or not re.search("[1-9]", mantissa))
 
 
+def _number_text(text: str) -> str:
+    """Without blanks around. Raises ValueError where it is no number."""
+    text = text.strip()
+    if not _ANY_NUMBER.fullmatch(text):
+        raise ValueError
+    return text
+
+
 def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise ValueError
     if isinstance(value, str):
-        value = value.strip()
-        if not _ANY_NUMBER.fullmatch(value):
-            raise ValueError
-        value = Decimal(value)
+        value = Decimal(_number_text(value))
         if value.adjusted() > 19:  # int would build all of its digits
             raise ValueError
     found = int(value)
@@ -152,9 +157,7 @@ def _float(value: Any) -> float | int:
     if isinstance(value, bool):
         raise ValueError
     if isinstance(value, str):
-        value = value.strip()
-        if not _ANY_NUMBER.fullmatch(value):
-            raise ValueError
+        value = _number_text(value)
         if value.lstrip("+-").isdigit() and abs(int(value)) > MAX_EXACT:
             return _integer(value)
     elif isinstance(value, int) and abs(value) > MAX_EXACT:
