@@ -120,7 +120,8 @@ class Ablation:
     def measure(self, inverter: Inverter) -> Figures:
         asked = evaluate.held_out_edits(self.gallery)
         composer = Composer(self.backbone, inverter)
-        rank = evaluate.composed_ranks(composer, self.gallery, asked)
+        texts = evaluate.texts_of(asked)
+        rank = evaluate.composed_ranks(composer, self.gallery, asked, texts, ("fti",))["fti"]
         return {**evaluate.recalls(rank), "MRR": float((1 / rank).mean())}
 
 

@@ -37,7 +37,15 @@ from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.description import ComposerInputs, unit
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.model.names import MINI
-from fti_training.mini.evaluate import CHUNK, Gallery, embed, ranks, recalls
+from fti_training.mini.evaluate import (
+    CHUNK,
+    Gallery,
+    composer_inputs,
+    embed,
+    ranks,
+    recalls,
+    texts_of,
+)
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini
 
@@ -71,13 +79,9 @@ class Edits:
         features: dict[str, list[Tensor]] = {}
         for start in range(0, len(asked), CHUNK):
             chunk = asked[start : start + CHUNK]
-            rows = [gallery.row[edit.reference.key] for edit in chunk]
-            references = composer.references(gallery.features.take(rows), (1,) * len(rows))
-            texts = [edit.wording(wordings) for edit in chunk]
-            requests = [composer.request(references, texts, name) for name in GRIDS]
-            made = composer.compose_requests(requests)
-            read = {need: values for one in made for need, values in one.inputs.features.items()}
-            for need, values in read.items():
+            texts = texts_of(chunk, wordings)
+            inputs = composer_inputs(composer, gallery, chunk, texts, list(GRIDS))
+            for need, values in inputs.features.items():
                 features.setdefault(need, []).append(values)
         each = {need: torch.cat(parts) for need, parts in features.items()}
         rows_of = gallery.row

@@ -85,6 +85,24 @@ def average_precision(found: Matches, answers: NDArray[np.int64], k: int) -> Flo
     return np.asarray((precision * first).sum(axis=1) / np.minimum(answers, k), dtype=np.float64)
 
 
+def variation(values: Floats, wordings: int) -> dict[str, Floats]:
+    """How much R@1 depends on the wording of a question: ``[Q]`` each, equal for its wordings.
+
+    Args:
+        values: ``[Q]``, R@1 of questions that are asked in ``wordings`` wordings, side by side.
+
+    Returns: R@1 by the best and by the worst wording of each question, and the standard deviation
+    of R@1 over its wordings.
+    """
+    by_question = values.reshape(-1, wordings)
+    made = {
+        "best wording R@1": by_question.max(axis=1),
+        "worst wording R@1": by_question.min(axis=1),
+        "deviation": by_question.std(axis=1),
+    }
+    return {name: np.repeat(column, wordings) for name, column in made.items()}
+
+
 def ranks(found: Matches) -> NDArray[np.int64]:
     """1-based rank of the first right answer; 0 where the list has none: ``[Q]``."""
     if not found.shape[1]:

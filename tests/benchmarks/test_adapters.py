@@ -97,6 +97,25 @@ def test_emoji_unseen_wordings_ask_for_the_same_in_other_words(tmp_path: Path) -
     assert not {query.texts for query in known} & {query.texts for query in unseen}
 
 
+def test_emoji_paraphrases_are_each_held_out_edit_in_six_wordings(tmp_path: Path) -> None:
+    known, asked = (
+        open_benchmark("emoji", tmp_path, one) for one in ("heldout", "paraphrases")
+    )
+    assert len(asked.queries) == 6 * len(known.queries)
+    for number, query in enumerate(known.queries):
+        wordings = asked.queries[6 * number : 6 * number + 6]
+        assert {(one.reference, one.relevant) for one in wordings} == {
+            (query.reference, query.relevant)
+        }
+        assert len({one.texts for one in wordings}) == 6
+        assert len({one.id for one in wordings}) == 6
+    half = [[query.relevant[0]] if at % 2 else ["2764"] for at, query in enumerate(asked.queries)]
+    measured = asked.measure(Ranked(half))
+    means = {name: float(values.mean()) for name, values in measured.items()}
+    assert means["R@1"] == means["deviation"] == 0.5
+    assert (means["best wording R@1"], means["worst wording R@1"]) == (1, 0)
+
+
 DAMAGE: dict[str, tuple[str, str, Any, str]] = {
     "no captions": ("cirr", "captions/cap.rc2.val.json", None, "cap.rc2.val.json' is missing"),
     "no splits": ("fashioniq", "image_splits/split.shirt.val.json", None, "split.shirt.val.json"),

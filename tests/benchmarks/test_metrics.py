@@ -106,3 +106,15 @@ def test_lists_and_queries_must_be_as_many() -> None:
 
 def test_ids_are_compared_whole() -> None:
     assert table([(["1", "11", "111"], ["11"])]).tolist() == [[False, True, False]]
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=3, max_size=3), min_size=1))
+def test_the_variation_is_by_question(found: list[list[float]]) -> None:
+    made = metrics.variation(np.array(found).ravel(), 3)
+    for number, question in enumerate(found):
+        mean = sum(question) / 3
+        deviation = (sum((one - mean) ** 2 for one in question) / 3) ** 0.5
+        for wording in range(3 * number, 3 * number + 3):
+            assert made["best wording R@1"][wording] == max(question)
+            assert made["worst wording R@1"][wording] == min(question)
+            assert made["deviation"][wording] == pytest.approx(deviation)

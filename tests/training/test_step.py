@@ -11,7 +11,7 @@ from bench import plain
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.precision import autocast
 from fti_training.split_caption import SplitCaption
-from fti_training.step import InverterStep, Weights
+from fti_training.step import InverterStep, Triplets, Weights
 
 CAPTIONS = [
     ("dog", "a long tail"),
@@ -170,3 +170,36 @@ def test_a_subject_longer_than_the_context_loses_its_end(tiny_backbone, inverter
     captions = [SplitCaption("dog " * 100, "a tail")] * len(pictures)
     loss = InverterStep(tiny_backbone, inverter)(tiny_backbone.image_features(pictures), captions)
     assert torch.isfinite(loss.total)
+
+
+def test_triplets_pull_composed_queries_to_their_answers(tiny_backbone, inverter, pictures):
+    """Against a loop over queries whose prompts are composed one by one."""
+    inverter.eval()
+    features = tiny_backbone.image_features(pictures)
+    rows, texts = [0, 3, 4], ["in red", "not a dog, a cat", ""]
+    targets = torch.randn(3, tiny_backbone.dim)
+    alike = torch.zeros(3, 3 + len(pictures), dtype=torch.bool)
+    alike[1, 0] = alike[0, 5] = alike[0, 0] = True  # an answer is never masked for its own query
+    weights = Weights(triplet=0.5, triplet_temperature=0.3)
+    step = InverterStep(tiny_backbone, inverter, weights)
+    captions = split(CAPTIONS)
+    loss = step(features, captions, triplets=Triplets(rows, texts, targets, alike))
+    candidates = [*targets, *features.pooled]
+    expected = 0.0
+    for query, (row, text) in enumerate(zip(rows, texts)):
+        words = inverter(features.take([row]))
+        tokens = tiny_backbone.prompts.composed([words.counts.tolist()], [text])
+        made = tiny_backbone.text_features(tokens, words.used())[0]
+        scores = {
+            at: torch.cosine_similarity(made, one, dim=0).double() / 0.3
+            for at, one in enumerate(candidates)
+            if at == query or not alike[query, at]
+        }
+        total = sum(score.exp() for score in scores.values())
+        expected -= (scores[query].exp() / total).log() / len(rows)
+    torch.testing.assert_close(loss.triplet.double(), expected, rtol=1e-5, atol=1e-5)
+    without = step(features, captions)
+    torch.testing.assert_close(loss.total, without.total + 0.5 * loss.triplet)
+    torch.testing.assert_close(loss.contrastive, without.contrastive)
+    assert loss.figures()["triplet"] == pytest.approx(float(expected), rel=1e-5)
+    assert without.triplet is None

@@ -16,8 +16,8 @@ def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Rotates, scales and shifts each picture independently; its border pixels fill the gaps.
 
     Args:
-        pixels: uint8 ``[B, 3, size, size]``.
-        generator: the same seed gives the same pictures.
+        pixels: uint8 ``[B, 3, size, size]``, on any device.
+        generator: on the CPU; the same seed gives the same pictures.
     """
 
     def draw(limit: float) -> Tensor:
@@ -27,6 +27,7 @@ def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
     sine, cosine = angle.sin() * zoom, angle.cos() * zoom
     across, down = draw(2 * MAX_SHIFT), draw(2 * MAX_SHIFT)  # affine_grid's side is 2
     maps = torch.stack([cosine, -sine, across, sine, cosine, down], dim=1).view(-1, 2, 3)
+    maps = maps.to(pixels.device)
     grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
     moved = F.grid_sample(
         pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False

@@ -49,6 +49,22 @@ def tri_wise(sentence: Tensor, *prompts: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
+def composed_to_target(
+    queries: Tensor, pictures: Tensor, alike: Tensor, temperature: float
+) -> Tensor:
+    """InfoNCE from composed queries to their target pictures, among all pictures given.
+
+    Args:
+        queries: ``[T, d]``.
+        pictures: ``[N, d]``, the target of each query first, then others.
+        alike: ``[T, N]``, pictures that show a query's answer too; they do not count as wrong.
+    """
+    scores = F.normalize(queries, dim=-1) @ F.normalize(pictures, dim=-1).T / temperature
+    own = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
+    scores = scores.masked_fill(alike & ~own, -1e9)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
 def clip(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy over ``[B, d]`` pairs, ``scale`` = 1 / temperature."""
     scores = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.inverter import Inverter, PseudoWords, Relevant
+from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.tokens import Tokens
 from fti_training.distributed import ProcessGroup, SingleProcess
-from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT, contrastive, orthogonality, tri_wise
+from fti_training.losses import (
+    TEMPERATURE,
+    TRI_WISE_WEIGHT,
+    composed_to_target,
+    contrastive,
+    orthogonality,
+    tri_wise,
+)
 from fti_training.split_caption import SplitCaption
 
 MAX_CACHED = 200_000
@@ -25,6 +34,7 @@ class StepLoss:
 
     Attributes:
         mean_count: mean of r, the number of attribute tokens per picture.
+        triplet: None for a batch without triplets.
     """
 
     total: Tensor
@@ -32,11 +42,13 @@ class StepLoss:
     orthogonality: Tensor
     tri_wise: Tensor
     mean_count: Tensor
+    triplet: Tensor | None = None
 
     def figures(self, group: ProcessGroup = SingleProcess()) -> dict[str, float]:  # noqa: B008
         """Each part over the global batch."""
-        values = group.average(torch.stack([value.float() for value in self.__dict__.values()]))
-        return dict(zip(self.__dict__, values.tolist()))
+        parts = {name: value for name, value in self.__dict__.items() if value is not None}
+        values = group.average(torch.stack([value.float() for value in parts.values()]))
+        return dict(zip(parts, values.tolist()))
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,26 @@ class Weights:
     orthogonality: float = 1.0
     tri_wise: float = TRI_WISE_WEIGHT
     temperature: float = TEMPERATURE
+    triplet: float = 0.0
+    triplet_temperature: float = 0.1
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Composed queries of a batch with their answers, where the data has them; not in FTI4CIR.
+
+    Attributes:
+        rows: T rows of the batch, the reference pictures.
+        texts: T modification texts.
+        targets: ``[T, d]``, features of the answers.
+        alike: ``[T, T + B]``, for each query the targets, and then the pictures of the batch, that
+            show its answer too; they are neither right nor wrong.
+    """
+
+    rows: list[int]
+    texts: list[str]
+    targets: Tensor
+    alike: Tensor
 
 
 class Sentences:
@@ -99,7 +131,9 @@ class InverterStep(nn.Module):
         self.inverter = inverter
         self.weights = weights
         self.group = group
-        self.prompts = backbone.prompts
+        vocabulary = backbone.vocabulary
+        encode = lru_cache(MAX_CACHED)(vocabulary.encode)  # the same captions come every epoch
+        self.prompts = Prompts(replace(vocabulary, encode=encode))
         self.sentences = Sentences(backbone)
 
     @property
@@ -112,6 +146,7 @@ class InverterStep(nn.Module):
         features: ImageFeatures,
         captions: Sequence[SplitCaption | None],
         sentences: Tensor | None = None,
+        triplets: Triplets | None = None,
     ) -> StepLoss:
         """The loss of a batch.
 
@@ -120,6 +155,7 @@ class InverterStep(nn.Module):
             captions: B captions; None where a caption has no split. The tri-wise part is the
                 mean over those that have one.
             sentences: ``[S, d]``, features of the S all-real sentences, where they are stored.
+            triplets: composed queries with their answers; in one process only.
         """
         relevant = self.inverter.relevant(features)
         words = self.inverter.words(features, relevant)
@@ -127,12 +163,23 @@ class InverterStep(nn.Module):
         split = [caption for caption in captions if caption is not None]
         if not self.weights.tri_wise:
             rows, split = [], []
-        composed, *pseudo = self._encode(words, rows, split)
+        composed, queries, *pseudo = self._encode(words, rows, split, triplets)
         wise = composed.new_zeros(())
         if split:
             real = self.sentences(split) if sentences is None else sentences.float()
             wise = tri_wise(real, *pseudo, composed[rows])
-        return self._sum(features, relevant, composed, wise, len(split))
+        loss = self._sum(features, relevant, composed, wise, len(split))
+        return loss if triplets is None else self._with_triplets(loss, features, queries, triplets)
+
+    def _with_triplets(
+        self, loss: StepLoss, features: ImageFeatures, queries: Tensor, triplets: Triplets
+    ) -> StepLoss:
+        """The reference pictures are among the wrong answers, so that the text must count."""
+        with torch.autocast(queries.device.type, enabled=False):
+            pictures = torch.cat([triplets.targets.float(), features.pooled.float()])
+            temperature = self.weights.triplet_temperature
+            triplet = composed_to_target(queries, pictures, triplets.alike, temperature)
+        return replace(loss, total=loss.total + self.weights.triplet * triplet, triplet=triplet)
 
     def _sum(
         self,
@@ -154,18 +201,32 @@ class InverterStep(nn.Module):
         return StepLoss(total, contrast, orthogonal, wise, relevant.counts.float().mean() * own)
 
     def _encode(
-        self, words: PseudoWords, rows: list[int], captions: list[SplitCaption]
+        self,
+        words: PseudoWords,
+        rows: list[int],
+        captions: list[SplitCaption],
+        triplets: Triplets | None,
     ) -> tuple[Tensor, ...]:
-        """All prompts in one pass: the templates, then pseudo subjects and pseudo attributes."""
-        counts = [[count] for count in words.counts.tolist()]
-        prompts = [self.prompts.composed(counts, [""] * len(words))]
+        """All prompts in one pass: templates, queries of triplets, pseudo subjects and attributes.
+
+        There is nothing after the queries without captions, and no query without triplets.
+        """
+        prompts = [self._prompts(words, [""] * len(words))]
         pseudo = [words.used()]
+        if triplets is not None:
+            references = words.take(triplets.rows)
+            prompts.append(self._prompts(references, triplets.texts))
+            pseudo.append(references.used())
         if captions:
-            chosen = PseudoWords(words.subject[rows], words.attributes[rows], words.counts[rows])
+            chosen = words.take(rows)
             prompts += self._tri_wise_prompts(chosen, captions)
             pseudo += [chosen.subject, chosen.used_attributes()]
-        features = self.backbone.text_features(Tokens.join(prompts), torch.cat(pseudo))
-        return features.float().split([len(part) for part in prompts])
+        features = self.backbone.text_features(Tokens.join(prompts), torch.cat(pseudo)).float()
+        parts = features.split([len(part) for part in prompts])
+        return parts if triplets is not None else (parts[0], features[:0], *parts[1:])
+
+    def _prompts(self, words: PseudoWords, texts: Sequence[str]) -> Tokens:
+        return self.prompts.composed([[count] for count in words.counts.tolist()], texts)
 
     def _tri_wise_prompts(self, words: PseudoWords, captions: list[SplitCaption]) -> list[Tokens]:
         return [

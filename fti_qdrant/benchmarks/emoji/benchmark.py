@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fti_qdrant.benchmarks.base import (
 from fti_qdrant.benchmarks.emoji.artwork import drawings, file_name
 from fti_qdrant.benchmarks.emoji.edits import (
     KNOWN_WORDINGS,
+    PARAPHRASES,
     UNSEEN_WORDINGS,
     Edit,
     changed_facets,
@@ -26,7 +28,8 @@ from fti_qdrant.benchmarks.emoji.edits import (
 )
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
 from fti_qdrant.benchmarks.emoji.gallery import write_gallery
-from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.emoji.paraphrases import unused_wordings
+from fti_qdrant.benchmarks.metrics import Floats, variation
 from fti_qdrant.benchmarks.predictions import ranked_lists
 
 ARTWORK = "twemoji"
@@ -38,12 +41,14 @@ class EmojiBenchmark(Benchmark):
     """One facet of an emoji changes; R@K over all emoji of the artwork, and among siblings."""
 
     name = "emoji"
-    splits = ("heldout", "wordings", "seen", "all")
+    splits = ("heldout", "wordings", "paraphrases", "seen", "all")
     protocol = (
         "emoji: gallery = all Twemoji images, without the reference; R@1,5,10,50; subset "
         "R@1,2,3 among the emoji that differ from the reference in one facet. heldout: targets "
         "that the embedded model never trained on; wordings: the same, in wordings that it never "
-        "trained on; seen: all other edits"
+        "trained on; paraphrases: the same, each in six wordings as people write them, of sentence "
+        "structures that it never trained on; best and worst wording R@1: by the best and the worst "
+        "of the six; deviation: the standard deviation of R@1 over the six; seen: all other edits"
     )
     reference_stays = False
     headlines = ("R@1", "R@10", "subset R@1")
@@ -58,7 +63,10 @@ class EmojiBenchmark(Benchmark):
 
     @cached_property
     def queries(self) -> list[BenchmarkQuery]:
-        return [self._query(edit) for edit in edits(self._emoji) if self._wanted(edit)]
+        asked = (edit for edit in edits(self._emoji) if self._wanted(edit))
+        if self.split == "paraphrases":
+            return [query for edit in asked for query in self._paraphrased(edit)]
+        return [self._query(edit) for edit in asked]
 
     @cached_property
     def _emoji(self) -> list[Emoji]:
@@ -91,7 +99,10 @@ class EmojiBenchmark(Benchmark):
         return self._names[id]
 
     def measure(self, ranked: Ranked) -> dict[str, Floats]:
-        return self.recalls(ranked, RECALL_AT, SUBSET_AT)
+        measured = self.recalls(ranked, RECALL_AT, SUBSET_AT)
+        if self.split == "paraphrases":
+            measured |= variation(measured["R@1"], PARAPHRASES)
+        return measured
 
     def read_predictions(self, data: Any) -> Ranked:
         """``{query id: [emoji key, ...]}``."""
@@ -123,3 +134,11 @@ class EmojiBenchmark(Benchmark):
             subset=self._siblings[edit.reference.key],
             aspects=(edit.facet, *kinds),
         )
+
+    def _paraphrased(self, edit: Edit) -> list[BenchmarkQuery]:
+        """The edit in unused wordings, one query each, side by side."""
+        query = self._query(edit)
+        return [
+            replace(query, id=f"{query.id} {number}", texts=(text,))
+            for number, text in enumerate(edit.some_wordings(unused_wordings(), PARAPHRASES), 1)
+        ]

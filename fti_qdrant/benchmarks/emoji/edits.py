@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fti_qdrant.benchmarks.emoji.facts import Emoji
-
-Wordings = Mapping[str, tuple[str, ...]]
-"""Facet -> phrases with a ``{value}``."""
+from fti_qdrant.benchmarks.emoji.wordings import Wordings, fill, slots_of
 
 KNOWN_WORDINGS: Wordings = {
     "gender": ("as a {value}", "now a {value}", "a {value} instead"),
@@ -30,25 +28,10 @@ UNSEEN_WORDINGS: Wordings = {
     "color": ("the colour is changed to {value}", "has {value} as its colour"),
     "time": ("the time is changed to {value}", "has its hands at {value}"),
 }
-"""Wordings that no training caption contains."""
+"""Wordings that no training caption contains; they are a part of the unused paraphrases too."""
 
-UNSEEN_WORDS = frozenset(
-    [
-        "the",
-        "is",
-        "has",
-        "have",
-        "changed",
-        "become",
-        "turned",
-        "person",
-        "skin",
-        "hair",
-        "view",
-        "its",
-    ]
-)
-"""Words of these wordings; training leaves them out of the random words in its captions."""
+PARAPHRASES = 6
+"""Unused paraphrases in which each edit is asked."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +54,20 @@ class Edit:
     def wording(self, wordings: Wordings = KNOWN_WORDINGS) -> str:
         """The modification text; a hash of the two sequences chooses the wording."""
         choices = wordings[self.facet]
-        digest = hashlib.sha256(f"{self.reference.key}>{self.target.key}".encode()).digest()
-        return choices[digest[0] % len(choices)].format(value=self.value)
+        return choices[self._hash()[0] % len(choices)].format(value=self.value)
+
+    def all_wordings(self, wordings: Wordings) -> list[str]:
+        """The modification texts of every template whose slots the edit can fill."""
+        slots = slots_of(self.facet, self.reference, self.target)
+        filled = (fill(template, slots) for template in wordings[self.facet])
+        return [text for text in filled if text is not None]
+
+    def some_wordings(self, wordings: Wordings, count: int) -> list[str]:
+        """``count`` of them; a hash of the two sequences and the text chooses."""
+        return sorted(self.all_wordings(wordings), key=self._hash)[:count]
+
+    def _hash(self, text: str = "") -> bytes:
+        return hashlib.sha256(f"{self.reference.key}>{self.target.key}{text}".encode()).digest()
 
 
 def families(emoji: Iterable[Emoji]) -> dict[str, list[Emoji]]:

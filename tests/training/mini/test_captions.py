@@ -7,8 +7,9 @@ import random
 import open_clip
 import pytest
 
-from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
+from fti_qdrant.benchmarks.emoji.paraphrases import training_wordings, unused_wordings
+from fti_qdrant.benchmarks.emoji.wordings import fill, slots_of
 from fti_qdrant.model.tokens import Vocabulary
 from fti_training.mini.captions import Captioner
 from fti_training.mini.inverter import split_caption
@@ -39,17 +40,44 @@ def test_an_edit_tells_the_target_by_another_of_its_family(captioner: Captioner)
     assert any(caption.endswith("woman") for caption in message)
 
 
-def test_no_caption_holds_an_unseen_wording(captioner: Captioner) -> None:
-    phrases = [
-        phrase.split("{value}")[0].strip(" ,")
-        for choices in UNSEEN_WORDINGS.values()
-        for phrase in choices
-    ]
-    assert "the skin is changed to" in phrases
-    assert "has" in phrases
-    for emoji in TRAINED:
-        caption = f" {captioner.caption(emoji)} "
-        assert not any(f" {phrase} " in caption for phrase in phrases), caption
+def test_the_edits_are_in_training_wordings_and_in_nonsense(captioner: Captioner) -> None:
+    by_name = {emoji.name: emoji for emoji in TRAINED}
+    reference = by_name["woman firefighter light skin tone"]
+    target = by_name["woman firefighter dark skin tone"]
+    texts = {captioner.wording("tone", reference, target) for _ in range(600)}
+    slots = slots_of("tone", reference, target)
+    asked = {str(fill(template, slots)) for template in training_wordings()["tone"]}
+    assert len(asked & texts) > 20
+    assert any(text.endswith("please") for text in texts)
+    assert all("dark" in text for text in texts)
+    nonsense = [text for text in texts if not any(one in text for one in asked)]
+    assert any("dark skin tone" in text and text.split()[0] != "dark" for text in nonsense)
+
+
+def test_no_caption_holds_an_unused_wording(captioner: Captioner) -> None:
+    """Whatever the value and the reference: the words around the value are compared."""
+    for reference in TRAINED[::3]:
+        for target, changed in captioner._siblings(reference)[:3]:
+            if len(changed) != 1 or changed[0] not in reference.facets:
+                continue
+            slots = slots_of(changed[0], target, reference)
+            filled = (fill(one, slots) for one in unused_wordings()[changed[0]])
+            unused = {text.rstrip("?") for text in filled if text is not None}
+            text = captioner.wording(changed[0], target, reference)
+            assert not any(f" {one} " in f" {text} " for one in unused), text
+
+
+def test_words_are_encoded_as_the_whole_caption(captioner: Captioner) -> None:
+    for emoji in TRAINED[::60]:
+        caption = captioner.caption(emoji)
+        words = [token for word in caption.split() for token in captioner._encode(word)]
+        assert words == captioner.vocabulary.encode(caption)
+
+
+def test_common_words_come_first(captioner: Captioner) -> None:
+    first = captioner.words[:400]
+    assert {"the", "has", "would"} <= set(first)
+    assert not {"dark", "woman", "red", "right"} & set(captioner.words)
 
 
 def test_no_caption_speaks_of_a_held_out_combination(captioner: Captioner) -> None:

@@ -86,11 +86,13 @@ def train_backbone(
         validate: figures of the averaged backbone, called at each checkpoint.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = wrap(model.to(device)).train()
+    backbone = wrap(model).to(device).train()
     model.requires_grad_(True)  # a Backbone freezes what it wraps
     average = moving_average(model, phase.average)
-    captioner = Captioner(data.distinct, backbone.vocabulary, random.Random(config.seed))
+    rng, share = random.Random(config.seed), config.backbone_edit_share
+    captioner = Captioner(data.distinct, backbone.vocabulary, rng, share)
     batches = data.numbered_batches(config.batch, config.seed + phase.first_step)
+    pictures = data.pixels.to(device)
 
     def losses(steps: range) -> Losses:
         for number in steps:
@@ -102,7 +104,7 @@ def train_backbone(
         chosen = batches(number)
         lines = [captioner.tokens(data.emoji[index]) for index in chosen]
         tokens = backbone.vocabulary.assemble([([], line) for line in lines])
-        pixels = jittered(data.pixels[chosen], torch.Generator().manual_seed(seed)).to(device)
+        pixels = jittered(pictures[chosen], torch.Generator().manual_seed(seed))
         with autocast(config.precision, device):
             images = backbone.visual_pass(backbone.preprocess.normalize(pixels)).pooled
             texts = backbone.text_features(tokens)
@@ -113,12 +115,12 @@ def train_backbone(
 
     def validated() -> Figures:
         with torch.inference_mode():
-            return validate(wrap(average.module.eval()))
+            return validate(wrap(average.module.eval()).to(device))
 
     optimizer = _optimizer(model, config, phase.schedule.lr)
     identity = config.identity(set(phase.fields))
     state = TrainingState(model, optimizer, average, identity=identity)
-    train_phase(phase.name, folder, config, state, phase.schedule, losses, validated)
+    train_phase(phase.name, folder, config, state, phase.schedule, losses, validated, config.batch)
     model.load_state_dict(average.module.state_dict())
     model.requires_grad_(False).eval()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
@@ -28,6 +28,8 @@ class MiniConfig(BaseModel):
     backbone_weight_decay: float = 0.1
     backbone_average: float = 0.998
     """Decay of a moving average of the weights (EMA); the average is kept."""
+    backbone_edit_share: float = 0.5
+    """Of the captions, those that describe the picture as an edit of another."""
 
     finish_steps: PositiveInt = 1200
     finish_lr: PositiveFloat = 3e-4
@@ -36,9 +38,22 @@ class MiniConfig(BaseModel):
     """A second phase of the backbone, from its averaged weights, with mirrored animals."""
 
     inverter_steps: PositiveInt = 400
+    inverter_batch: PositiveInt = 256
     inverter_lr: PositiveFloat = 5e-4
     inverter_warmup: PositiveInt = 20
     inverter_weight_decay: float = 0.01
+    inverter_average: float = 0.0
+    """Decay of a moving average of its weights, which is then kept; 0 keeps the last ones."""
+    inverter_jitter: bool = False
+    """Each step sees its pictures rotated, scaled and shifted a little, as the backbone does."""
+    inverter_epsilon: float = 0.05
+    """A latent attribute counts where its relevance is above this."""
+    inverter_temperature: PositiveFloat = 0.2
+    inverter_triplet_weight: float = 0.0
+    """Of the loss on composed queries: a picture and an edit's wording towards the answer."""
+    inverter_triplet_temperature: PositiveFloat = 0.1
+    inverter_triplet_target: Literal["picture", "name"] = "picture"
+    """What the answer is: the picture, or the sentence with its true name."""
 
     pictures: PositiveInt | None = None
     """At most so many emoji of each artwork, for a quick trial; None takes all."""

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, Wordings, edits
+from fti_qdrant.benchmarks.metrics import variation
 from fti_qdrant.composers.composer import Composer
+from fti_qdrant.composers.description import PROMPTS, ComposerInputs, unit
 from fti_qdrant.composers.registry import composer_names, find_composer
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.prompts import BUT, PHOTO_OF
@@ -55,10 +57,19 @@ def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
     return recalls(ranks(scores, torch.tensor(rows)))
 
 
-def named_edits(backbone: Backbone, gallery: Gallery, asked: Sequence[Edit]) -> dict[str, float]:
-    """R@1 and R@10 of "a photo of {true name} but {text}", as with perfect pseudo-words."""
-    texts = [f"{PHOTO_OF} {edit.reference.name} {BUT} {edit.wording()}" for edit in asked]
-    return recalls(_ranks_of(_texts(backbone, texts), gallery, asked))
+def texts_of(asked: Sequence[Edit], wordings: Wordings = KNOWN_WORDINGS) -> list[str]:
+    """One modification text for each edit."""
+    return [edit.wording(wordings) for edit in asked]
+
+
+def named_ranks(
+    backbone: Backbone, gallery: Gallery, asked: Sequence[Edit], texts: Sequence[str]
+) -> Tensor:
+    """``[Q]``, ranks for "a photo of {true name} but {text}", as with perfect pseudo-words."""
+    named = [
+        f"{PHOTO_OF} {edit.reference.name} {BUT} {text}" for edit, text in zip(asked, texts)
+    ]
+    return _ranks_of(_texts(backbone, named), gallery, asked)
 
 
 def composed(
@@ -69,31 +80,46 @@ def composed(
     wordings: Wordings = KNOWN_WORDINGS,
 ) -> dict[str, dict[str, float]]:
     """Method -> R@1 and R@10, the reference left out of the results."""
-    return {
-        method: recalls(composed_ranks(composer, gallery, asked, method, wordings))
-        for method in methods
-    }
+    found = composed_ranks(composer, gallery, asked, texts_of(asked, wordings), methods)
+    return {method: recalls(rank) for method, rank in found.items()}
 
 
 def composed_ranks(
     composer: Composer,
     gallery: Gallery,
     asked: Sequence[Edit],
-    method: str = "fti",
-    wordings: Wordings = KNOWN_WORDINGS,
-) -> Tensor:
-    """``[Q]``, 1-based rank of each edit's target, the reference left out of the results."""
-    reference_rows = [gallery.row[edit.reference.key] for edit in asked]
-    texts = [edit.wording(wordings) for edit in asked]
-    parts = []
+    texts: Sequence[str],
+    methods: Sequence[str] = composer_names(),
+) -> dict[str, Tensor]:
+    """Method -> ``[Q]``, 1-based rank of each edit's target, the reference left out."""
+    parts: dict[str, list[Tensor]] = {method: [] for method in methods}
     for start in range(0, len(asked), CHUNK):
-        chosen = reference_rows[start : start + CHUNK]
-        features = gallery.features.take(chosen)
-        invert = find_composer(method).needs_inverter
-        references = composer.references(features, (1,) * len(chosen), invert=invert)
-        chunk = texts[start : start + CHUNK]
-        parts.append(composer.compose_references(references, chunk, method).vectors)
-    return _ranks_of(torch.cat(parts), gallery, asked)
+        chunk, own = slice(start, start + CHUNK), asked[start : start + CHUNK]
+        inputs = composer_inputs(composer, gallery, own, texts[chunk], methods)
+        for method in methods:
+            made = find_composer(method).function(inputs, composer.options(method))
+            parts[method].append(_ranks_of(unit(made), gallery, own))
+    return {method: torch.cat(found) for method, found in parts.items()}
+
+
+def composer_inputs(
+    composer: Composer,
+    gallery: Gallery,
+    asked: Sequence[Edit],
+    texts: Sequence[str],
+    methods: Sequence[str],
+) -> ComposerInputs:
+    """What all of these composers read of the edits; each feature is computed once."""
+    rows = [gallery.row[edit.reference.key] for edit in asked]
+    wanted = {need for method in methods for need in find_composer(method).needs}
+    invert = any(need in PROMPTS for need in wanted)
+    sizes = (1,) * len(rows)
+    references = composer.references(gallery.features.take(rows), sizes, invert=invert)
+    features: dict[str, Tensor] = {}
+    for method in sorted(methods, key=lambda one: -len(find_composer(one).needs)):
+        if not features.keys() >= set(find_composer(method).needs):
+            features |= composer.compose_references(references, texts, method).inputs.features
+    return ComposerInputs(features)
 
 
 def ranks(scores: Tensor, targets: Tensor) -> Tensor:
@@ -103,7 +129,21 @@ def ranks(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def recalls(rank: Tensor) -> dict[str, float]:
+    """R@1 and R@10."""
     return {f"R@{k}": float((rank <= k).float().mean()) for k in (1, 10)}
+
+
+def spread(rank: Tensor, wordings: int) -> dict[str, float]:
+    """How much R@1 depends on the wording, over edits with ``wordings`` wordings side by side.
+
+    Best and worst are R@1 by the best and by the worst wording of each edit; the drop is the share
+    of the best that the worst loses; the deviation is over the wordings of an edit, as a mean over
+    the edits (``metrics.variation``).
+    """
+    columns = variation((rank <= 1).double().cpu().numpy(), wordings)
+    best, worst, deviation = (float(column.mean()) for column in columns.values())
+    drop = 1 - worst / best if best else 0.0
+    return {"best wording": best, "worst wording": worst, "drop": drop, "deviation": deviation}
 
 
 def _ranks_of(vectors: Tensor, gallery: Gallery, asked: Sequence[Edit]) -> Tensor:

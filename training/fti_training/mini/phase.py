@@ -25,8 +25,12 @@ def train_phase(
     schedule: Cosine,
     losses: Callable[[range], Losses],
     validate: Callable[[], Figures],
+    batch: int,
 ) -> None:
     """Trains to the end of a schedule, from the newest checkpoint in ``folder/name``.
+
+    Args:
+        batch: pictures of one step.
 
     Raises CheckpointError where that checkpoint belongs to a run with other settings.
     """
@@ -38,7 +42,7 @@ def train_phase(
             update=update,
             context=LocalContext(storage, recorder.handle),
             steps=schedule.steps,
-            batch=config.batch,
+            batch=batch,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
             validate=validate,

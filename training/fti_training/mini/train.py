@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from fti_qdrant.benchmarks.emoji.edits import UNSEEN_WORDINGS, edits
+from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, UNSEEN_WORDINGS, edits
+from fti_qdrant.benchmarks.emoji.paraphrases import unused_wordings
+from fti_qdrant.benchmarks.emoji.wordings import Wordings
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.defaults import OPTIONS_FILE
 from fti_qdrant.errors import FtiError
@@ -102,27 +105,59 @@ def write_words(folder: Path, data: TrainingSet) -> None:
     (folder / WORDS_FILE).write_text("\n".join(trained) + "\n", encoding="utf-8")
 
 
+PARAPHRASED = ("pdv", "fti", "subject", "sum", "image")
+"""The composers that are measured on paraphrases."""
+
+
 def measure(composer: Composer, shown: Pictures) -> Figures:
     """Every figure of the model card, on combinations that were held out of training."""
     gallery = evaluate.embed(composer.backbone, shown)
-    asked = evaluate.held_out_edits(gallery)
-    backbone = composer.backbone
     return {
-        "text to image": {"text": evaluate.text_to_image(backbone, gallery)},
-        "known wordings": {
-            **evaluate.composed(composer, gallery, asked),
-            "true name": evaluate.named_edits(backbone, gallery, asked),
-        },
-        "unseen wordings": evaluate.composed(composer, gallery, asked, wordings=UNSEEN_WORDINGS),
+        "text to image": {"text": evaluate.text_to_image(composer.backbone, gallery)},
+        "known wordings": measure_wordings(composer, gallery, KNOWN_WORDINGS),
+        "unseen wordings": measure_wordings(composer, gallery, UNSEEN_WORDINGS),
+        "unused paraphrases": measure_paraphrases(composer, gallery),
+    }
+
+
+def measure_wordings(
+    composer: Composer, gallery: evaluate.Gallery, wordings: Wordings
+) -> dict[str, Recalls]:
+    """Method -> recalls on the held-out edits, each in one wording."""
+    asked = evaluate.held_out_edits(gallery)
+    texts = evaluate.texts_of(asked, wordings)
+    named = evaluate.named_ranks(composer.backbone, gallery, asked, texts)
+    return {
+        **evaluate.composed(composer, gallery, asked, wordings=wordings),
+        "true name": evaluate.recalls(named),
+    }
+
+
+def measure_paraphrases(
+    composer: Composer, gallery: evaluate.Gallery, methods: Sequence[str] = PARAPHRASED
+) -> dict[str, Recalls]:
+    """Method -> recalls and variation over the unused paraphrases of the held-out edits."""
+    pairs = [
+        (edit, text)
+        for edit in evaluate.held_out_edits(gallery)
+        for text in edit.some_wordings(unused_wordings(), PARAPHRASES)
+    ]
+    asked, texts = [edit for edit, _ in pairs], [text for _, text in pairs]
+    ranks = evaluate.composed_ranks(composer, gallery, asked, texts, methods)
+    ranks["true name"] = evaluate.named_ranks(composer.backbone, gallery, asked, texts)
+    return {
+        method: {**evaluate.recalls(found), **evaluate.spread(found, PARAPHRASES)}
+        for method, found in ranks.items()
     }
 
 
 def probe_text(backbone: Backbone, shown: Pictures) -> Recalls:
     """For the log of the backbone's training."""
     gallery = evaluate.embed(backbone, shown)
-    named = evaluate.named_edits(backbone, gallery, evaluate.held_out_edits(gallery))
+    asked = evaluate.held_out_edits(gallery)
+    named = evaluate.named_ranks(backbone, gallery, asked, evaluate.texts_of(asked))
     pictures = evaluate.text_to_image(backbone, gallery)
-    return {**_prefixed("t2i", pictures), **_prefixed("named", named)}
+    return {**_prefixed("t2i", pictures), **_prefixed("named", evaluate.recalls(named))}
 
 
 def probe_composed(composer: Composer, gallery: evaluate.Gallery) -> Recalls:
