@@ -59,20 +59,23 @@ JITTER = {"inverter_jitter": True}
 TRIPLETS = {"inverter_triplet_weight": 1.0}
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "all, 3,600 steps": {**AVERAGE, **JITTER, **TRIPLETS, "inverter_steps": 3600},
     "1,200 steps": {},
+    "average, jitter, triplets": {**AVERAGE, **JITTER, **TRIPLETS},
+    "triplets": TRIPLETS,
     "average": AVERAGE,
     "jitter": JITTER,
-    "triplets": TRIPLETS,
-    "average, jitter, triplets": {**AVERAGE, **JITTER, **TRIPLETS},
+    "average, jitter, triplets, 3,600 steps": {
+        **AVERAGE,
+        **JITTER,
+        **TRIPLETS,
+        "inverter_steps": 3600,
+    },
     "average, triplets": {**AVERAGE, **TRIPLETS},
-    "triplets, weight 4": {"inverter_triplet_weight": 4.0},
     "triplets to names": {**TRIPLETS, "inverter_triplet_target": "name"},
+    "triplets, weight 4": {"inverter_triplet_weight": 4.0},
     "temperature 0.07": {"inverter_temperature": 0.07},
     "all 12 attributes": {"inverter_epsilon": 0.0},
-    "epsilon 0.04": {"inverter_epsilon": 0.04},
     "600 steps of 512": {"inverter_steps": 600, "inverter_batch": 512},
-    "twice the learning rate": {"inverter_lr": 1e-3},
     "400 steps": {"inverter_steps": 400},
 }
 """Name -> what differs from PAPER."""
@@ -212,8 +215,8 @@ def main(
     changed = parse_overrides(overrides)
     runs = [
         Run(model, out, name, seed, changed)
-        for seed in range(seeds)
         for name in names or tuple(RECIPES)
+        for seed in range(seeds)
     ]
     results = make(runs, jobs, limit)
     Console(width=200).print(table_of(results))

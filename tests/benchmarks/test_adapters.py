@@ -98,9 +98,7 @@ def test_emoji_unseen_wordings_ask_for_the_same_in_other_words(tmp_path: Path) -
 
 
 def test_emoji_paraphrases_are_each_held_out_edit_in_six_wordings(tmp_path: Path) -> None:
-    known, asked = (
-        open_benchmark("emoji", tmp_path, one) for one in ("heldout", "paraphrases")
-    )
+    known, asked = (open_benchmark("emoji", tmp_path, one) for one in ("heldout", "paraphrases"))
     assert len(asked.queries) == 6 * len(known.queries)
     for number, query in enumerate(known.queries):
         wordings = asked.queries[6 * number : 6 * number + 6]

@@ -122,4 +122,3 @@ def test_all_wordings_are_asked(every_edit: list[Edit]) -> None:
     slots = [slots_of(edit.facet, edit.reference, edit.target) for edit in tones]
     for template in unused_wordings()["tone"]:
         assert any(fill(template, one) in texts for one in slots), template
-

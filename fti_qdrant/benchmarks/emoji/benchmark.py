@@ -46,9 +46,10 @@ class EmojiBenchmark(Benchmark):
         "emoji: gallery = all Twemoji images, without the reference; R@1,5,10,50; subset "
         "R@1,2,3 among the emoji that differ from the reference in one facet. heldout: targets "
         "that the embedded model never trained on; wordings: the same, in wordings that it never "
-        "trained on; paraphrases: the same, each in six wordings as people write them, of sentence "
-        "structures that it never trained on; best and worst wording R@1: by the best and the worst "
-        "of the six; deviation: the standard deviation of R@1 over the six; seen: all other edits"
+        "trained on; paraphrases: the same, each in six wordings as people write them, of "
+        "sentence structures that it never trained on; best and worst wording R@1: by the best and "
+        "the worst of the six; deviation: the standard deviation of R@1 over the six; seen: all "
+        "other edits"
     )
     reference_stays = False
     headlines = ("R@1", "R@10", "subset R@1")

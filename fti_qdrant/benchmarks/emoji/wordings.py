@@ -21,12 +21,15 @@ PRONOUNS = {
 IT = {"them": "it", "their": "its", "they": "it"}
 """For an emoji whose gender the sequence does not state."""
 
-FILLERS = frozenset("a an the please just now instead but same only actually so".split())
+FILLERS = frozenset(
+    ["a", "an", "the", "please", "just", "now", "instead", "but", "same", "only", "actually", "so"]
+)
 """Words that change nothing in the structure of a sentence; ``this time`` is one too."""
 
 THINGS = frozenset(
-    "it its this one thing someone person gender skin tone hair haircut color colour time clock "
-    "hands view side direction way {them} {their} {they}".split()
+    ["it", "its", "this", "one", "thing", "someone", "person", "gender", "skin", "tone", "hair"]
+    + ["haircut", "color", "colour", "time", "clock", "hands", "view", "side", "direction", "way"]
+    + ["{them}", "{their}", "{they}"]
 )
 """What the text is about: a pronoun, or the name of what changes."""
 

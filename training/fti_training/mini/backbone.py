@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.tokens import Tokens, Vocabulary
 from fti_training.augment import jittered
 from fti_training.loop.state import TrainingState, moving_average
 from fti_training.loop.training_loop import Figures, Losses, StepResult
@@ -24,6 +26,9 @@ from fti_training.mini.config import MiniConfig
 from fti_training.mini.phase import train_phase
 from fti_training.mini.pictures import TrainingSet
 from fti_training.precision import autocast
+
+CAPTION_WORKERS = 2
+"""Processes that write captions while a GPU trains."""
 
 MAX_LOGIT_SCALE = 4.6052
 """log(100), CLIP's cap."""
@@ -72,6 +77,49 @@ class BackbonePhase:
         return cls("finish", config.backbone_steps, schedule, config.finish_average, fields)
 
 
+@dataclass
+class CaptionedBatches(Dataset[tuple[list[int], Tokens]]):
+    """Step -> the pictures of its batch, and a new caption of each as tokens.
+
+    Attributes:
+        batch: of a step, for growing numbers of steps.
+        first_step: of the phase; a step's captions are seeded by its number in all phases.
+    """
+
+    data: TrainingSet
+    captioner: Captioner
+    vocabulary: Vocabulary
+    batch: Callable[[int], list[int]]
+    seed: int
+    first_step: int
+
+    @classmethod
+    def of(
+        cls, config: MiniConfig, phase: BackbonePhase, data: TrainingSet, vocabulary: Vocabulary
+    ) -> CaptionedBatches:
+        rng, share = random.Random(config.seed), config.backbone_edit_share
+        captioner = Captioner(data.distinct, vocabulary, rng, share)
+        batch = data.numbered_batches(config.batch, config.seed + phase.first_step)
+        return cls(data, captioner, vocabulary, batch, config.seed, phase.first_step)
+
+    def __getitem__(self, number: int) -> tuple[list[int], Tokens]:
+        self.captioner.rng.seed(f"{self.seed}/captions/{self.first_step + number}")
+        chosen = self.batch(number)
+        lines = [self.captioner.tokens(self.data.emoji[index]) for index in chosen]
+        return chosen, self.vocabulary.assemble([([], line) for line in lines])
+
+    def from_workers(self, steps: range, device: str) -> Iterable[tuple[list[int], Tokens]]:
+        """One after the other; beside a GPU, which would wait, other processes write captions."""
+        workers = CAPTION_WORKERS if device == "cuda" else 0
+        return DataLoader(
+            self, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_unchanged
+        )
+
+
+def _unchanged(batch: tuple[list[int], Tokens]) -> tuple[list[int], Tokens]:
+    return batch
+
+
 def train_backbone(
     config: MiniConfig,
     phase: BackbonePhase,
@@ -89,22 +137,16 @@ def train_backbone(
     backbone = wrap(model).to(device).train()
     model.requires_grad_(True)  # a Backbone freezes what it wraps
     average = moving_average(model, phase.average)
-    rng, share = random.Random(config.seed), config.backbone_edit_share
-    captioner = Captioner(data.distinct, backbone.vocabulary, rng, share)
-    batches = data.numbered_batches(config.batch, config.seed + phase.first_step)
+    captioned = CaptionedBatches.of(config, phase, data, backbone.vocabulary)
     pictures = data.pixels.to(device)
 
     def losses(steps: range) -> Losses:
-        for number in steps:
-            yield step(number)
+        for number, (chosen, tokens) in zip(steps, captioned.from_workers(steps, device)):
+            yield step(number, chosen, tokens)
 
-    def step(number: int) -> StepResult:
-        seed = phase.first_step + number
-        captioner.rng.seed(f"{config.seed}/captions/{seed}")
-        chosen = batches(number)
-        lines = [captioner.tokens(data.emoji[index]) for index in chosen]
-        tokens = backbone.vocabulary.assemble([([], line) for line in lines])
-        pixels = jittered(pictures[chosen], torch.Generator().manual_seed(seed))
+    def step(number: int, chosen: list[int], tokens: Tokens) -> StepResult:
+        generator = torch.Generator().manual_seed(phase.first_step + number)
+        pixels = jittered(pictures[chosen], generator)
         with autocast(config.precision, device):
             images = backbone.visual_pass(backbone.preprocess.normalize(pixels)).pooled
             texts = backbone.text_features(tokens)

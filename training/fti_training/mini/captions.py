@@ -44,12 +44,12 @@ class Captioner:
     """Writes a new caption for a picture at each call.
 
     Half of the captions (``edit_share``) of an emoji with siblings describe it as an edit of one
-    of them, "a photo of man firefighter, dark skin tone but as a woman": web-scale captions teach a CLIP some of
-    this language, and a few thousand names teach none of it. The edits are in the known and extra
-    wordings, and in the training half of the paraphrases. Some have fillers, and some are the new
-    value among random words, frequent ones more often: a model that has read these finds the value
-    in a sentence whose structure is new to it. Random words of the vocabulary are mixed into some
-    captions, so that an unknown word does little harm.
+    of them, "a photo of man firefighter, dark skin tone but as a woman": web-scale captions teach
+    a CLIP some of this language, and a few thousand names teach none of it. The edits are in the
+    known and extra wordings, and in the training half of the paraphrases. Some have fillers, and
+    some are the new value among random words, frequent ones more often: a model that has read
+    these finds the value in a sentence whose structure is new to it. Random words of the
+    vocabulary are mixed into some captions, so that an unknown word does little harm.
     """
 
     def __init__(

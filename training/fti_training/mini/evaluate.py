@@ -66,9 +66,7 @@ def named_ranks(
     backbone: Backbone, gallery: Gallery, asked: Sequence[Edit], texts: Sequence[str]
 ) -> Tensor:
     """``[Q]``, ranks for "a photo of {true name} but {text}", as with perfect pseudo-words."""
-    named = [
-        f"{PHOTO_OF} {edit.reference.name} {BUT} {text}" for edit, text in zip(asked, texts)
-    ]
+    named = [f"{PHOTO_OF} {edit.reference.name} {BUT} {text}" for edit, text in zip(asked, texts)]
     return _ranks_of(_texts(backbone, named), gallery, asked)
 
 
