@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
@@ -177,8 +178,7 @@ class Vocabulary:
         Raises:
             PromptTooLong: the fixed part alone does not fit.
         """
-        ids = torch.full((len(prompts), self.context_length), self.pad, dtype=torch.long)
-        ends, rows, columns, truncated = [], [], [], []
+        lines, ends, rows, columns, truncated = [], [], [], [], []
         for row, (fixed, free) in enumerate(prompts):
             room = self.context_length - len(self.start) - len(fixed) - 1
             if room < 0:
@@ -187,12 +187,17 @@ class Vocabulary:
                     f"{self.context_length}; use fewer reference images"
                 )
             line = [*self.start, *fixed, *free[:room], self.end]
-            positions = [column for column, token in enumerate(line) if token is None]
+            stars = enumerate(fixed, len(self.start))
+            positions = [column for column, token in stars if token is None]
             rows += [row] * len(positions)
             columns += positions
-            ids[row, : len(line)] = torch.tensor([0 if token is None else token for token in line])
+            for column in positions:
+                line[column] = 0
+            lines.append(line)
             ends.append(len(line) - 1)
             truncated.append(len(free) > room)
+        padded = [[*line, *[self.pad] * (self.context_length - len(line))] for line in lines]
+        ids = torch.from_numpy(np.array(padded, dtype=np.int64).reshape(-1, self.context_length))
         return Tokens(ids, _index(ends), _index(rows), _index(columns), tuple(truncated))
 
 

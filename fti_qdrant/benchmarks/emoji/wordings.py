@@ -27,9 +27,9 @@ FILLERS = frozenset(
 """Words that change nothing in the structure of a sentence; ``this time`` is one too."""
 
 THINGS = frozenset(
-    ["it", "its", "this", "one", "thing", "someone", "person", "gender", "skin", "tone", "hair"]
-    + ["haircut", "color", "colour", "time", "clock", "hands", "view", "side", "direction", "way"]
-    + ["{them}", "{their}", "{they}"]
+    {"it", "its", "this", "one", "thing", "someone", "person", "gender", "skin", "tone", "hair"}
+    | {"haircut", "color", "colour", "time", "clock", "hands", "view", "side", "direction", "way"}
+    | {"{them}", "{their}", "{they}"}
 )
 """What the text is about: a pronoun, or the name of what changes."""
 

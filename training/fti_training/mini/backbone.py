@@ -20,18 +20,14 @@ from fti_training.augment import jittered
 from fti_training.loop.state import TrainingState, moving_average
 from fti_training.loop.training_loop import Figures, Losses, StepResult
 from fti_training.loop.update import Cosine
-from fti_training.losses import clip
 from fti_training.mini.captions import Captioner
+from fti_training.mini.clip_loss import CAPTION_LENGTH, ClipLoss, fastest
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.phase import train_phase
 from fti_training.mini.pictures import TrainingSet
-from fti_training.precision import autocast
 
 CAPTION_WORKERS = 2
 """Processes that write captions while a GPU trains."""
-
-MAX_LOGIT_SCALE = 4.6052
-"""log(100), CLIP's cap."""
 
 
 def fresh_clip(config: MiniConfig) -> nn.Module:
@@ -105,7 +101,8 @@ class CaptionedBatches(Dataset[tuple[list[int], Tokens]]):
     def __getitem__(self, number: int) -> tuple[list[int], Tokens]:
         self.captioner.rng.seed(f"{self.seed}/captions/{self.first_step + number}")
         chosen = self.batch(number)
-        lines = [self.captioner.tokens(self.data.emoji[index]) for index in chosen]
+        room = CAPTION_LENGTH - 2
+        lines = [self.captioner.tokens(self.data.emoji[index])[:room] for index in chosen]
         return chosen, self.vocabulary.assemble([([], line) for line in lines])
 
     def from_workers(self, steps: range, device: str) -> Iterable[tuple[list[int], Tokens]]:
@@ -139,21 +136,16 @@ def train_backbone(
     average = moving_average(model, phase.average)
     captioned = CaptionedBatches.of(config, phase, data, backbone.vocabulary)
     pictures = data.pixels.to(device)
+    clip_loss = ClipLoss(backbone, model.get_parameter("logit_scale"), config.precision).train()
+    loss_of = fastest(clip_loss, config.batch)
 
     def losses(steps: range) -> Losses:
         for number, (chosen, tokens) in zip(steps, captioned.from_workers(steps, device)):
-            yield step(number, chosen, tokens)
-
-    def step(number: int, chosen: list[int], tokens: Tokens) -> StepResult:
-        generator = torch.Generator().manual_seed(phase.first_step + number)
-        pixels = jittered(pictures[chosen], generator)
-        with autocast(config.precision, device):
-            images = backbone.visual_pass(backbone.preprocess.normalize(pixels)).pooled
-            texts = backbone.text_features(tokens)
-        scale = model.get_parameter("logit_scale").clamp(max=MAX_LOGIT_SCALE).exp()
-        loss = clip(images.float(), texts.float(), scale)
-        figures = {"loss": loss.detach(), "scale": scale.detach()}
-        return StepResult(loss, lambda: {name: float(one) for name, one in figures.items()})
+            generator = torch.Generator().manual_seed(phase.first_step + number)
+            pixels = backbone.preprocess.normalize(jittered(pictures[chosen], generator))
+            loss = loss_of(pixels, tokens)
+            figures = {"loss": loss.detach(), "scale": clip_loss.scale().detach()}
+            yield StepResult(loss, lambda: {name: float(one) for name, one in figures.items()})  # noqa: B023
 
     def validated() -> Figures:
         with torch.inference_mode():
