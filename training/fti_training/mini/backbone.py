@@ -131,7 +131,7 @@ def train_backbone(
         validate: figures of the averaged backbone, called at each checkpoint.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = wrap(model).to(device).train()
+    backbone = wrap(model.to(device)).to(device).train()  # the scale is not a part of a Backbone
     model.requires_grad_(True)  # a Backbone freezes what it wraps
     average = moving_average(model, phase.average)
     captioned = CaptionedBatches.of(config, phase, data, backbone.vocabulary)
