@@ -14,6 +14,9 @@ from fti_qdrant.atomic_files import PART
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
+LOCAL_MODE_FILE = "meta.json"
+"""Of qdrant-client's local mode, which keeps its collections beside it."""
+
 UNFINISHED_SPEC = SPEC_FILE + PART
 """Exists while a gallery is created. Where a kill left it, nothing was stored in the shard yet."""
 
@@ -69,6 +72,12 @@ def not_found(folder: Path) -> GalleryNotFound:
     if folder.is_dir():
         if _has_lost_its_spec(folder):
             return GalleryNotFound(f"{where}: {_lost_spec(folder)}; restore that file")
+        if (folder / LOCAL_MODE_FILE).exists():
+            return GalleryNotFound(
+                f"{where}: it is a folder of qdrant-client's local mode; search a collection in it "
+                f"with ComposedSearch.connect({str(folder)!r}, COLLECTION), or attach(...) where "
+                "another program made it"
+            )
         if contents := _contents(folder):
             return GalleryNotFound(
                 f"{where}: it contains {contents}, and is not the folder of a gallery; pass one "

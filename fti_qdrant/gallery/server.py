@@ -72,6 +72,8 @@ class ServerGallery:
         self.name = name
         self.patience: float | None = None
         """Seconds to wait for a server that does not answer; None retries uploads a few times."""
+        self.owns_client = True
+        """Whether ``close`` closes the client; False for one that belongs to the user."""
         self._closed = False
         self._pid = os.getpid()
         self._fields: set[str] = set()
@@ -279,7 +281,8 @@ class ServerGallery:
     def close(self) -> None:
         if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
             self._closed = True
-            self.client.close()
+            if self.owns_client:
+                self.client.close()
 
     def check_open(self) -> None:
         if os.getpid() != self._pid:
