@@ -46,7 +46,7 @@ async def run_awaiting(function: Callable[P, T], *args: P.args, **options: P.kwa
             step = running.throw(error)
         else:
             step = running.switch(value)
-    return step  # type: ignore[no-any-return]
+    return step
 
 
 def awaited(awaitable: Awaitable[T]) -> T:
@@ -54,7 +54,8 @@ def awaited(awaitable: Awaitable[T]) -> T:
 
     Raises FtiError anywhere else, where nothing could await it.
     """
-    if not is_awaiting():
+    parent = getcurrent().parent
+    if not is_awaiting() or parent is None:
         close = getattr(awaitable, "close", None)
         if close is not None:
             close()  # a coroutine that nobody awaits would warn
@@ -62,7 +63,7 @@ def awaited(awaitable: Awaitable[T]) -> T:
             "this gallery belongs to an AsyncComposedSearch; await the search's methods, or those "
             "of its gallery"
         )
-    return getcurrent().parent.switch(awaitable)  # type: ignore[no-any-return, union-attr]
+    return parent.switch(awaitable)
 
 
 def is_awaiting() -> bool:
