@@ -105,7 +105,7 @@ def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
 
 def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:
     """Images per second of open_clip alone, after a batch to warm up."""
-    batches = batches.to(next(model.parameters()).dtype)
+    batches = batches.to(model.visual.conv1.weight.dtype)
     with torch.inference_mode():
         model.encode_image(batches[:EMBED_ROWS])
         began = time.perf_counter()

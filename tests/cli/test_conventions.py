@@ -291,11 +291,11 @@ def test_all_output_goes_through_the_module_that_escapes() -> None:
 def test_a_dry_run_prints_names_of_files_as_they_are(tmp_path: Path) -> None:
     pictures = tmp_path / "p"
     pictures.mkdir()
-    (pictures / "bad\x1b[2J\n[/b].jpg").write_bytes(b"no picture")
+    (pictures / "bad\x1b[2J\n[b].jpg").write_bytes(b"no picture")
     asked = ["run", str(pictures), "--gallery", str(tmp_path / "g\x07"), "--model", "mini"]
     done = CliRunner().invoke(fti_ingest.cli.main.main, [*asked, "--dry-run"])
     assert done.exit_code == 0, done.output
-    assert r"would be rejected: bad\x1b[2J\n[/b].jpg" in done.output
+    assert r"/p/bad\x1b[2J\n[b].jpg: it is not" in done.output
     assert "\x1b" not in done.output
 
 
