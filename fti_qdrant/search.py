@@ -307,10 +307,13 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
+        layout = self.gallery.spec.layout
         plans = [refined(query, self._fields) for query in chosen]
         loaded, references, composed = self._compose(asked, chosen)
         searches = [
-            replace(plan, vector=one.unit_vector, filter=without_references(plan.filter, query))
+            replace(
+                plan, vector=one.unit_vector, filter=without_references(plan.filter, query, layout)
+            )
             for query, one, plan in zip(loaded, composed, plans)
         ]
         answers = self.gallery.search_many(searches)
@@ -424,15 +427,18 @@ class ComposedSearch:
         composed: ComposedQuery,
         references: References | None,
     ) -> Hits:
-        query = replace(loaded.query, warnings=composed.warnings)
+        spec = self.gallery.spec
+        query = replace(loaded.query, warnings=(*composed.warnings, *spec.warnings))
         pictures = self._pictures(loaded)
         explanation = (
             self._explainer.explain(composed, references, pictures) if query.explain else None
         )
-        return Hits(map(as_hit, answer), query, explanation, pictures)
+        hits = [as_hit(point, query, spec.layout) for point in answer]
+        return Hits(hits, query, explanation, pictures)
 
     def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
-        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
+        places = loaded.pictures(self.gallery.spec.layout)
+        return ReferencePictures(places, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""

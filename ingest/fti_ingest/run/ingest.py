@@ -190,7 +190,7 @@ def _contents(
     report: Callable[[str], None] | None,
 ) -> GalleryContents:
     """Reads the gallery. Raises BadManifest where too much would be pruned."""
-    held = () if gallery is None else gallery.scroll()
+    held = () if gallery is None else ((str(id), payload) for id, payload in gallery.scroll())
     dedupe = job.dedupe is not None
     if not job.prune and report is None:
         return read_contents(held, source, None, dedupe)

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from fti_ingest.sources.column_types import Columns, convert_payload, types_of_texts
-from fti_ingest.sources.fetch import without_span
 from fti_ingest.sources.id_set import SeenIds, short_id
 from fti_ingest.sources.image_files import suffix_of
 from fti_ingest.sources.payloads import payload_text
@@ -28,6 +27,7 @@ from fti_ingest.sources.source import (
 )
 from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.gallery import point_id
+from fti_qdrant.images.fetch import without_span
 
 CHUNK = 4096
 """Rows that wait as Python objects; all others are in the file, about 250 bytes each."""

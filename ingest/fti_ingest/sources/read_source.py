@@ -8,8 +8,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from fti_ingest.sources.archives import add_archive, is_archive
-from fti_ingest.sources.fetch import read_heads
-from fti_ingest.sources.filesystems import filesystem, is_remote, local_path, location, readable
 from fti_ingest.sources.folders import (
     EVERYTHING,
     Pattern,
@@ -27,6 +25,8 @@ from fti_ingest.sources.source import Source
 from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
+from fti_qdrant.images.fetch import read_heads
+from fti_qdrant.images.filesystems import filesystem, is_remote, local_path, location, readable
 from fti_qdrant.images.read import is_url
 
 KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
 from fti_ingest.stages.revisions import revision_of, same_image
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, decode
+from fti_qdrant.images.fetch import Read, read_batch, without_span
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,6 +15,7 @@ from fti_ingest.stages.columns import matrix, replaced, rows_with, spread, texts
 from fti_ingest.stages.row_status import PAYLOAD, STORE
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
 from fti_qdrant.gallery.location import ServerLocation
+from fti_qdrant.gallery.point_ids import parsed_id
 from fti_qdrant.gallery.points import OURS, Payload
 
 FACTS = {
@@ -52,7 +53,8 @@ def points(batch: pa.Table, spec: GallerySpec, mark: bool = False) -> list[Galle
     if spec.words:
         words = matrix(rows["words"]).reshape(-1, 1 + spec.words.topk, spec.words.token_dim)
     payloads = stored_payloads(rows, spec.words is not None, mark)
-    return list(map(GalleryPoint, rows["id"].to_pylist(), found, payloads, words))
+    ids = map(parsed_id, rows["id"].to_pylist())
+    return list(map(GalleryPoint, ids, found, payloads, words))
 
 
 def stored_payloads(rows: pa.Table, with_words: bool, mark: bool) -> list[Payload]:
@@ -75,7 +77,8 @@ def updated_points(batch: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
     if not rows.num_rows:
         return []
     new = {
-        row.pop("id"): row for row in rows.select(["id", "payload", "uri", "revision"]).to_pylist()
+        parsed_id(row.pop("id")): row
+        for row in rows.select(["id", "payload", "uri", "revision"]).to_pylist()
     }
     return [
         GalleryPoint(held.id, held.vector, _updated(held.payload, **new[held.id]), held.words)
