@@ -74,6 +74,9 @@ class CollectionLayout(BaseModel):
         return found if isinstance(found, dict) else {}
 
 
+OUR_LAYOUT = CollectionLayout()
+
+
 def field_value(payload: Payload, path: str) -> Any:
     """The value of a payload field; dots lead into nested ones. None where there is none.
 

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 FITS, DIFFERS = 0.98, 0.90
-"""Median cosines of stored and recomputed vectors. From the first on the model fits; from the second
-on it is used with a warning, as tools resize in different ways, and such collections can be searched
-all the same. Below it, another model or another preprocessing made the vectors."""
+"""Median cosines of stored and recomputed vectors. From the first on the model fits. From the
+second on it is used with a warning: tools resize in different ways, and such a collection can be
+searched all the same. Below it, another model or another preprocessing made the vectors."""
 
 Verdict = Literal["unchecked", "fits", "differs", "wrong"]
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch
 from fti_qdrant.gallery.layout import IMAGE_VECTOR as IMAGE_VECTOR
+from fti_qdrant.gallery.layout import OUR_LAYOUT, CollectionLayout
 from fti_qdrant.gallery.layout import OURS as OURS
 from fti_qdrant.gallery.layout import SHA256_KEY as SHA256_KEY
 from fti_qdrant.gallery.layout import WORDS_VECTOR as WORDS_VECTOR
-from fti_qdrant.gallery.layout import CollectionLayout
 from fti_qdrant.gallery.layout import Payload as Payload
 from fti_qdrant.gallery.model_check import ModelCheck
 from fti_qdrant.gallery.point_ids import PointId as PointId
@@ -75,7 +75,7 @@ class GallerySpec(BaseModel):
     fingerprint: Fingerprint
     indexes: dict[str, IndexType] = {}
     words: WordsSpec | None = None
-    layout: CollectionLayout = CollectionLayout()
+    layout: CollectionLayout = OUR_LAYOUT
     check: ModelCheck | None = None
 
     @property

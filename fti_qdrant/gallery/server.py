@@ -66,9 +66,21 @@ T = TypeVar("T")
 class ServerGallery:
     """A collection on a Qdrant server. Safe to use from several threads."""
 
-    def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
-        """Use ``create`` or ``open``; ``name`` is for messages."""
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        spec: GallerySpec,
+        name: str,
+        owns_client: bool = True,
+    ):
+        """Use ``create`` or ``open``; ``name`` is for messages.
+
+        Args:
+            owns_client: close the client with the gallery; False for one of the user's own.
+        """
         self.client = client
+        self.owns_client = owns_client
         self.collection = collection
         self.spec = spec
         self.name = name
@@ -142,7 +154,8 @@ class ServerGallery:
         if SPEC_KEY not in metadata:
             raise GalleryUnavailable(
                 f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
-                "model is unknown; ingest into a new collection"
+                "model is unknown; declare it once with fti-ingest adopt, or at each start with "
+                "ComposedSearch.attach; or ingest into a new collection"
             )
         spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
         opened = cls(client, collection, spec, name)
@@ -275,7 +288,7 @@ class ServerGallery:
             indexed=int(info.indexed_vectors_count or 0),
             segments=int(info.segments_count or 0),
             optimizer=f"failed: {problem}" if problem else STATES[info.status],
-            bulk=info.config.hnsw_config.m == 0,
+            bulk=self.spec.layout.ours and info.config.hnsw_config.m == 0,
         )
 
     def flush(self) -> None:
@@ -284,7 +297,8 @@ class ServerGallery:
     def close(self) -> None:
         if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
             self._closed = True
-            self.client.close()
+            if self.owns_client:
+                self.client.close()
 
     def check_open(self) -> None:
         if os.getpid() != self._pid:

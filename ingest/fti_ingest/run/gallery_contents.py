@@ -17,7 +17,7 @@ from fti_ingest.sources.source import Source
 from fti_ingest.stages.deduplicate import Originals
 from fti_ingest.stages.revisions import mark_outdated, stored_revisions
 from fti_qdrant.gallery import CollectionLayout
-from fti_qdrant.gallery.layout import Payload
+from fti_qdrant.gallery.layout import OUR_LAYOUT, Payload
 from fti_qdrant.gallery.point_ids import StoredId, parsed_id
 from fti_qdrant.images.filesystems import CHAIN
 
@@ -28,9 +28,6 @@ UUID_BYTES = 16
 
 Held = Iterable[tuple[str, Payload]]
 """What ``Gallery.scroll`` yields, the ids as texts."""
-
-
-OUR_LAYOUT = CollectionLayout()
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,11 @@ class SourceFiles:
 
 
 def read_contents(
-    held: Held, source: Source, departed: Departed | None, dedupe: bool
+    held: Held,
+    source: Source,
+    departed: Departed | None,
+    dedupe: bool,
+    layout: CollectionLayout = OUR_LAYOUT,
 ) -> GalleryContents:
     """Reads a gallery.
 
@@ -125,14 +126,15 @@ def read_contents(
         held: what ``Gallery.scroll`` yields.
         departed: collects the images that are no longer in the source.
         dedupe: record what is needed to find duplicates, in the run's temporary files.
+        layout: of the gallery.
     """
     passing = held if departed is None else departed.watch(held)
     if dedupe:
         with closing(Originals(originals_of(source))) as originals:
-            revisions = stored_revisions(originals.recording(passing))
+            revisions = stored_revisions(originals.recording(passing), layout)
             mark_outdated(revisions, originals.outdated())
     else:
-        revisions = stored_revisions(passing)
+        revisions = stored_revisions(passing, layout)
     path = source.scratch.path / "revisions.npy"
     np.save(path, revisions)
     return GalleryContents(path, departed)

@@ -32,7 +32,7 @@ def add_manifest(listing: Listing, place: str) -> None:
     table = Manifest(place)
     listing.texts = table.path.suffix.lower() == CSV
     number = None
-    for number, row in table.rows():
+    for number, row in table.rows(listing.image_columns):
         line = f"{table.path}:{number}"
         if isinstance(row, str):
             listing.reject(line, row)
