@@ -19,6 +19,7 @@ from fti_qdrant.search import ComposedSearch
 
 if TYPE_CHECKING:
     import torch
+    from qdrant_client import QdrantClient
     from typing_extensions import Self
 
 
@@ -90,6 +91,49 @@ class AsyncComposedSearch:
             grpc_port=grpc_port,
             model=model,
             inverter=inverter,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            backend=backend,
+            allow_urls=allow_urls,
+            limits=limits,
+        )
+        return cls(search)
+
+    @classmethod
+    async def attach(
+        cls,
+        client: QdrantClient | str,
+        collection: str,
+        *,
+        model: str | None = None,
+        vector: str | None = None,
+        uri_field: str | None = None,
+        image_root: str | None = None,
+        inverter: str | None = None,
+        check: int = 32,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """See ``ComposedSearch.attach``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.attach,
+            client,
+            collection,
+            model=model,
+            vector=vector,
+            uri_field=uri_field,
+            image_root=image_root,
+            inverter=inverter,
+            check=check,
+            api_key=api_key,
+            grpc_port=grpc_port,
             device=device,
             precision=precision,
             preprocess=preprocess,

@@ -25,7 +25,8 @@ from fti_qdrant.composers.registry import (
 )
 from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.gallery.layout import CollectionLayout
+from fti_qdrant.gallery.point_ids import StoredId, id_order
 from fti_qdrant.gallery.pseudo_words import unstacked
 from fti_qdrant.images import (
     DEFAULT_LIMITS,
@@ -38,6 +39,7 @@ from fti_qdrant.images import (
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query
 from fti_qdrant.reference_ids import Reference, stored_id
+from fti_qdrant.stored_pictures import image_place
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ class LoadedQuery:
         """The composer's options that the query gives."""
         return self.query.composer_options
 
-    @property
-    def pictures(self) -> tuple[ImageSource | None, ...]:
+    def pictures(self, layout: CollectionLayout) -> tuple[ImageSource | None, ...]:
         """As ``ReferencePictures.sources``."""
-        return tuple(map(_place, self.query.references, self.sources))
+        pairs = zip(self.query.references, self.sources)
+        return tuple(_place(reference, source, layout) for reference, source in pairs)
 
     @property
     def stored(self) -> list[StoredImage]:
@@ -110,14 +112,15 @@ def with_composer(query: Query, composer: Composer) -> Query:
     return replace(query, composer=name, warnings=(*query.warnings, *warnings))
 
 
-def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str, StoredImage]:
+def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[StoredId, StoredImage]:
     """The images, by id, of those references that are ids; in one request.
 
     Raises UnknownImageId, which names the first that the gallery does not have.
     """
-    ids = {one for reference in references if (one := stored_id(reference))}
-    stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
-    missing = sorted(ids - stored.keys())
+    ids = {one for reference in references if (one := stored_id(reference)) is not None}
+    found = gallery.retrieve(sorted(ids, key=id_order)) if ids else []
+    stored = {image.id: image for image in found}
+    missing = sorted(ids - stored.keys(), key=id_order)
     if missing:
         raise UnknownImageId(
             f"gallery {gallery.name} has no image {missing[0]}"
@@ -146,8 +149,9 @@ def load_references(
 
     def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:
         id = stored_id(reference)
-        if id is not None or isinstance(reference, uuid.UUID):
-            return stored[str(id)]
+        if id is not None:
+            return stored[id]
+        assert not isinstance(reference, (uuid.UUID, int))  # which are ids
         if not decode:
             return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
         key = _identity(reference)
@@ -241,7 +245,8 @@ def stored_words(image: StoredImage, composer: Composer, gallery: Gallery) -> Ps
             f"{gallery.spec.words.inverter}, and another one is loaded; load that inverter, or "
             "ingest again"
         )
-    words = unstacked(image.words, int(image.payload[OURS]["r"]))
+    facts = gallery.spec.layout.facts(image.payload)
+    words = unstacked(image.words, facts.get("r"), gallery.spec.words.topk)
     return words.to(composer.backbone.device)
 
 
@@ -267,12 +272,14 @@ def _of_query(
 
 
 def _place(
-    reference: Reference, source: LoadedImage | StoredImage | HashedImage
+    reference: Reference,
+    source: LoadedImage | StoredImage | HashedImage,
+    layout: CollectionLayout,
 ) -> ImageSource | None:
     """Where a reference can be read again; None where it cannot."""
     if isinstance(source, StoredImage):
-        return source.payload.get(OURS, {}).get("uri")
-    if isinstance(reference, uuid.UUID) or hasattr(reference, "read"):
+        return image_place(source.payload, layout)
+    if isinstance(reference, (uuid.UUID, int)) or hasattr(reference, "read"):
         return None
     return reference
 

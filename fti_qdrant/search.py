@@ -40,6 +40,7 @@ from fti_qdrant.vector_queries import as_hit, refined, without_references
 
 if TYPE_CHECKING:
     import torch
+    from qdrant_client import QdrantClient
     from typing_extensions import Self
 
 
@@ -149,6 +150,81 @@ class ComposedSearch:
             allow_urls=allow_urls,
             limits=limits,
         )
+
+    @classmethod
+    def attach(
+        cls,
+        client: QdrantClient | str,
+        collection: str,
+        *,
+        model: str | None = None,
+        vector: str | None = None,
+        uri_field: str | None = None,
+        image_root: str | None = None,
+        inverter: str | None = None,
+        check: int = 32,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Searches a collection that another program made; writes nothing into it.
+
+        The model that made its vectors is declared and checked: by their size, and by the images
+        of some points, which are embedded again and compared with what is stored.
+
+        Args:
+            client: a ``QdrantClient``, which stays open, or a server's URL.
+            model: what made the vectors, also by the names of other tools, such as
+                ``clip-ViT-B-32``; may be left out where the name of the vector or the collection's
+                metadata says it.
+            vector: name of the image vector, ``""`` for the unnamed one; may be left out where
+                there is only one.
+            uri_field: payload field that says where an image is: a path, a URL, ``s3://``, or the
+                image itself in base64. Without it nothing is checked, and every answer says so.
+            image_root: folder or URI that relative values of ``uri_field`` begin at.
+            check: how many images to compare; 0 checks nothing.
+            preprocess: how pictures were prepared; by default as other tools do for the model,
+                ``center-crop`` for a CLIP.
+            inverter, api_key, grpc_port, device, precision, backend, allow_urls, limits: as for
+                ``connect``.
+
+        Raises:
+            BadCollection: no vector that can be used, several and none named, or a wrong name.
+            ModelMismatch: another model made the vectors; the message says what fits better.
+            UnsupportedModel, GalleryNotFound, GalleryUnavailable.
+        """
+        from fti_qdrant.adoption.attach import attached
+        from fti_qdrant.adoption.declaration import Declaration
+
+        declared = Declaration(
+            model, vector, uri_field, image_root, preprocess=preprocess, check=check
+        )
+        ours = isinstance(client, str)
+        opened = (
+            connect(client, api_key, grpc_port=grpc_port) if isinstance(client, str) else client
+        )
+        try:
+            composer, gallery = attached(
+                opened,
+                collection,
+                declared,
+                inverter=inverter,
+                device=device,
+                precision=precision,
+                backend=backend,
+                limits=limits,
+            )
+        except BaseException:
+            if ours:
+                opened.close()
+            raise
+        gallery.owns_client = ours
+        return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
 
     @classmethod
     def over(
@@ -307,10 +383,13 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
+        layout = self.gallery.spec.layout
         plans = [refined(query, self._fields) for query in chosen]
         loaded, references, composed = self._compose(asked, chosen)
         searches = [
-            replace(plan, vector=one.unit_vector, filter=without_references(plan.filter, query))
+            replace(
+                plan, vector=one.unit_vector, filter=without_references(plan.filter, query, layout)
+            )
             for query, one, plan in zip(loaded, composed, plans)
         ]
         answers = self.gallery.search_many(searches)
@@ -424,15 +503,18 @@ class ComposedSearch:
         composed: ComposedQuery,
         references: References | None,
     ) -> Hits:
-        query = replace(loaded.query, warnings=composed.warnings)
+        spec = self.gallery.spec
+        query = replace(loaded.query, warnings=(*composed.warnings, *spec.warnings))
         pictures = self._pictures(loaded)
         explanation = (
             self._explainer.explain(composed, references, pictures) if query.explain else None
         )
-        return Hits(map(as_hit, answer), query, explanation, pictures)
+        hits = [as_hit(point, query, spec.layout) for point in answer]
+        return Hits(hits, query, explanation, pictures)
 
     def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
-        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
+        places = loaded.pictures(self.gallery.spec.layout)
+        return ReferencePictures(places, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""

@@ -283,7 +283,7 @@ def _print(hits: Hits) -> None:
 
 def _path_and_id(hit: Hit) -> Text:
     """Where the image was ingested from, and below it the ID, which ``--image`` takes."""
-    id = as_text(hit.id, "dim")
+    id = as_text(str(hit.id), "dim")
     return as_text(hit.uri).append("\n").append_text(id) if hit.uri else id
 
 
