@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from fti_qdrant.gallery.layout import CollectionLayout
 from fti_qdrant.gallery.point_ids import StoredId, id_order
 from fti_qdrant.gallery.pseudo_words import unstacked
 from fti_qdrant.images import (
-    DEFAULT_LIMITS,
     ImageLimits,
     ImageSource,
     LoadedImage,
@@ -40,6 +40,8 @@ from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query
 from fti_qdrant.reference_ids import Reference, stored_id
 from fti_qdrant.stored_pictures import image_place
+
+ReadAll = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -134,37 +136,57 @@ def load_references(
     queries: Sequence[Query],
     gallery: Gallery,
     allow_urls: bool,
-    limits: ImageLimits = DEFAULT_LIMITS,
+    limits: ImageLimits,
+    composer: Composer,
+    read_all: ReadAll,
 ) -> list[LoadedQuery]:
     """Reads each picture once, and all stored images in one request.
 
     Args:
         queries: from ``with_composer``.
         limits: of each picture.
+        read_all: calls functions that read a picture each, and returns what they return.
 
     Raises BadImage, UnknownImageId.
     """
     stored = stored_images([ref for query in queries for ref in query.references], gallery)
-    pictures: dict[object, LoadedImage] = {}
+    tasks: dict[object, Callable[[], LoadedImage | HashedImage]] = {}
 
-    def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:
+    def planned(reference: Reference, decode: bool) -> object:
+        """The key of a picture that will be read, or the stored image."""
         id = stored_id(reference)
         if id is not None:
             return stored[id]
         assert not isinstance(reference, (uuid.UUID, int))  # which are ids
-        if not decode:
-            return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
-        key = _identity(reference)
-        if key not in pictures:
-            pictures[key] = open_image(reference, allow_urls=allow_urls, limits=limits)
-        return pictures[key]
+        key = (_identity(reference), decode)
+        read = partial(_read, reference, decode, allow_urls, limits, composer)
+        tasks.setdefault(key, read)
+        return key
 
-    loaded = []
+    plans = []
     for query in queries:
         decode = LoadedQuery(query, ()).composer.uses_image or query.explain
-        sources = tuple(read(reference, decode) for reference in query.references)
-        loaded.append(LoadedQuery(query, sources))
-    return loaded
+        plans.append([planned(reference, decode) for reference in query.references])
+    pictures: dict[object, Any] = dict(zip(tasks, read_all(list(tasks.values()))))
+    return [
+        LoadedQuery(
+            query,
+            tuple(one if isinstance(one, StoredImage) else pictures[one] for one in plan),
+        )
+        for query, plan in zip(queries, plans)
+    ]
+
+
+def _read(
+    reference: ImageSource,
+    decode: bool,
+    allow_urls: bool,
+    limits: ImageLimits,
+    composer: Composer,
+) -> LoadedImage | HashedImage:
+    if not decode:
+        return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
+    return composer.fitted(open_image(reference, allow_urls=allow_urls, limits=limits))
 
 
 def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
