@@ -157,6 +157,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -174,6 +175,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(
@@ -203,6 +205,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -268,6 +271,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.attach``."""
@@ -288,6 +292,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(search)
@@ -304,6 +309,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -321,6 +327,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(

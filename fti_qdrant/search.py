@@ -37,6 +37,7 @@ from fti_qdrant.query_model import (
 )
 from fti_qdrant.references import (
     LoadedQuery,
+    ReadingRules,
     answerable,
     load_references,
     stored_images,
@@ -64,6 +65,7 @@ class ComposedSearch:
         gallery: Gallery,
         *,
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
@@ -71,6 +73,7 @@ class ComposedSearch:
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.allow_paths = allow_paths
         self.limits = limits
         self._fields = StoredFields(gallery)
         self._runner: QueryRunner = InCaller(QueryModel(composer, gallery))
@@ -87,6 +90,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
@@ -100,6 +104,9 @@ class ComposedSearch:
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             backend: ``torch``, or ``openvino``, which is faster on a CPU (an extra).
             allow_urls: whether a reference may be an http(s) URL.
+            allow_paths: whether a reference may be a path on this machine. Pass False where
+                references come from others: every path is then refused, whether there is a file
+                or not, and images are given as bytes or as ids.
             limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
@@ -113,6 +120,7 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
 
@@ -135,6 +143,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
@@ -149,8 +158,8 @@ class ComposedSearch:
             headers: sent with every request.
             prefix: path of the server behind a proxy, where it is not in the URL.
             ca_file: PEM file of the authority that signed the server's certificate.
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key, options beside a client that has its own),
         GalleryNotFound, ModelMismatch.
@@ -165,6 +174,7 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
 
@@ -187,6 +197,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches a collection that another program made; writes nothing into it.
@@ -207,7 +218,7 @@ class ComposedSearch:
             check: how many images to compare; 0 checks nothing.
             preprocess: how pictures were prepared; by default as other tools do for the model,
                 ``center-crop`` for a CLIP.
-            inverter, api_key, grpc_port, device, precision, backend, allow_urls, limits: as for
+            inverter, api_key, grpc_port, device, precision, backend, allow_urls, allow_paths, limits: as for
                 ``connect``.
 
         Raises:
@@ -237,7 +248,7 @@ class ComposedSearch:
             chosen.close()
             raise
         gallery.owns_client = chosen.ours
-        return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
+        return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
 
     @classmethod
     def over(
@@ -251,13 +262,14 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches an open gallery, which is closed where the model cannot be loaded.
 
         Args:
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises ModelMismatch.
         """
@@ -272,7 +284,9 @@ class ComposedSearch:
                 preprocess=chosen,
                 backend=backend,
             )
-            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
+            return cls(
+                composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits
+            )
         except BaseException:
             gallery.close()
             raise
@@ -308,8 +322,9 @@ class ComposedSearch:
         """Images like the reference, changed as the text says, that pass the filter.
 
         Args:
-            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, or
-                a list of either. Without it, the text alone is searched.
+            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, a
+                ``Cropped`` part of either, or a list of these. Without it, the text alone is
+                searched.
             text: what should be different. Without it, images like the reference are searched.
             filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant
                 Filter.
@@ -445,8 +460,21 @@ class ComposedSearch:
             like=like,
             dislike=dislike,
         )
-        _, (understood,) = self._understand([query], [with_composer(query, self.composer)])
-        return understood.composed
+        return self.compose_many([query])[0]
+
+    def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+        """The vectors of several queries: one batch through each tower of the model.
+
+        Args:
+            queries: as for ``query_many``; what they say about the search does not matter.
+
+        Raises BadQuery, BadImage, UnknownImageId.
+        """
+        asked = [_as_query(query) for query in queries]
+        if not asked:
+            return []
+        chosen = [with_composer(query, self.composer) for query in asked]
+        return [one.composed for one in self._understand(asked, chosen)[1]]
 
     def explain(
         self,
@@ -488,9 +516,8 @@ class ComposedSearch:
         rated = stored_images(
             [one for query in chosen for one in (*query.liked, *query.disliked)], self.gallery
         )
-        read = load_references(
-            chosen, self.gallery, self.allow_urls, self.limits, self.composer, self._runner.read
-        )
+        rules = ReadingRules(self.allow_urls, self.allow_paths, self.limits)
+        read = load_references(chosen, self.gallery, rules, self.composer, self._runner.read)
         loaded = [answerable(query, original) for query, original in zip(read, asked)]
         understood = self._runner.understand(ModelTask(loaded, words))
         moved = with_feedback(chosen, [one.composed for one in understood], rated)
