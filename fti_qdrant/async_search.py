@@ -156,6 +156,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -173,6 +174,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(
@@ -202,6 +204,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -249,6 +252,51 @@ class AsyncComposedSearch:
         )
 
     @classmethod
+    async def attach(
+        cls,
+        client: ClientSource,
+        collection: str,
+        *,
+        model: str | None = None,
+        vector: str | None = None,
+        uri_field: str | None = None,
+        image_root: str | None = None,
+        inverter: str | None = None,
+        check: int = 32,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        allow_paths: bool = True,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """See ``ComposedSearch.attach``."""
+        search = await asyncio.to_thread(
+            ComposedSearch.attach,
+            client,
+            collection,
+            model=model,
+            vector=vector,
+            uri_field=uri_field,
+            image_root=image_root,
+            inverter=inverter,
+            check=check,
+            api_key=api_key,
+            grpc_port=grpc_port,
+            device=device,
+            precision=precision,
+            preprocess=preprocess,
+            backend=backend,
+            allow_urls=allow_urls,
+            allow_paths=allow_paths,
+            limits=limits,
+        )
+        return cls(search)
+
+    @classmethod
     async def over(
         cls,
         gallery: Gallery,
@@ -260,6 +308,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -277,6 +326,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(

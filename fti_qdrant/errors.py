@@ -69,6 +69,10 @@ class HubUnavailable(CheckpointError):
     exit_code = 1
 
 
+class BadCollection(FtiError, ValueError):
+    """A collection of another program that cannot be searched as it is, or as it is described."""
+
+
 class GalleryNotFound(FtiError, LookupError):
     """No gallery at this path, or no such collection on the server."""
 

@@ -23,7 +23,7 @@ from fti_qdrant.gallery import (
     ScoredPoint,
 )
 from fti_qdrant.gallery.client_options import ClientOptions
-from fti_qdrant.gallery.clients import ClientSource, open_collection
+from fti_qdrant.gallery.clients import ClientSource, choose_client, open_collection
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
@@ -37,6 +37,7 @@ from fti_qdrant.query_model import (
 )
 from fti_qdrant.references import (
     LoadedQuery,
+    ReadingRules,
     answerable,
     load_references,
     stored_images,
@@ -64,6 +65,7 @@ class ComposedSearch:
         gallery: Gallery,
         *,
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
@@ -71,6 +73,7 @@ class ComposedSearch:
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.allow_paths = allow_paths
         self.limits = limits
         self._fields = StoredFields(gallery)
         self._runner: QueryRunner = InCaller(QueryModel(composer, gallery))
@@ -87,6 +90,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
@@ -100,6 +104,9 @@ class ComposedSearch:
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             backend: ``torch``, or ``openvino``, which is faster on a CPU (an extra).
             allow_urls: whether a reference may be an http(s) URL.
+            allow_paths: whether a reference may be a path on this machine. Pass False where
+                references come from others: every path is then refused, whether there is a file
+                or not, and images are given as bytes or as ids.
             limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
@@ -113,6 +120,7 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
 
@@ -135,6 +143,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
@@ -149,8 +158,8 @@ class ComposedSearch:
             headers: sent with every request.
             prefix: path of the server behind a proxy, where it is not in the URL.
             ca_file: PEM file of the authority that signed the server's certificate.
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key, options beside a client that has its own),
         GalleryNotFound, ModelMismatch.
@@ -165,8 +174,81 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
+
+    @classmethod
+    def attach(
+        cls,
+        client: ClientSource,
+        collection: str,
+        *,
+        model: str | None = None,
+        vector: str | None = None,
+        uri_field: str | None = None,
+        image_root: str | None = None,
+        inverter: str | None = None,
+        check: int = 32,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        allow_paths: bool = True,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Searches a collection that another program made; writes nothing into it.
+
+        The model that made its vectors is declared and checked: by their size, and by the images
+        of some points, which are embedded again and compared with what is stored.
+
+        Args:
+            client: as for ``connect``.
+            model: what made the vectors, also by the names of other tools, such as
+                ``clip-ViT-B-32``; may be left out where the name of the vector or the collection's
+                metadata says it.
+            vector: name of the image vector, ``""`` for the unnamed one; may be left out where
+                there is only one.
+            uri_field: payload field that says where an image is: a path, a URL, ``s3://``, or the
+                image itself in base64. Without it nothing is checked, and every answer says so.
+            image_root: folder or URI that relative values of ``uri_field`` begin at.
+            check: how many images to compare; 0 checks nothing.
+            preprocess: how pictures were prepared; by default as other tools do for the model,
+                ``center-crop`` for a CLIP.
+            inverter, api_key, grpc_port, device, precision, backend, allow_urls, allow_paths,
+                limits: as for ``connect``.
+
+        Raises:
+            BadCollection: no vector that can be used, several and none named, or a wrong name.
+            ModelMismatch: another model made the vectors; the message says what fits better.
+            UnsupportedModel, GalleryNotFound, GalleryUnavailable.
+        """
+        from fti_qdrant.adoption.attach import attached
+        from fti_qdrant.adoption.declaration import Declaration
+
+        declared = Declaration(
+            model, vector, uri_field, image_root, preprocess=preprocess, check=check
+        )
+        chosen = choose_client(client, api_key=api_key, grpc_port=grpc_port)
+        try:
+            composer, gallery = attached(
+                chosen.client,
+                collection,
+                declared,
+                inverter=inverter,
+                device=device,
+                precision=precision,
+                backend=backend,
+                limits=limits,
+            )
+        except BaseException:
+            chosen.close()
+            raise
+        gallery.owns_client = chosen.ours
+        return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
 
     @classmethod
     def over(
@@ -180,13 +262,14 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches an open gallery, which is closed where the model cannot be loaded.
 
         Args:
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises ModelMismatch.
         """
@@ -201,7 +284,9 @@ class ComposedSearch:
                 preprocess=chosen,
                 backend=backend,
             )
-            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
+            return cls(
+                composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits
+            )
         except BaseException:
             gallery.close()
             raise
@@ -237,8 +322,9 @@ class ComposedSearch:
         """Images like the reference, changed as the text says, that pass the filter.
 
         Args:
-            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, or
-                a list of either. Without it, the text alone is searched.
+            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, a
+                ``Cropped`` part of either, or a list of these. Without it, the text alone is
+                searched.
             text: what should be different. Without it, images like the reference are searched.
             filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant
                 Filter.
@@ -325,13 +411,14 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
+        layout = self.gallery.spec.layout
         plans = [refined(query, self._fields) for query in chosen]
         loaded, understood = self._understand(asked, chosen)
         searches = [
             replace(
                 plan,
                 vector=one.composed.unit_vector,
-                filter=without_references(plan.filter, query),
+                filter=without_references(plan.filter, query, layout),
             )
             for query, one, plan in zip(loaded, understood, plans)
         ]
@@ -373,8 +460,21 @@ class ComposedSearch:
             like=like,
             dislike=dislike,
         )
-        _, (understood,) = self._understand([query], [with_composer(query, self.composer)])
-        return understood.composed
+        return self.compose_many([query])[0]
+
+    def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+        """The vectors of several queries: one batch through each tower of the model.
+
+        Args:
+            queries: as for ``query_many``; what they say about the search does not matter.
+
+        Raises BadQuery, BadImage, UnknownImageId.
+        """
+        asked = [_as_query(query) for query in queries]
+        if not asked:
+            return []
+        chosen = [with_composer(query, self.composer) for query in asked]
+        return [one.composed for one in self._understand(asked, chosen)[1]]
 
     def explain(
         self,
@@ -416,9 +516,8 @@ class ComposedSearch:
         rated = stored_images(
             [one for query in chosen for one in (*query.liked, *query.disliked)], self.gallery
         )
-        read = load_references(
-            chosen, self.gallery, self.allow_urls, self.limits, self.composer, self._runner.read
-        )
+        rules = ReadingRules(self.allow_urls, self.allow_paths, self.limits)
+        read = load_references(chosen, self.gallery, rules, self.composer, self._runner.read)
         loaded = [answerable(query, original) for query, original in zip(read, asked)]
         understood = self._runner.understand(ModelTask(loaded, words))
         moved = with_feedback(chosen, [one.composed for one in understood], rated)
@@ -448,12 +547,15 @@ class ComposedSearch:
         answer: Sequence[ScoredPoint],
         understood: Understood,
     ) -> Hits:
-        query = replace(loaded.query, warnings=understood.composed.warnings)
+        spec = self.gallery.spec
+        warnings = (*understood.composed.warnings, *spec.warnings)
+        query = replace(loaded.query, warnings=warnings)
         pictures = self._pictures(loaded)
         explanation = understood.explanation
         if explanation is not None:
             explanation = replace(explanation, pictures=pictures)
-        return Hits(map(as_hit, answer), query, explanation, pictures)
+        hits = [as_hit(point, query, spec.layout) for point in answer]
+        return Hits(hits, query, explanation, pictures)
 
     def _running(self, gallery: Gallery, runner: QueryRunner) -> Self:
         """The same search with another way to its gallery, and another runner."""
@@ -464,7 +566,8 @@ class ComposedSearch:
         return other
 
     def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
-        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
+        places = loaded.pictures(self.gallery.spec.layout)
+        return ReferencePictures(places, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""

@@ -86,8 +86,13 @@ class Composer:
         backbone = Backbone.load(
             model, device=device, precision=precision, preprocess=preprocess, backend=backend
         )
-        source = inverter or ("mini" if model == "mini" else None)
-        return cls(backbone, load_inverter(source, model) if source else None)
+        return cls.with_inverter(backbone, inverter)
+
+    @classmethod
+    def with_inverter(cls, backbone: Backbone, inverter: str | None = None) -> Self:
+        """A loaded backbone, with an inverter by name; ``mini`` has its own. Raises as ``load``."""
+        source = inverter or ("mini" if backbone.name == "mini" else None)
+        return cls(backbone, load_inverter(source, backbone.name) if source else None)
 
     @property
     def default_composer(self) -> str:

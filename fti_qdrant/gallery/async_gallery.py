@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from fti_qdrant.awaiting import awaited, run_awaiting
 from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import (
     FacetCount,
     GalleryPoint,
@@ -200,7 +201,7 @@ class WorkerGallery:
     def search_many(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
         return awaited(self._joined(list(queries)))
 
-    def scroll(self, page: int = PAGE) -> Iterator[tuple[str, Payload]]:
+    def scroll(self, page: int = PAGE) -> Iterator[tuple[StoredId, Payload]]:
         found = self.gallery.scroll(page)
         while part := self._in_worker(lambda: list(islice(found, page))):
             yield from part

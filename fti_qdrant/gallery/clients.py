@@ -24,7 +24,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from fti_qdrant.errors import GalleryUnavailable, first_line
 from fti_qdrant.gallery.client_options import ClientOptions
-from fti_qdrant.gallery.edge_folder import LOCAL_MODE_FILE, SPEC_FILE
+from fti_qdrant.gallery.edge_folder import SPEC_FILE
+from fti_qdrant.gallery.other_folders import LOCAL_MODE_FILE
 from fti_qdrant.gallery.server import ServerGallery
 from fti_qdrant.gallery.server_connection import connect
 

@@ -12,11 +12,9 @@ from filelock import FileLock, Timeout
 
 from fti_qdrant.atomic_files import PART
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.other_folders import what_it_is
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
-LOCAL_MODE_FILE = "meta.json"
-"""Of qdrant-client's local mode, which keeps its collections beside it."""
-
 UNFINISHED_SPEC = SPEC_FILE + PART
 """Exists while a gallery is created. Where a kill left it, nothing was stored in the shard yet."""
 
@@ -47,6 +45,8 @@ def check_free(folder: Path) -> None:
         raise GalleryUnavailable(
             f"{_lost_spec(folder)}; restore that file, or choose another folder"
         )
+    if other := what_it_is(folder):
+        raise GalleryUnavailable(f"{str(folder)!r} is not a gallery: {other}")
     if contents := _contents(folder):
         raise GalleryUnavailable(
             f"{str(folder)!r} is not a gallery, and it is not empty: it contains {contents}; "
@@ -72,12 +72,8 @@ def not_found(folder: Path) -> GalleryNotFound:
     if folder.is_dir():
         if _has_lost_its_spec(folder):
             return GalleryNotFound(f"{where}: {_lost_spec(folder)}; restore that file")
-        if (folder / LOCAL_MODE_FILE).exists():
-            return GalleryNotFound(
-                f"{where}: it is a folder of qdrant-client's local mode; search a collection in it "
-                f"with ComposedSearch.connect({str(folder)!r}, COLLECTION), or attach(...) where "
-                "another program made it"
-            )
+        if other := what_it_is(folder):
+            return GalleryNotFound(f"{where}: {other}")
         if contents := _contents(folder):
             return GalleryNotFound(
                 f"{where}: it contains {contents}, and is not the folder of a gallery; pass one "

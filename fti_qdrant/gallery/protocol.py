@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import (
     FacetCount,
     GalleryPoint,
@@ -164,7 +165,7 @@ class Gallery(Protocol):
         """Exact number of images."""
         ...
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
         """Every id with its payload, ordered by id, read one page at a time.
 
         Images that it has yielded may be deleted while it runs.

@@ -14,10 +14,14 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
-from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
+from fti_qdrant.gallery.point_conversion import (
+    point_vectors,
+    scored_point,
+    stored_images,
+    vector_names,
+)
+from fti_qdrant.gallery.point_ids import StoredId, stored_form
 from fti_qdrant.gallery.points import (
-    IMAGE_VECTOR,
-    WORDS_VECTOR,
     FacetCount,
     GalleryPoint,
     GallerySpec,
@@ -25,9 +29,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
-    as_uuid,
     check_points,
-    indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
 from fti_qdrant.gallery.search_steps import answer_all, in_order
@@ -64,9 +66,21 @@ T = TypeVar("T")
 class ServerGallery:
     """A collection on a Qdrant server. Safe to use from several threads."""
 
-    def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
-        """Use ``create`` or ``open``; ``name`` is for messages."""
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        spec: GallerySpec,
+        name: str,
+        owns_client: bool = True,
+    ):
+        """Use ``create`` or ``open``; ``name`` is for messages.
+
+        Args:
+            owns_client: close the client with the gallery; False for one of the user's own.
+        """
         self.client = client
+        self.owns_client = owns_client
         self.collection = collection
         self.spec = spec
         self.name = name
@@ -142,7 +156,8 @@ class ServerGallery:
         if SPEC_KEY not in metadata:
             raise GalleryUnavailable(
                 f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
-                "model is unknown; ingest into a new collection"
+                "model is unknown; declare it once with fti-ingest adopt, or at each start with "
+                "ComposedSearch.attach; or ingest into a new collection"
             )
         spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
         opened = cls(client, collection, spec, name)
@@ -150,21 +165,24 @@ class ServerGallery:
         return opened
 
     def index_fields(self) -> None:
-        """Creates missing payload indexes: an earlier creation may have been interrupted."""
-        for field, kind in indexes_made(self.spec.indexes).items():
+        """Creates missing payload indexes: an earlier creation may have been interrupted.
+
+        None in a collection that another program made.
+        """
+        for field, kind in self.spec.payload_indexes.items() if self.spec.layout.ours else ():
             schema = models.PayloadSchemaType(kind)
             self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
 
     def storage(self) -> CollectionConfig:
         """How the collection stores its vectors."""
         info = self._call(self.client.get_collection, self.collection)
-        return read_config(info.config.params)
+        return read_config(info.config.params, self.spec.layout)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
         for start in range(0, len(points), REQUEST_POINTS):
-            structs = [_struct(point) for point in points[start : start + REQUEST_POINTS]]
+            structs = [self._struct(point) for point in points[start : start + REQUEST_POINTS]]
             upsert = retrying(self.client.upsert) if self.patience is None else self.client.upsert
             self._call(upsert, self.collection, points=structs, wait=True)
 
@@ -175,26 +193,26 @@ class ServerGallery:
         return answer_all(queries, self._ask, self.count, makes_groups=True)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [str(as_uuid(one)) for one in ids]
-        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        wanted = [stored_form(one) for one in ids]
+        names = vector_names(self.spec, words=True)
         records = self._call(
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
-        found = {str(record.id): stored_image(record) for record in records}
+        found = stored_images(records, self.spec.layout)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
         call = self._call(self.client.count, self.collection, count_filter=filter, exact=True)
         return int(call.count)
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
         offset = None
         while True:
             records, offset = self._call(
                 self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
             )
             for record in records:
-                yield str(record.id), record.payload or {}
+                yield stored_form(record.id), record.payload or {}
             if offset is None:
                 return
 
@@ -233,13 +251,13 @@ class ServerGallery:
         """Those made with the collection, and those that were added on the server."""
         info = self._call(self.client.get_collection, self.collection)
         there = {name: one.data_type.value for name, one in info.payload_schema.items()}
-        return {**indexes_made(self.spec.indexes), **there}
+        return {**self.spec.payload_indexes, **there}
 
     def index_command(self, field: str, kind: str) -> str:
         return f"QdrantClient(URL).create_payload_index({self.collection!r}, {field!r}, {kind!r})"
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        unwanted: list[Any] = [str(as_uuid(one)) for one in ids]
+        unwanted: list[Any] = [stored_form(one) for one in ids]
         if unwanted:
             selector = models.PointIdsList(points=unwanted)
             self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
@@ -272,7 +290,7 @@ class ServerGallery:
             indexed=int(info.indexed_vectors_count or 0),
             segments=int(info.segments_count or 0),
             optimizer=f"failed: {problem}" if problem else STATES[info.status],
-            bulk=info.config.hnsw_config.m == 0,
+            bulk=self.spec.layout.ours and info.config.hnsw_config.m == 0,
         )
 
     def flush(self) -> None:
@@ -311,7 +329,7 @@ class ServerGallery:
         return [
             self._groups(query)
             if query.group_by
-            else in_order(map(scored_point, next(answers).points), query)
+            else in_order(self._scored(next(answers).points), query)
             for query in queries
         ]
 
@@ -319,11 +337,14 @@ class ServerGallery:
         options = group_options(query, self.spec)
         found = self._call(self.client.query_points_groups, self.collection, **options)
         return [
-            replace(scored_point(hit), group=group.id)
+            replace(hit, group=group.id)
             for group in found.groups
-            for hit in group.hits
+            for hit in self._scored(group.hits)
         ]
 
+    def _scored(self, hits: Sequence[Any]) -> list[ScoredPoint]:
+        return [scored_point(hit, self.spec.layout) for hit in hits]
 
-def _struct(point: GalleryPoint) -> models.PointStruct:
-    return models.PointStruct(id=point.id, vector=point_vectors(point), payload=point.payload)
+    def _struct(self, point: GalleryPoint) -> models.PointStruct:
+        vectors = point_vectors(point, self.spec.layout)
+        return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)

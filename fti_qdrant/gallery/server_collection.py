@@ -7,15 +7,17 @@ from typing import Any
 from qdrant_client import models
 
 from fti_qdrant.gallery.collection_config import CollectionConfig, Quantization
-from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
+from fti_qdrant.gallery.layout import CollectionLayout
+from fti_qdrant.gallery.points import GallerySpec
 
 SEARCH_LINKS = 16
 """Links per point in the index (HNSW's m), Qdrant's default; set again after a bulk load."""
 
 
-def read_config(params: models.CollectionParams) -> CollectionConfig:
-    """The configuration that one of our collections was created with."""
-    image = params.vectors[IMAGE_VECTOR]  # type: ignore[index]
+def read_config(params: models.CollectionParams, layout: CollectionLayout) -> CollectionConfig:
+    """The configuration that a collection was created with."""
+    vectors = params.vectors
+    image: Any = vectors[layout.image_vector] if isinstance(vectors, dict) else vectors
     kinds: dict[type, Quantization] = {
         models.ScalarQuantization: "scalar",
         models.BinaryQuantization: "binary",
@@ -41,7 +43,7 @@ def creation_options(config: CollectionConfig, spec: GallerySpec) -> dict[str, A
 def _vectors(config: CollectionConfig, spec: GallerySpec) -> dict[str, models.VectorParams]:
     """The vectors by name. Pseudo-words are never quantized, on disk, and without an index."""
     vectors = {
-        IMAGE_VECTOR: models.VectorParams(
+        spec.layout.image_vector: models.VectorParams(
             size=spec.fingerprint.dim,
             distance=models.Distance.COSINE,
             on_disk=config.on_disk or None,
@@ -49,7 +51,7 @@ def _vectors(config: CollectionConfig, spec: GallerySpec) -> dict[str, models.Ve
         )
     }
     if spec.words:
-        vectors[WORDS_VECTOR] = models.VectorParams(
+        vectors[spec.layout.words_vector] = models.VectorParams(
             size=spec.words.token_dim,
             distance=models.Distance.DOT,
             on_disk=True,

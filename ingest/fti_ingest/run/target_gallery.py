@@ -155,13 +155,33 @@ def check_fits(
         warn_of_new_fields(found, gallery)
 
 
+def check_adopted(gallery: Gallery, bulk: bool) -> None:
+    """Whether a run can go on into a collection that another program made.
+
+    Raises BadManifest where it cannot know new ids, or would change how the collection is indexed.
+    """
+    layout = gallery.spec.layout
+    if layout.ours:
+        return
+    if layout.ids == "integer" and layout.key_field is None:
+        raise BadManifest(
+            f"the ids in {gallery.name} are numbers, and nothing says which column holds them; "
+            "adopt it again with fti-ingest adopt --key FIELD"
+        )
+    if bulk:
+        raise BadManifest(
+            f"--bulk changes how {gallery.name} is indexed, and another program made it; leave the "
+            "option out"
+        )
+
+
 @contextmanager
 def bulk_loading(
     gallery: Gallery, location: GalleryLocation, bulk: bool, note: Callable[[str], None]
 ) -> Iterator[None]:
     """Builds the index at the end; a bulk load that fails is finished by the next run."""
     server = _on_server(gallery, location)
-    if server is None:
+    if server is None or not gallery.spec.layout.ours:
         yield
         return
     if bulk:

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 from ray_qdrant.datasink import QdrantDatasink
 
+from fti_qdrant.gallery.layout import IMAGE_VECTOR
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.gallery.points import IMAGE_VECTOR
 from fti_qdrant.gallery.server_connection import client_arguments
 from fti_qdrant.gallery.server_errors import retrying, translated
 
