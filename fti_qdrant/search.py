@@ -218,8 +218,8 @@ class ComposedSearch:
             check: how many images to compare; 0 checks nothing.
             preprocess: how pictures were prepared; by default as other tools do for the model,
                 ``center-crop`` for a CLIP.
-            inverter, api_key, grpc_port, device, precision, backend, allow_urls, allow_paths, limits: as for
-                ``connect``.
+            inverter, api_key, grpc_port, device, precision, backend, allow_urls, allow_paths,
+                limits: as for ``connect``.
 
         Raises:
             BadCollection: no vector that can be used, several and none named, or a wrong name.
