@@ -75,6 +75,10 @@ class ServerLocation:
         grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
         return ["--url", self.url, "--collection", self.collection, *grpc]
 
+    def connect(self) -> QdrantClient:
+        """A client of the server, for a collection that is not a gallery yet."""
+        return self._connect(0)
+
     def _open(self, patience: float) -> ServerGallery:
         from fti_qdrant.gallery.server import ServerGallery
 
