@@ -87,6 +87,23 @@ class GalleryUnavailable(FtiError, RuntimeError):
     exit_code = 1
 
 
+class Overloaded(FtiError, RuntimeError):
+    """More queries at one time than a search takes.
+
+    Attributes:
+        retry_after: seconds after which it is worth trying again.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, retry_after: float = 1.0):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after)
+
+
 class OutputUnavailable(FtiError, OSError):
     """A file that cannot be written: no space, no permission, or another run is writing it."""
 

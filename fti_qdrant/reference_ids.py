@@ -9,6 +9,7 @@ from typing import Any
 from fti_qdrant.errors import BadQuery, UnknownImageId
 from fti_qdrant.gallery.point_ids import StoredId, is_number, stored_form
 from fti_qdrant.images import ImageSource
+from fti_qdrant.images.crop import Cropped
 
 Reference = ImageSource | uuid.UUID | int
 """A picture in any form, or the id of a stored image: a UUID, its text, or a whole number."""
@@ -34,8 +35,16 @@ def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> Non
         raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
 
 
+def named_id(reference: Reference) -> StoredId | None:
+    """The point id that a reference names, of the whole image or of a part; None for a picture.
+
+    Raises BadQuery as ``stored_id``.
+    """
+    return stored_id(reference.image if isinstance(reference, Cropped) else reference)
+
+
 def stored_id(reference: Reference) -> StoredId | None:
-    """The point id that a reference names, or None where it is a picture.
+    """The point id that a reference names, or None where it is a picture or a part of one.
 
     A number is always an id, and a text of digits always a path.
 

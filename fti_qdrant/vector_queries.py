@@ -13,7 +13,7 @@ from fti_qdrant.filters.stored_fields import StoredFields
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
 from fti_qdrant.gallery.layout import SHA256_KEY, CollectionLayout
 from fti_qdrant.query import Hit, Query
-from fti_qdrant.reference_ids import stored_id
+from fti_qdrant.reference_ids import named_id
 from fti_qdrant.refinements import field_order, payload_names, search_params
 from fti_qdrant.stored_pictures import image_place
 
@@ -60,13 +60,12 @@ def without_references(
     """
     if not query.query.exclude_reference:
         return filter
-    rated = [stored_id(one) for one in (*query.query.liked, *query.query.disliked)]
-    ids: list[Any] = [id for id in rated if id is not None]
+    named = [named_id(one) for one in (*query.query.references, *query.query.liked)]
+    named += [named_id(one) for one in query.query.disliked]
+    ids: list[Any] = [id for id in dict.fromkeys(named) if id is not None]
     hashes = []
     for source in query.sources:
-        if isinstance(source, StoredImage):
-            ids.append(source.id)
-        elif layout.ours:
+        if not isinstance(source, StoredImage) and layout.ours:
             hashes.append(source.sha256)
     excluded: list[Any] = []
     if hashes:

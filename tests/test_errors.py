@@ -24,6 +24,7 @@ BUILT_IN = {
     "GalleryNotFound": LookupError,
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
+    "Overloaded": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
@@ -31,6 +32,7 @@ EXIT_CODES = {
     "GalleryUnavailable": 1,
     "HubUnavailable": 1,
     "OutputUnavailable": 1,
+    "Overloaded": 1,
     "Interrupted": 130,
 }
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]

@@ -11,7 +11,7 @@ import click
 from fti_qdrant.benchmarks.published import Published, published_by
 from fti_qdrant.cli.console import print_tables
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.user_text import as_text, print_json
+from fti_qdrant.cli.user_text import as_text, print_json, print_lines
 from fti_qdrant.composers.defaults import default_composer
 from fti_qdrant.model.pretrained import (
     KNOWN_INVERTERS,
@@ -46,7 +46,7 @@ def models(as_json: bool) -> None:
         print_json(_as_dict())
         return
     print_tables([_models_table(), _names_table(), _inverters_table(), _figures_table()])
-    click.echo(
+    print_lines(
         "Other models: ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO, local-dir:PATH. Other "
         "inverters: a folder, a checkpoint file, ORG/REPO[@REVISION][:FILE] on the hub."
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fti_qdrant.gallery.client_options import TIMEOUT, ClientOptions
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.points import GallerySpec
 
@@ -47,6 +48,7 @@ class ServerLocation:
         api_key: by default the environment's ``QDRANT_API_KEY``.
         grpc_port: data is sent by gRPC, to this port.
         patience: seconds to wait for a server that is gone after it has once answered.
+        client_options: timeout, headers, prefix and certificates.
     """
 
     url: str
@@ -54,6 +56,7 @@ class ServerLocation:
     api_key: str | None = field(default=None, repr=False)
     grpc_port: int | None = None
     patience: float | None = None
+    client_options: ClientOptions = field(default_factory=ClientOptions)
 
     def open(self) -> ServerGallery:
         """Raises GalleryNotFound, GalleryUnavailable; does not wait for a server."""
@@ -71,9 +74,17 @@ class ServerLocation:
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
     def options(self) -> list[str]:
-        """The options of the command lines; the API key is passed in the environment."""
+        """The options of the command lines; the API key is passed in the environment.
+
+        Headers may be secrets too, and are left out.
+        """
         grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
-        return ["--url", self.url, "--collection", self.collection, *grpc]
+        chosen = self.client_options
+        others = {"--prefix": chosen.prefix, "--ca-file": chosen.ca_file}
+        if chosen.timeout != TIMEOUT:
+            others["--timeout"] = f"{chosen.timeout:g}"
+        given = [part for name, value in others.items() if value for part in (name, value)]
+        return ["--url", self.url, "--collection", self.collection, *grpc, *given]
 
     def connect(self) -> QdrantClient:
         """A client of the server, for a collection that is not a gallery yet."""
@@ -87,7 +98,13 @@ class ServerLocation:
     def _connect(self, patience: float) -> QdrantClient:
         from fti_qdrant.gallery.server_connection import connect
 
-        return connect(self.url, self.api_key, grpc_port=self.grpc_port, patience=patience)
+        return connect(
+            self.url,
+            self.api_key,
+            grpc_port=self.grpc_port,
+            patience=patience,
+            options=self.client_options,
+        )
 
 
 GalleryLocation = EmbeddedLocation | ServerLocation

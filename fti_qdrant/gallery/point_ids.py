@@ -67,7 +67,7 @@ def parsed_id(text: str) -> StoredId:
     return stored_form(int(written) if written.isascii() and written.isdigit() else written)
 
 
-def id_order(id: StoredId) -> tuple[bool, Any]:
+def id_order(id: StoredId | uuid.UUID) -> tuple[bool, Any]:
     """Sort key of ids, as Qdrant orders them: numbers first, then UUIDs.
 
     Example:

@@ -86,6 +86,8 @@ class ServerGallery:
         self.name = name
         self.patience: float | None = None
         """Seconds to wait for a server that does not answer; None retries uploads a few times."""
+        self.owns_client = True
+        """Whether ``close`` closes the client; False for one that belongs to the user."""
         self._closed = False
         self._pid = os.getpid()
         self._fields: set[str] = set()

@@ -115,6 +115,11 @@ class Preprocess:
         down = "-down" if self.rounding == "down" else ""
         return f"{self.interpolation}{shorter}/center-crop-{self.size}{down}"
 
+    @property
+    def keeps_squares(self) -> bool:
+        """Whether a picture that ``square`` has made passes it unchanged."""
+        return self.shorter in (0, self.size)
+
     def by(self, wanted: str) -> Preprocess:
         """The same model's input, made by another recipe.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.user_text import print_json, print_lines
 from fti_qdrant.errors import GalleryNotFound
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def status(location: GalleryLocation, as_json: bool) -> None:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
     if as_json:
         state_and_spec = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
-        click.echo(json.dumps(state_and_spec, ensure_ascii=False))
+        print_json(state_and_spec)
         return
     indexes = ", ".join(f"{field}: {kind}" for field, kind in spec.indexes.items())
     rows = (
@@ -53,7 +53,7 @@ def status(location: GalleryLocation, as_json: bool) -> None:
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
         ("payload indexes", indexes or "none"),
     )
-    click.echo("\n".join(f"{label + ':':<17}{value}" for label, value in rows))
+    print_lines(*(f"{label + ':':<17}{value}" for label, value in rows))
 
 
 def _opened(location: GalleryLocation) -> Gallery:
