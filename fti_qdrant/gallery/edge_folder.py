@@ -46,7 +46,9 @@ def check_free(folder: Path) -> None:
             f"{_lost_spec(folder)}; restore that file, or choose another folder"
         )
     if other := what_it_is(folder):
-        raise GalleryUnavailable(f"{str(folder)!r} is not a gallery: {other}")
+        raise GalleryUnavailable(
+            f"{str(folder)!r} is not a gallery: {other}; or choose a new or empty folder"
+        )
     if contents := _contents(folder):
         raise GalleryUnavailable(
             f"{str(folder)!r} is not a gallery, and it is not empty: it contains {contents}; "

@@ -86,6 +86,10 @@ class ServerLocation:
         given = [part for name, value in others.items() if value for part in (name, value)]
         return ["--url", self.url, "--collection", self.collection, *grpc, *given]
 
+    def connect(self) -> QdrantClient:
+        """A client of the server, for a collection that is not a gallery yet."""
+        return self._connect(0)
+
     def _open(self, patience: float) -> ServerGallery:
         from fti_qdrant.gallery.server import ServerGallery
 

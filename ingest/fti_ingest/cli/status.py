@@ -49,6 +49,7 @@ def status(location: GalleryLocation, as_json: bool) -> None:
             else []
         ),
         ("model", str(spec.fingerprint)),
+        *([("model check", spec.check.summary())] if spec.check else []),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
         ("payload indexes", indexes or "none"),
     )
