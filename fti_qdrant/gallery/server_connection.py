@@ -41,7 +41,9 @@ def connect(
     key = api_key or os.environ.get("QDRANT_API_KEY") or None
     with translated(f"server {url}"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        client = QdrantClient(url=url, api_key=key, **client_arguments(chosen, grpc_port))
+        client = QdrantClient(
+            url=url.rstrip("/"), api_key=key, **client_arguments(chosen, grpc_port)
+        )
         try:
             retrying(client.get_collections, patience)()
         except BaseException:
