@@ -83,6 +83,10 @@ class GalleryUnavailable(FtiError, RuntimeError):
     exit_code = 1
 
 
+class GalleryExists(GalleryUnavailable):
+    """A gallery that was to be created is there already: open it."""
+
+
 class OutputUnavailable(FtiError, OSError):
     """A file that cannot be written: no space, no permission, or another run is writing it."""
 

@@ -24,11 +24,13 @@ BUILT_IN = {
     "GalleryNotFound": LookupError,
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
+    "GalleryExists": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
 EXIT_CODES = {
     "GalleryUnavailable": 1,
+    "GalleryExists": 1,
     "HubUnavailable": 1,
     "OutputUnavailable": 1,
     "Interrupted": 130,

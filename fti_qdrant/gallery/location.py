@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class ServerLocation:
         api_key: by default the environment's ``QDRANT_API_KEY``.
         grpc_port: data is sent by gRPC, to this port.
         patience: seconds to wait for a server that is gone after it has once answered.
+        patience_at_start: seconds to wait for its first answer.
     """
 
     url: str
@@ -54,10 +56,11 @@ class ServerLocation:
     api_key: str | None = field(default=None, repr=False)
     grpc_port: int | None = None
     patience: float | None = None
+    patience_at_start: float = 0.0
 
     def open(self) -> ServerGallery:
-        """Raises GalleryNotFound, GalleryUnavailable; does not wait for a server."""
-        return self._open(0)
+        """Raises GalleryNotFound, GalleryUnavailable."""
+        return self._open(self.patience_at_start)
 
     def open_patiently(self) -> ServerGallery:
         """The same for a worker, which waits: the driver has already reached the server."""
@@ -70,6 +73,10 @@ class ServerLocation:
         client = self._connect(self.patience or 0)
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
+    @property
+    def has_key(self) -> bool:
+        return bool(self.api_key or os.environ.get("QDRANT_API_KEY"))
+
     def options(self) -> list[str]:
         """The options of the command lines; the API key is passed in the environment."""
         grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
@@ -79,6 +86,10 @@ class ServerLocation:
         from fti_qdrant.gallery.server import ServerGallery
 
         return ServerGallery.open(self._connect(patience), self.collection, self.patience)
+
+    def connect(self) -> QdrantClient:
+        """Raises GalleryUnavailable."""
+        return self._connect(self.patience_at_start)
 
     def _connect(self, patience: float) -> QdrantClient:
         from fti_qdrant.gallery.server_connection import connect

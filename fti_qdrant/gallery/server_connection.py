@@ -8,7 +8,8 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
-from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.errors import FtiError, GalleryUnavailable
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 TIMEOUT = 30
@@ -34,7 +35,8 @@ def connect(
     environment (on a Ray cluster, of every machine): ``SSL_CERT_FILE``, and
     ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` for gRPC.
 
-    Raises GalleryUnavailable: malformed URL, no server, or access refused.
+    Raises GalleryUnavailable: malformed URL, no server, access refused, or a server that is older
+    than the searches that all else is made of.
     """
     if url == ":memory:":
         return QdrantClient(url)
@@ -47,6 +49,7 @@ def connect(
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
         client = QdrantClient(url=url, api_key=key, timeout=timeout, **client_options(grpc_port))
         retrying(client.get_collections, patience)()
+        ServerCapabilities.of(client).require("queries", f"server {url}")
     return client
 
 
@@ -54,6 +57,23 @@ def client_options(grpc_port: int | None) -> dict[str, Any]:
     """Options of all our clients beside the address; ``grpc_port`` as for ``connect``."""
     options = {"check_compatibility": False, "prefer_grpc": grpc_port is not None}
     return {**options, **({} if grpc_port is None else {"grpc_port": grpc_port})}
+
+
+def collection_of(client: QdrantClient, name: str, patience: float | None = None) -> str:
+    """The collection that an alias stands for; a collection's own name stays as it is.
+
+    An open gallery keeps to its collection: where the alias is switched to another one, of another
+    model, its vectors would be compared with that one's.
+
+    Args:
+        patience: seconds to wait for a server that does not answer.
+    """
+    try:
+        with translated(f"aliases of {url_of(client)}"):
+            aliases = retrying(client.get_aliases, patience or 0)().aliases
+    except FtiError:  # a key that may not list them: the server follows the alias by itself
+        return name
+    return {one.alias_name: one.collection_name for one in aliases}.get(name, name)
 
 
 def gallery_name(client: QdrantClient, collection: str) -> str:

@@ -15,6 +15,7 @@ from fti_ingest.run.outcome import Outcome, StageUse, advice
 from fti_ingest.sources.column_types import Column
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import OutputUnavailable
+from fti_qdrant.gallery.recall import Recall
 
 
 class RunReport(BaseModel):
@@ -23,7 +24,8 @@ class RunReport(BaseModel):
     ``images_per_second`` leaves out the first batch, which waits for the model to load.
     ``outdated`` counts duplicates whose original changed later in the same run. ``other_files`` are
     the files of the source that are no images, by suffix; those that could have been are rejected.
-    ``columns`` are the payload columns with their types.
+    ``columns`` are the payload columns with their types. ``recall`` is measured after a bulk load,
+    and in a quantized collection.
     """
 
     format: Literal[1] = 1
@@ -52,6 +54,7 @@ class RunReport(BaseModel):
     duplicates_file: str | None
     other_files: dict[str, int] = {}
     columns: list[Column] = []
+    recall: Recall | None = None
 
     def line(self) -> str:
         """The counts in a sentence."""
