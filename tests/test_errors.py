@@ -25,11 +25,13 @@ BUILT_IN = {
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
     "Overloaded": RuntimeError,
+    "GalleryExists": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
 EXIT_CODES = {
     "GalleryUnavailable": 1,
+    "GalleryExists": 1,
     "HubUnavailable": 1,
     "OutputUnavailable": 1,
     "Overloaded": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -37,6 +38,15 @@ MAY_BE_THERE = {
 }
 
 
+def followed(path: Path) -> Path:
+    """The folder that a link stands for now; any other path stays as it is.
+
+    The engine opens files while it runs: through a link that is switched meanwhile, it would open
+    those of another gallery.
+    """
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def check_free(folder: Path) -> None:
     """Raises GalleryUnavailable where a folder contains anything that is not ours."""
     if not folder.is_dir() or (folder / SPEC_FILE).exists():
@@ -46,7 +56,9 @@ def check_free(folder: Path) -> None:
             f"{_lost_spec(folder)}; restore that file, or choose another folder"
         )
     if other := what_it_is(folder):
-        raise GalleryUnavailable(f"{str(folder)!r} is not a gallery: {other}")
+        raise GalleryUnavailable(
+            f"{str(folder)!r} is not a gallery: {other}; or choose a new or empty folder"
+        )
     if contents := _contents(folder):
         raise GalleryUnavailable(
             f"{str(folder)!r} is not a gallery, and it is not empty: it contains {contents}; "

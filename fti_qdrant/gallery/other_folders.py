@@ -32,7 +32,7 @@ def what_it_is(folder: Path) -> str | None:
             "it is the storage of a Qdrant server; start the server on it, and search by "
             "ComposedSearch.attach(URL, NAME, model=...)"
         )
-    if (folder / "edge_config.json").is_file() or (folder / "segments").is_dir():
+    if (folder / "edge_config.json").is_file() and (folder / "segments").is_dir():
         return (
             "it is a shard of Qdrant's own, without the description that a gallery has; ingest its "
             "images into a new gallery with fti-ingest"
