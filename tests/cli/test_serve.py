@@ -1,4 +1,4 @@
-"""``fti-serve``: what keeps it from starting is one line and exit code 2, and it stops when asked."""
+"""``fti-serve``: one line and exit code 2 where it cannot start, and an end when it is asked."""
 
 from __future__ import annotations
 
