@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from fti_qdrant.composers.registry import (
 )
 from fti_qdrant.errors import BadImage, BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.gallery.layout import CollectionLayout
+from fti_qdrant.gallery.point_ids import StoredId, id_order
 from fti_qdrant.gallery.pseudo_words import unstacked
 from fti_qdrant.images import (
     DEFAULT_LIMITS,
@@ -39,6 +41,24 @@ from fti_qdrant.images import (
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query
 from fti_qdrant.reference_ids import Reference, named_id, stored_id
+from fti_qdrant.stored_pictures import image_place
+
+ReadAll = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """What may be read for a query.
+
+    Attributes:
+        allow_urls: whether a reference may be an http(s) URL.
+        allow_paths: False refuses every path, unread.
+        limits: of each picture.
+    """
+
+    allow_urls: bool = False
+    allow_paths: bool = True
+    limits: ImageLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True)
@@ -79,10 +99,10 @@ class LoadedQuery:
         """The composer's options that the query gives."""
         return self.query.composer_options
 
-    @property
-    def pictures(self) -> tuple[ImageSource | None, ...]:
+    def pictures(self, layout: CollectionLayout) -> tuple[ImageSource | None, ...]:
         """As ``ReferencePictures.sources``."""
-        return tuple(map(_place, self.query.references, self.sources))
+        pairs = zip(self.query.references, self.sources)
+        return tuple(_place(reference, source, layout) for reference, source in pairs)
 
     @property
     def stored(self) -> list[StoredImage]:
@@ -111,14 +131,15 @@ def with_composer(query: Query, composer: Composer) -> Query:
     return replace(query, composer=name, warnings=(*query.warnings, *warnings))
 
 
-def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str, StoredImage]:
+def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[StoredId, StoredImage]:
     """The images, by id, of those references that are ids or parts of ids; in one request.
 
     Raises UnknownImageId, which names the first that the gallery does not have.
     """
-    ids = {one for reference in references if (one := named_id(reference))}
-    stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
-    missing = sorted(ids - stored.keys())
+    ids = {one for reference in references if (one := named_id(reference)) is not None}
+    found = gallery.retrieve(sorted(ids, key=id_order)) if ids else []
+    stored = {image.id: image for image in found}
+    missing = sorted(ids - stored.keys(), key=id_order)
     if missing:
         raise UnknownImageId(
             f"gallery {gallery.name} has no image {missing[0]}"
@@ -131,48 +152,59 @@ def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str
 def load_references(
     queries: Sequence[Query],
     gallery: Gallery,
-    allow_urls: bool,
-    limits: ImageLimits = DEFAULT_LIMITS,
-    *,
-    allow_paths: bool = True,
+    rules: ReadingRules,
+    composer: Composer,
+    read_all: ReadAll,
 ) -> list[LoadedQuery]:
     """Reads each picture once, and all stored images in one request.
 
     Args:
         queries: from ``with_composer``.
-        limits: of each picture.
-        allow_paths: False refuses paths, unread; those that the gallery itself stores are read.
+        rules: for the pictures that a query names; those that the gallery stores are read.
+        read_all: calls functions that read a picture each, and returns what they return.
 
     Raises BadImage, UnknownImageId.
     """
     stored = stored_images([ref for query in queries for ref in query.references], gallery)
-    pictures: dict[object, LoadedImage] = {}
+    tasks: dict[object, Callable[[], LoadedImage | HashedImage]] = {}
 
-    def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:
+    def planned(reference: Reference, decode: bool) -> object:
+        """The key of a picture that will be read, or the stored image."""
         id = stored_id(reference)
-        if id is not None or isinstance(reference, uuid.UUID):
-            return stored[str(id)]
-        source, ours = reference, named_id(reference)
-        if isinstance(reference, Cropped) and ours is not None:
-            source = Cropped(_uri(stored[ours]), reference.box)
-        rules: dict[str, Any] = {
-            "allow_urls": allow_urls,
-            "allow_paths": allow_paths or ours is not None,
-            "limits": limits,
-        }
-        if not decode:
-            return HashedImage(content_hash(source, **rules))
-        key = _identity(reference)
-        if key not in pictures:
-            pictures[key] = open_image(source, **rules)
-        return pictures[key]
+        if id is not None:
+            return stored[id]
+        assert not isinstance(reference, (uuid.UUID, int))  # which are ids
+        source, allowed = reference, rules
+        if isinstance(reference, Cropped) and (whole := named_id(reference)) is not None:
+            place = _picture_place(stored[whole], gallery.spec.layout)
+            source, allowed = Cropped(place, reference.box), replace(rules, allow_paths=True)
+        key = (_identity(reference), decode)
+        tasks.setdefault(key, partial(_read, source, decode, allowed, composer))
+        return key
 
-    loaded = []
+    plans = []
     for query in queries:
         decode = LoadedQuery(query, ()).composer.uses_image or query.explain
-        sources = tuple(read(reference, decode) for reference in query.references)
-        loaded.append(LoadedQuery(query, sources))
-    return loaded
+        plans.append([planned(reference, decode) for reference in query.references])
+    pictures: dict[object, Any] = dict(zip(tasks, read_all(list(tasks.values()))))
+    return [
+        LoadedQuery(
+            query,
+            tuple(one if isinstance(one, StoredImage) else pictures[one] for one in plan),
+        )
+        for query, plan in zip(queries, plans)
+    ]
+
+
+def _read(
+    reference: ImageSource,
+    decode: bool,
+    rules: ReadingRules,
+    composer: Composer,
+) -> LoadedImage | HashedImage:
+    if not decode:
+        return HashedImage(content_hash(reference, **vars(rules)))
+    return composer.fitted(open_image(reference, **vars(rules)))
 
 
 def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
@@ -253,7 +285,8 @@ def stored_words(image: StoredImage, composer: Composer, gallery: Gallery) -> Ps
             f"{gallery.spec.words.inverter}, and another one is loaded; load that inverter, or "
             "ingest again"
         )
-    words = unstacked(image.words, int(image.payload[OURS]["r"]))
+    facts = gallery.spec.layout.facts(image.payload)
+    words = unstacked(image.words, facts.get("r"), gallery.spec.words.topk)
     return words.to(composer.backbone.device)
 
 
@@ -279,11 +312,13 @@ def _of_query(
 
 
 def _place(
-    reference: Reference, source: LoadedImage | StoredImage | HashedImage
+    reference: Reference,
+    source: LoadedImage | StoredImage | HashedImage,
+    layout: CollectionLayout,
 ) -> ImageSource | None:
     """Where a reference can be read again; None where it cannot."""
     if isinstance(source, StoredImage):
-        return source.payload.get(OURS, {}).get("uri")
+        return image_place(source.payload, layout)
     if isinstance(reference, Cropped):
         whole = source.uri if isinstance(source, LoadedImage) else None
         return Cropped(whole, reference.box) if whole else _again(reference)
@@ -294,19 +329,19 @@ def _again(reference: Reference) -> ImageSource | None:
     whole = reference.image if isinstance(reference, Cropped) else reference
     if named_id(whole) is not None or hasattr(whole, "read"):
         return None
-    assert not isinstance(reference, uuid.UUID)
+    assert not isinstance(reference, (uuid.UUID, int))
     return reference
 
 
-def _uri(image: StoredImage) -> str:
+def _picture_place(image: StoredImage, layout: CollectionLayout) -> str:
     """Where the picture of a stored image is. Raises BadImage where that is not known."""
-    uri = image.payload.get(OURS, {}).get("uri")
-    if not uri:
+    place = image_place(image.payload, layout)
+    if place is None:
         raise BadImage(
             f"image {image.id} cannot be cropped: the gallery does not store where its picture "
             "is; pass the picture itself"
         )
-    return str(uri)
+    return place
 
 
 def _identity(reference: ImageSource) -> object:

@@ -24,13 +24,17 @@ BUILT_IN = {
     "GalleryNotFound": LookupError,
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
+    "Overloaded": RuntimeError,
+    "GalleryExists": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
 EXIT_CODES = {
     "GalleryUnavailable": 1,
+    "GalleryExists": 1,
     "HubUnavailable": 1,
     "OutputUnavailable": 1,
+    "Overloaded": 1,
     "Interrupted": 130,
 }
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]

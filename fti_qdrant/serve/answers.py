@@ -18,7 +18,7 @@ from fti_qdrant.query import Hit, Hits
 class FoundImage(BaseModel):
     """One hit."""
 
-    id: str
+    id: str | int
     score: float = Field(description="Cosine of the query and the image, -1 to 1.")
     uri: str | None = Field(
         description="Where the image was ingested from; of a file of this machine, its name."

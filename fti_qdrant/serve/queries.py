@@ -50,7 +50,7 @@ def compose_arguments(request: ComposeRequest, pictures: Pictures) -> dict[str, 
     files = pictures.files
     references = request.references
     if references is None:
-        references = [ReferenceImage(file=name) for name in files]
+        references = [ReferenceImage.model_validate({"file": name}) for name in files]
     check_all_named(references, files)
     images = [picture_of(one, pictures, f"references.{at}") for at, one in enumerate(references)]
     weights = [one.weight for one in references]
@@ -85,7 +85,7 @@ def picture_of(image: ReferenceImage, pictures: Pictures, where: str) -> Referen
 
     Raises BadQuery, BadImage.
     """
-    whole = image.id or bytes_of(image, pictures, where)
+    whole = bytes_of(image, pictures, where) if image.id is None else image.id
     return whole if image.crop is None else Cropped(whole, box_of(image.crop))
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
-from fti_ingest.stages.revisions import revision_of, same_image
-from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
+from fti_ingest.stages.revisions import FOREIGN_TEXT, revision_of, same_image
+from fti_ingest.stages.row_status import FOREIGN, PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, decode
+from fti_qdrant.images.fetch import Read, read_batch, without_span
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +89,7 @@ class Decoder:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         began = time.perf_counter()
-        data = read_batch(batch["uri"].to_pylist(), self.allow_urls, self.own)
+        data = self._read(batch["uri"].to_pylist(), batch["stored_revision"].to_pylist())
         return self.decoded(batch, data, time.perf_counter() - began)
 
     def decoded(self, batch: pa.Table, data: Sequence[Read], read_s: float = 0.0) -> pa.Table:
@@ -115,7 +115,15 @@ class Decoder:
         columns["decode_s"] = spread(decode_s, len(batch))
         return pa.table(columns)
 
+    def _read(self, uris: Sequence[str], stored_revisions: Sequence[str]) -> list[Read]:
+        """The images; nothing of those whose points stay as another program made them."""
+        wanted = [uri for uri, held in zip(uris, stored_revisions) if held != FOREIGN_TEXT]
+        found = iter(read_batch(wanted, self.allow_urls, self.own))
+        return [b"" if held == FOREIGN_TEXT else next(found) for held in stored_revisions]
+
     def _decode(self, data: Read, uri: str, payload: str, stored_revision: str) -> Decoded:
+        if stored_revision == FOREIGN_TEXT:
+            return Decoded(FOREIGN)
         uri = without_span(uri)
         work = partial(self._decoded, uri, payload, stored_revision)
         decoded, reason = result_or_reason(data, uri, work)

@@ -51,11 +51,18 @@ class ModelChoice:
     def anywhere(self) -> ModelChoice:
         """The same by names that hold in any working directory, as workers have."""
         from fti_qdrant.model.names import absolute_name
+        from fti_qdrant.model.pretrained import our_name
 
+        model, implied = our_name(self.model)
         inverter = self.inverter
         if inverter is not None and Path(inverter).is_dir():
             inverter = str(Path(inverter).resolve())
-        return replace(self, model=absolute_name(self.model), inverter=inverter)
+        return replace(
+            self,
+            model=absolute_name(model),
+            inverter=inverter,
+            preprocess=self.preprocess or implied,
+        )
 
 
 @lru_cache(maxsize=1)
