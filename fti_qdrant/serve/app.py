@@ -51,6 +51,8 @@ def create_app(
     """
     settings = settings or ServeSettings()
     metrics, access = Metrics(), Access(settings)
+    search.observer = metrics
+    metrics.watch_queue(lambda: search.waiting)
     scores = ScoreProfiles(search.search)
     pictures = StoredPictures(search.search, settings.max_thumbnails, read_picture)
 

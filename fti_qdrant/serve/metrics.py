@@ -56,12 +56,14 @@ class Metrics:
         )
         self._stages = Histogram(
             "fti_serve_stage_seconds",
-            "Seconds of a request's stages: read (its body), search, compose, picture.",
+            "Seconds of a request's stages: body, search, compose, picture; and of what they are "
+            "made of: read (pictures of a query), wait (for the model), model (a batch), store (a "
+            "request to it).",
             ("stage",),
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.batch_sizes = Histogram(
+        self._batch_sizes = Histogram(
             "fti_serve_batch_size",
             "Queries that passed the model together.",
             buckets=SIZES,
@@ -70,6 +72,23 @@ class Metrics:
         self._queue = Gauge(
             "fti_serve_queue", "Queries that wait for the model.", registry=self.registry
         )
+
+        self._refused = Counter(
+            "fti_serve_overloaded", "Queries that found the queue full.", registry=self.registry
+        )
+
+    def batch_done(self, queries: int, waiting: int, seconds: float) -> None:
+        """See ``BatchObserver``."""
+        self._batch_sizes.observe(queries)
+        self.stage_done("model", seconds)
+
+    def stage_done(self, stage: str, seconds: float) -> None:
+        """See ``BatchObserver``."""
+        self._stages.labels(stage).observe(seconds)
+
+    def refused(self) -> None:
+        """See ``BatchObserver``."""
+        self._refused.inc()
 
     @contextmanager
     def request(self, scope: Scope) -> Iterator[Seen]:

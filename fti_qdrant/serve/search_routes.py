@@ -62,7 +62,7 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
     async def search_images(request: Request) -> SearchAnswer:
         """Images like the references, changed as the text says, that pass the filter."""
         await access.count(request)
-        with metrics.stage("read"):
+        with metrics.stage("body"):
             sent = await read_body(request, QUERY_FIELD)
             query = await in_thread(
                 lambda: query_of(sent.parsed(SearchRequest), Pictures(sent.files, fetch))
@@ -72,7 +72,7 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
     @routes.post("/search/batch", openapi_extra=json_body(BatchRequest))
     async def search_batch(request: Request) -> BatchAnswer:
         """Several queries by one pass of the model. One that is bad refuses all of them."""
-        with metrics.stage("read"):
+        with metrics.stage("body"):
             sent = await read_body(request)
             asked = sent.parsed(BatchRequest).queries
             await access.count(request, len(asked))
@@ -87,7 +87,7 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
     async def compose(request: Request) -> ComposeAnswer:
         """The query vector alone, for a Qdrant request of your own."""
         await access.count(request)
-        with metrics.stage("read"):
+        with metrics.stage("body"):
             sent = await read_body(request, QUERY_FIELD)
             arguments = await in_thread(
                 lambda: compose_arguments(sent.parsed(ComposeRequest), Pictures(sent.files, fetch))
