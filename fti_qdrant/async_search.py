@@ -427,6 +427,12 @@ class AsyncComposedSearch:
             dislike=dislike,
         )
 
+    async def compose_many(
+        self, queries: Sequence[Query | Mapping[str, Any]]
+    ) -> list[ComposedQuery]:
+        """See ``ComposedSearch.compose_many``."""
+        return await self._run(len(queries), self._view().compose_many, queries)
+
     async def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
     ) -> list[FacetCount]:
