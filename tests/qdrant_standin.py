@@ -43,6 +43,10 @@ class Standin:
         busy: so many upserts are turned away first, by turns with 503 and with 429 and a
             Retry-After.
         die_after: the process ends without an answer at the upsert after so many.
+
+    Attributes:
+        adds_vectors: a named vector can be added to a collection, as from 1.18 on.
+        requests: method and path of each that was answered.
     """
 
     def __init__(self, data: str, api_key: str | None = None, busy: int = 0, die_after: int = -1):
@@ -52,6 +56,8 @@ class Standin:
         self.busy = busy
         self.upserts_left = die_after
         self.lock = threading.Lock()
+        self.adds_vectors = True
+        self.requests: list[tuple[str, str]] = []
         points = r"/collections/([^/]+)/points"
         self.routes: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", r"/collections", self.collections),
@@ -61,6 +67,8 @@ class Standin:
             ("PATCH", r"/collections/([^/]+)", self.change),
             ("DELETE", r"/collections/([^/]+)", self.drop),
             ("PUT", r"/collections/([^/]+)/index", self.index),
+            ("PUT", r"/collections/([^/]+)/vectors/([^/]+)", self.create_vector),
+            ("PUT", points + "/vectors", self.update_vectors),
             ("PUT", points, self.upsert),
             ("POST", points, self.retrieve),
             ("POST", points + "/query/batch", self.query_batch),
@@ -74,13 +82,14 @@ class Standin:
     def answer(self, method: str, path: str, body: Body, api_key: str | None) -> Any:
         if self.api_key and api_key != self.api_key:
             raise Refused(401, "Must provide an API key or an Authorization bearer token")
+        self.requests.append((method, path))
         for wanted, pattern, handler in self.routes:
             found = re.fullmatch(pattern, path)
             if method == wanted and found:
                 with self.lock:
                     name = found.groups()
                     if name and handler not in (self.exists, self.create):
-                        self._check_exists(*name)
+                        self._check_exists(name[0])
                     return _plain(handler(*name, body))
         raise Refused(404, f"the stand-in does not know {method} {path}")
 
@@ -110,10 +119,17 @@ class Standin:
         )
 
     def change(self, name: str, body: Body) -> Any:
-        models.UpdateCollection.model_validate(body)
+        asked = models.UpdateCollection.model_validate(body)
         kept = self._settings(name)
         kept["hnsw"].update(body.get("hnsw_config") or {})
+        for vector, diff in (body.get("vectors") or {}).items():
+            params = kept["params"]["vectors"]
+            if vector not in params:
+                raise Refused(400, f"Wrong input: Not existing vector name error: {vector}")
+            params[vector].update({key: one for key, one in diff.items() if one is not None})
         self._keep(name, kept)
+        if asked.metadata is not None:
+            self.client.update_collection(name, metadata=asked.metadata)
         return True
 
     def drop(self, name: str, body: Body) -> Any:
@@ -140,6 +156,42 @@ class Standin:
         else:
             points = [models.PointStruct.model_validate(one) for one in body["points"]]
         return self.client.upsert(name, points)
+
+    def create_vector(self, name: str, vector: str, body: Body) -> Any:
+        """As 1.18 does: its index and its memory are set afterwards. Local mode has no such call,
+        so the collection is made again with one vector more."""
+        if not self.adds_vectors:
+            raise Refused(404, "")
+        asked = models.DenseVectorNameConfig.model_validate(body).dense
+        config = self.client.get_collection(name).config
+        before: Any = config.params.vectors
+        named = before if isinstance(before, dict) else {"": before}
+        if vector in named:
+            raise Refused(409, f"Wrong input: Vector name `{vector}` already exists!")
+        points, _ = self.client.scroll(name, limit=1_000_000, with_vectors=True)
+        self.client.delete_collection(name)
+        params = models.VectorParams(**asked.model_dump(exclude_none=True))
+        self.client.create_collection(
+            name, vectors_config={**named, vector: params}, metadata=config.metadata
+        )
+        if points:
+            self.client.upsert(
+                name,
+                [
+                    models.PointStruct(id=one.id, vector=_by_name(one.vector), payload=one.payload)
+                    for one in points
+                ],
+            )
+        kept = self._settings(name)
+        vectors = kept["params"]["vectors"]
+        vectors = {"": vectors} if "size" in vectors else vectors
+        kept["params"]["vectors"] = {**vectors, vector: params.model_dump(exclude_none=True)}
+        self._keep(name, kept)
+        return {"operation_id": 0, "status": "completed"}
+
+    def update_vectors(self, name: str, body: Body) -> Any:
+        asked = models.UpdateVectors.model_validate(body)
+        return self.client.update_vectors(name, asked.points)
 
     def retrieve(self, name: str, body: Body) -> Any:
         asked = models.PointRequest.model_validate(body)
@@ -202,6 +254,11 @@ class Standin:
             raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
 
 
+def _by_name(vectors: Any) -> Any:
+    """Vectors by name, where a collection with one vector without a name gets another."""
+    return vectors if isinstance(vectors, dict) else {"": vectors}
+
+
 def _plain(value: Any) -> Any:
     """pydantic models, alone or inside, as JSON has them."""
     if isinstance(value, list):
@@ -249,7 +306,13 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
 @contextmanager
 def serving_rest(data: Path) -> Iterator[int]:
     """A stand-in in this process, on a folder; yields its port."""
-    standin = Standin(str(data))
+    with standing_in(Standin(str(data))) as port:
+        yield port
+
+
+@contextmanager
+def standing_in(standin: Standin) -> Iterator[int]:
+    """Serves a stand-in in this process; yields its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(standin))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

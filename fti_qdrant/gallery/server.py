@@ -66,21 +66,9 @@ T = TypeVar("T")
 class ServerGallery:
     """A collection on a Qdrant server. Safe to use from several threads."""
 
-    def __init__(
-        self,
-        client: QdrantClient,
-        collection: str,
-        spec: GallerySpec,
-        name: str,
-        owns_client: bool = True,
-    ):
-        """Use ``create`` or ``open``; ``name`` is for messages.
-
-        Args:
-            owns_client: close the client with the gallery; False for one of the user's own.
-        """
+    def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
+        """Use ``create`` or ``open``; ``name`` is for messages."""
         self.client = client
-        self.owns_client = owns_client
         self.collection = collection
         self.spec = spec
         self.name = name
