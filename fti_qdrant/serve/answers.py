@@ -24,8 +24,8 @@ class FoundImage(BaseModel):
         description="Where the image was ingested from; of a file of this machine, its name."
     )
     payload: dict[str, Any]
-    group: str | int | None = Field(None, description="Value of the field of `group_by`.")
-    vector: list[float] | None = Field(None, description="With `with_vectors`.")
+    group: str | int | None = Field(default=None, description="Value of the field of `group_by`.")
+    vector: list[float] | None = Field(default=None, description="With `with_vectors`.")
     image: str = Field(description="Path of the picture, below this API's root.")
     thumbnail: str = Field(description="Path of a small picture; `size` sets its longer side.")
 
@@ -65,7 +65,7 @@ class AnsweredQuery(BaseModel):
     offset: int
     group_by: str | None
     references: int = Field(description="How many reference images there were.")
-    explanation: Explained | None = Field(None, description="With `explain`.")
+    explanation: Explained | None = Field(default=None, description="With `explain`.")
 
 
 class SearchAnswer(BaseModel):

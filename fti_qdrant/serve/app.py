@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from fti_qdrant.async_search import AsyncComposedSearch
+from fti_qdrant.errors import FtiError
 from fti_qdrant.serve.documented import document
 from fti_qdrant.serve.guard import RequestGuard
 from fti_qdrant.serve.image_routes import image_routes
@@ -18,17 +20,18 @@ from fti_qdrant.serve.metrics import Metrics
 from fti_qdrant.serve.page_files import PageFiles
 from fti_qdrant.serve.pictures import Reader, StoredPictures
 from fti_qdrant.serve.problems import add_problems
-from fti_qdrant.serve.score_profiles import Scores, score_profiles
+from fti_qdrant.serve.score_profiles import ScoreProfiles
 from fti_qdrant.serve.search_routes import search_routes
 from fti_qdrant.serve.security import KEY_HEADER, Access, BrowserRules
 from fti_qdrant.serve.settings import ServeSettings
-from fti_qdrant.serve.threads import in_thread
 from fti_qdrant.version import __version__
 
 DESCRIPTION = """Reference images and a text that says what to change find images in a gallery.
 
 `POST /search` takes JSON, or multipart with the JSON in the field `query` and pictures as files.
 Errors are problem details (RFC 9457)."""
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(
@@ -48,12 +51,15 @@ def create_app(
     """
     settings = settings or ServeSettings()
     metrics, access = Metrics(), Access(settings)
-    scores: dict[str, Scores] = {}
+    scores = ScoreProfiles(search.search)
     pictures = StoredPictures(search.search, settings.max_thumbnails, read_picture)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        scores.update(await in_thread(score_profiles, search.search))
+        try:
+            await scores.get()  # warms the model up, too
+        except FtiError as error:  # /ready says so, for as long as it lasts
+            logger.warning("the gallery does not answer: %s", error)
         yield
 
     app = FastAPI(
@@ -73,7 +79,8 @@ def create_app(
         app.include_router(routes, dependencies=[Depends(access.check_key)])
     app.include_router(probe_routes(search))
     if settings.page:
-        app.mount("/", PageFiles(), name="page")
+        # of a mount at /, a wrong method of a route would be a file that is not there
+        app.router.default = PageFiles()
     add_problems(app, search.search.gallery.name)
     document(app)
     app.add_middleware(RequestGuard, settings=settings, metrics=metrics)

@@ -15,7 +15,7 @@ from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.serve.documented import PROBLEMS
 from fti_qdrant.serve.info import ServiceInfo, service_info
 from fti_qdrant.serve.metrics import Metrics
-from fti_qdrant.serve.score_profiles import Scores
+from fti_qdrant.serve.score_profiles import ScoreProfiles
 from fti_qdrant.serve.settings import ServeSettings
 from fti_qdrant.serve.threads import in_thread
 
@@ -32,21 +32,18 @@ class Status(BaseModel):
 def info_routes(
     search: AsyncComposedSearch,
     settings: ServeSettings,
-    scores: dict[str, Scores],
+    scores: ScoreProfiles,
     metrics: Metrics,
     writes: bool,
 ) -> APIRouter:
-    """What needs a key where there is one.
-
-    Args:
-        scores: filled while the service starts.
-    """
+    """What needs a key where there is one."""
     routes = APIRouter(tags=["service"], responses=PROBLEMS)
 
     @routes.get("/info")
     async def info() -> ServiceInfo:
         """The model, its composers, the gallery's fields, and the limits of a request."""
-        return await in_thread(service_info, search.search, settings, scores, writes)
+        found = await scores.get()
+        return await in_thread(service_info, search.search, settings, found, writes)
 
     @routes.get(
         "/metrics",

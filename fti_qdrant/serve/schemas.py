@@ -58,16 +58,17 @@ class ReferenceImage(Request):
     id: ImageId | None = None
     url: Annotated[str, Field(max_length=MOST_CHARACTERS, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://")] | (
         None
-    ) = Field(None, description="Where the service allows URLs: of a public server.")
+    ) = Field(default=None, description="Where the service allows URLs: of a public server.")
     base64: str | None = Field(
-        None, description="The file's bytes as base64, with or without a `data:` prefix."
+        default=None, description="The file's bytes as base64, with or without a `data:` prefix."
     )
     file: str | None = Field(
-        None, description="In a multipart request: the name of the form field with the picture."
+        default=None,
+        description="In a multipart request: the name of the form field with the picture.",
     )
-    crop: CropBox | None = Field(None, description="The part of the picture that counts.")
+    crop: CropBox | None = Field(default=None, description="The part of the picture that counts.")
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        None, description="Its weight among several; 0 leaves it out. Default: 1."
+        default=None, description="Its weight among several; 0 leaves it out. Default: 1."
     )
 
     @model_validator(mode="after")
@@ -91,25 +92,25 @@ class ComposeRequest(Request):
     )
 
     references: Annotated[list[ReferenceImage], Field(max_length=MOST_REFERENCES)] | None = Field(
-        None,
+        default=None,
         description="In a multipart request, it may be left out: then every file is a reference.",
     )
     text: Text | None = Field(
-        None, description="What should be different; without references: what to look for."
+        default=None, description="What should be different; without references: what to look for."
     )
-    avoid: Text | None = Field(None, description="What results should not have.")
+    avoid: Text | None = Field(default=None, description="What results should not have.")
     composer: str | None = Field(
-        None, description="A name from `/info`; by default the best that the model can do."
+        default=None, description="A name from `/info`; by default the best that the model can do."
     )
     text_weight: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Share of the text, for composers that have this option."
+        default=None, description="Share of the text, for composers that have this option."
     )
-    options: JsonObject | None = Field(None, description="Further options of the composer.")
+    options: JsonObject | None = Field(default=None, description="Further options of the composer.")
     like: Annotated[list[ImageId], Field(max_length=MOST_RATED)] | None = Field(
-        None, description="Ids of images that results should resemble."
+        default=None, description="Ids of images that results should resemble."
     )
     dislike: Annotated[list[ImageId], Field(max_length=MOST_RATED)] | None = Field(
-        None, description="Ids of images that they should not resemble."
+        default=None, description="Ids of images that they should not resemble."
     )
 
 
@@ -139,38 +140,47 @@ class SearchRequest(ComposeRequest):
     )
 
     filter: JsonObject | None = Field(
-        None,
+        default=None,
         description='On the payload, such as `{"brand": "Acme", "price": {"lt": 50}}`: '
         "see the grammar in the documentation.",
     )
     limit: Annotated[int, Field(ge=1, le=MOST_HITS)] = Field(
-        10, description="Most hits; with `group_by`, most groups."
+        default=10, description="Most hits; with `group_by`, most groups."
     )
-    offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = Field(0, description="Hits to skip.")
+    offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = Field(
+        default=0, description="Hits to skip."
+    )
     cutoff: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Keep hits with at least this share of the best one's score."
+        default=None, description="Keep hits with at least this share of the best one's score."
     )
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
-        None, description="Least cosine of a hit."
+        default=None, description="Least cosine of a hit."
     )
     diversity: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="0: by score alone; higher avoids hits that are alike."
+        default=None, description="0: by score alone; higher avoids hits that are alike."
     )
     order_by: FieldName | None = Field(
-        None, description="A field of numbers or dates; `-price` is descending. Needs `cutoff`."
+        default=None,
+        description="A field of numbers or dates; `-price` is descending. Needs `cutoff`.",
     )
-    group_by: FieldName | None = Field(None, description="A field, such as the product's.")
+    group_by: FieldName | None = Field(default=None, description="A field, such as the product's.")
     group_size: Annotated[int, Field(ge=1, le=MOST_HITS)] = Field(
-        1, description="Most hits of each group."
+        default=1, description="Most hits of each group."
     )
-    exclude_reference: bool = Field(True, description="Leave the references out of the hits.")
+    exclude_reference: bool = Field(
+        default=True, description="Leave the references out of the hits."
+    )
     with_payload: bool | list[FieldName] = Field(
-        True, description="Whether hits have their payload, or which fields of it."
+        default=True, description="Whether hits have their payload, or which fields of it."
     )
-    with_vectors: bool = Field(False, description="Whether hits have their vectors.")
-    exact: bool | None = Field(None, description="Compare with every image, or use the index.")
-    search_params: JsonObject | None = Field(None, description="Of the index, as Qdrant's.")
-    explain: bool = Field(False, description="Say how the model understands the references.")
+    with_vectors: bool = Field(default=False, description="Whether hits have their vectors.")
+    exact: bool | None = Field(
+        default=None, description="Compare with every image, or use the index."
+    )
+    search_params: JsonObject | None = Field(default=None, description="Of the index, as Qdrant's.")
+    explain: bool = Field(
+        default=False, description="Say how the model understands the references."
+    )
 
 
 class BatchRequest(Request):
@@ -193,5 +203,5 @@ class ItemRequest(Request):
     )
     payload: JsonObject = Field(default_factory=dict, description="Its fields.")
     base64: str | None = Field(
-        None, description="The picture, where the request is not multipart with a file."
+        default=None, description="The picture, where the request is not multipart with a file."
     )

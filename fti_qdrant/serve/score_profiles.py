@@ -6,8 +6,10 @@ that shows it rarely above 0.35. What an image has to beat is the score of any o
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -16,6 +18,7 @@ from fti_qdrant.composers.registry import all_composers
 from fti_qdrant.errors import FtiError
 from fti_qdrant.query import Query
 from fti_qdrant.search import ComposedSearch
+from fti_qdrant.serve.threads import in_thread
 
 SAMPLE = 100
 """Images whose vectors are compared."""
@@ -34,6 +37,22 @@ class Scores(BaseModel):
     median: float = Field(description="Half of the other images score less.")
     percentile_95: float = Field(description="One in twenty scores more.")
     highest: float = Field(description="Of the sample; a score above it is no accident.")
+
+
+class ScoreProfiles:
+    """The scores of each composer, measured once, when there are images to measure them with."""
+
+    def __init__(self, search: ComposedSearch):
+        self._search = search
+        self._found: Mapping[str, Scores] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> Mapping[str, Scores]:
+        """By composer. Raises GalleryUnavailable."""
+        async with self._lock:
+            if not self._found:
+                self._found = await in_thread(score_profiles, self._search)
+            return self._found
 
 
 def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
