@@ -47,6 +47,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.open``."""
@@ -60,6 +61,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(search)
@@ -79,6 +81,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.connect``."""
@@ -95,6 +98,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(search)
@@ -111,6 +115,7 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """See ``ComposedSearch.over``."""
@@ -124,6 +129,7 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
         return cls(search)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.images import ImageSource
+from fti_qdrant.images.crop import Cropped
 
 Reference = ImageSource | uuid.UUID
 """A picture in any form, or the id of a stored image (a UUID, or its text)."""
@@ -33,8 +34,13 @@ def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> Non
         raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
 
 
+def named_id(reference: Reference) -> str | None:
+    """The point id that a reference names, of the whole image or of a part; None for a picture."""
+    return stored_id(reference.image if isinstance(reference, Cropped) else reference)
+
+
 def stored_id(reference: Reference) -> str | None:
-    """The point id that a reference names, or None where it is a picture."""
+    """The point id that a reference names, or None where it is a picture or a part of one."""
     if isinstance(reference, uuid.UUID):
         return str(reference)
     if isinstance(reference, str) and len(reference) == 36:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,12 +23,13 @@ from fti_qdrant.composers.registry import (
     ComposerDescription,
     find_composer,
 )
-from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
+from fti_qdrant.errors import BadImage, BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
 from fti_qdrant.gallery.points import OURS
 from fti_qdrant.gallery.pseudo_words import unstacked
 from fti_qdrant.images import (
     DEFAULT_LIMITS,
+    Cropped,
     ImageLimits,
     ImageSource,
     LoadedImage,
@@ -37,7 +38,7 @@ from fti_qdrant.images import (
 )
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query
-from fti_qdrant.reference_ids import Reference, stored_id
+from fti_qdrant.reference_ids import Reference, named_id, stored_id
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,11 @@ def with_composer(query: Query, composer: Composer) -> Query:
 
 
 def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str, StoredImage]:
-    """The images, by id, of those references that are ids; in one request.
+    """The images, by id, of those references that are ids or parts of ids; in one request.
 
     Raises UnknownImageId, which names the first that the gallery does not have.
     """
-    ids = {one for reference in references if (one := stored_id(reference))}
+    ids = {one for reference in references if (one := named_id(reference))}
     stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
     missing = sorted(ids - stored.keys())
     if missing:
@@ -132,12 +133,15 @@ def load_references(
     gallery: Gallery,
     allow_urls: bool,
     limits: ImageLimits = DEFAULT_LIMITS,
+    *,
+    allow_paths: bool = True,
 ) -> list[LoadedQuery]:
     """Reads each picture once, and all stored images in one request.
 
     Args:
         queries: from ``with_composer``.
         limits: of each picture.
+        allow_paths: False refuses paths, unread; those that the gallery itself stores are read.
 
     Raises BadImage, UnknownImageId.
     """
@@ -148,11 +152,19 @@ def load_references(
         id = stored_id(reference)
         if id is not None or isinstance(reference, uuid.UUID):
             return stored[str(id)]
+        source, ours = reference, named_id(reference)
+        if isinstance(reference, Cropped) and ours is not None:
+            source = Cropped(_uri(stored[ours]), reference.box)
+        rules: dict[str, Any] = {
+            "allow_urls": allow_urls,
+            "allow_paths": allow_paths or ours is not None,
+            "limits": limits,
+        }
         if not decode:
-            return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
+            return HashedImage(content_hash(source, **rules))
         key = _identity(reference)
         if key not in pictures:
-            pictures[key] = open_image(reference, allow_urls=allow_urls, limits=limits)
+            pictures[key] = open_image(source, **rules)
         return pictures[key]
 
     loaded = []
@@ -209,17 +221,17 @@ def embed_references(
     """
     embedding = [query for query in queries if query.embeds]
     inverting = [query for query in embedding if query.inverts]
-    pictures = {picture.sha256: picture for query in embedding for picture in _pictures(query)}
-    fresh: dict[str, References] = {}
+    pictures = {one.identity: one for query in embedding for one in _pictures(query)}
+    fresh: dict[object, References] = {}
     if pictures:
         features = composer.backbone.image_features([one.image for one in pictures.values()])
-        rows = {sha256: row for row, sha256 in enumerate(pictures)}
-        inverted = list({one.sha256: None for query in inverting for one in _pictures(query)})
-        plain = [sha256 for sha256 in pictures if sha256 not in set(inverted)]
+        rows = {identity: row for row, identity in enumerate(pictures)}
+        inverted = list({one.identity: None for query in inverting for one in _pictures(query)})
+        plain = [identity for identity in pictures if identity not in set(inverted)]
         for group, invert in ((inverted, True), (plain, False)):
             if group:
-                part = features.take([rows[sha256] for sha256 in group])
-                images = [pictures[sha256].image for sha256 in group]
+                part = features.take([rows[identity] for identity in group])
+                images = [pictures[identity].image for identity in group]
                 for_words = composer.word_features(images) if invert else None
                 references = composer.references(
                     part, (1,) * len(group), invert=invert, for_words=for_words
@@ -250,12 +262,12 @@ def _pictures(query: LoadedQuery) -> list[LoadedImage]:
 
 
 def _of_query(
-    query: LoadedQuery, composer: Composer, gallery: Gallery, fresh: dict[str, References]
+    query: LoadedQuery, composer: Composer, gallery: Gallery, fresh: Mapping[object, References]
 ) -> References:
     parts = []
     for source in query.sources:
         if isinstance(source, LoadedImage):
-            parts.append(fresh[source.sha256])
+            parts.append(fresh[source.identity])
         elif isinstance(source, StoredImage):
             inverts = query.inverts and composer.inverter is not None
             words = stored_words(source, composer, gallery) if inverts else None
@@ -272,9 +284,29 @@ def _place(
     """Where a reference can be read again; None where it cannot."""
     if isinstance(source, StoredImage):
         return source.payload.get(OURS, {}).get("uri")
-    if isinstance(reference, uuid.UUID) or hasattr(reference, "read"):
+    if isinstance(reference, Cropped):
+        whole = source.uri if isinstance(source, LoadedImage) else None
+        return Cropped(whole, reference.box) if whole else _again(reference)
+    return _again(reference)
+
+
+def _again(reference: Reference) -> ImageSource | None:
+    whole = reference.image if isinstance(reference, Cropped) else reference
+    if named_id(whole) is not None or hasattr(whole, "read"):
         return None
+    assert not isinstance(reference, uuid.UUID)
     return reference
+
+
+def _uri(image: StoredImage) -> str:
+    """Where the picture of a stored image is. Raises BadImage where that is not known."""
+    uri = image.payload.get(OURS, {}).get("uri")
+    if not uri:
+        raise BadImage(
+            f"image {image.id} cannot be cropped: the gallery does not store where its picture "
+            "is; pass the picture itself"
+        )
+    return str(uri)
 
 
 def _identity(reference: ImageSource) -> object:

@@ -57,6 +57,7 @@ class ComposedSearch:
         gallery: Gallery,
         *,
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
@@ -64,6 +65,7 @@ class ComposedSearch:
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.allow_paths = allow_paths
         self.limits = limits
         self._explainer = QueryExplainer(composer.backbone)
         self._fields = StoredFields(gallery)
@@ -80,6 +82,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
@@ -93,6 +96,9 @@ class ComposedSearch:
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             backend: ``torch``, or ``openvino``, which is faster on a CPU (an extra).
             allow_urls: whether a reference may be an http(s) URL.
+            allow_paths: whether a reference may be a path on this machine. Pass False where
+                references come from others: every path is then refused, whether there is a file
+                or not, and images are given as bytes or as ids.
             limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
@@ -106,6 +112,7 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
 
@@ -124,6 +131,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
@@ -133,8 +141,8 @@ class ComposedSearch:
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
         """
@@ -147,6 +155,7 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
 
@@ -162,13 +171,14 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches an open gallery, which is closed where the model cannot be loaded.
 
         Args:
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises ModelMismatch.
         """
@@ -183,7 +193,9 @@ class ComposedSearch:
                 preprocess=chosen,
                 backend=backend,
             )
-            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
+            return cls(
+                composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits
+            )
         except BaseException:
             gallery.close()
             raise
@@ -219,8 +231,9 @@ class ComposedSearch:
         """Images like the reference, changed as the text says, that pass the filter.
 
         Args:
-            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, or
-                a list of either. Without it, the text alone is searched.
+            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, a
+                ``Cropped`` part of either, or a list of these. Without it, the text alone is
+                searched.
             text: what should be different. Without it, images like the reference are searched.
             filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant
                 Filter.
@@ -351,8 +364,20 @@ class ComposedSearch:
             like=like,
             dislike=dislike,
         )
-        _, _, (composed,) = self._compose([query], [with_composer(query, self.composer)])
-        return composed
+        return self.compose_many([query])[0]
+
+    def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+        """The vectors of several queries: one batch through each tower of the model.
+
+        Args:
+            queries: as for ``query_many``; what they say about the search does not matter.
+
+        Raises BadQuery, BadImage, UnknownImageId.
+        """
+        asked = [_as_query(query) for query in queries]
+        if not asked:
+            return []
+        return self._compose(asked, [with_composer(query, self.composer) for query in asked])[2]
 
     def explain(
         self,
@@ -392,7 +417,14 @@ class ComposedSearch:
         loaded = [
             answerable(query, original)
             for query, original in zip(
-                load_references(chosen, self.gallery, self.allow_urls, self.limits), asked
+                load_references(
+                    chosen,
+                    self.gallery,
+                    self.allow_urls,
+                    self.limits,
+                    allow_paths=self.allow_paths,
+                ),
+                asked,
             )
         ]
         references = embed_references(loaded, self.composer, self.gallery)

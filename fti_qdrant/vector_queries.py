@@ -13,7 +13,7 @@ from fti_qdrant.filters.stored_fields import StoredFields
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
 from fti_qdrant.gallery.points import OURS, SHA256_KEY
 from fti_qdrant.query import Hit, Query
-from fti_qdrant.reference_ids import stored_id
+from fti_qdrant.reference_ids import named_id
 from fti_qdrant.refinements import field_order, payload_names, search_params
 
 if TYPE_CHECKING:  # its module loads torch
@@ -57,13 +57,12 @@ def without_references(filter: models.Filter | None, query: LoadedQuery) -> mode
     """
     if not query.query.exclude_reference:
         return filter
-    rated = [stored_id(one) for one in (*query.query.liked, *query.query.disliked)]
-    ids: list[Any] = [id for id in rated if id is not None]
+    named = [named_id(one) for one in (*query.query.references, *query.query.liked)]
+    named += [named_id(one) for one in query.query.disliked]
+    ids: list[Any] = [id for id in dict.fromkeys(named) if id is not None]
     hashes = []
     for source in query.sources:
-        if isinstance(source, StoredImage):
-            ids.append(source.id)
-        else:
+        if not isinstance(source, StoredImage):
             hashes.append(source.sha256)
     excluded: list[Any] = []
     if hashes:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OPTIONS = (
+PLACE = (
     click.option(
         "--gallery", type=click.Path(path_type=Path), help="Folder of an embedded gallery."
     ),
     click.option("--url", help="URL of a Qdrant server, such as http://localhost:6333."),
     click.option("--collection", help="Collection on the server."),
-    click.option(
-        "--api-key", envvar="QDRANT_API_KEY", help="API key of the server.  [env: QDRANT_API_KEY]"
-    ),
+)
+
+GRPC = (
     click.option("--grpc", is_flag=True, help="Send data to the server over gRPC."),
     click.option(
         "--grpc-port",
@@ -36,6 +36,21 @@ OPTIONS = (
 
 def gallery_options(command: F) -> F:
     """Adds --gallery, --url, --collection and the like; the command gets one ``location``."""
+    return _with_options(command, "--api-key")
+
+
+def gallery_options_of_service(command: F) -> F:
+    """The same for a command whose own --api-key is that of its users."""
+    return _with_options(command, "--qdrant-api-key")
+
+
+def _with_options(command: F, server_key: str) -> F:
+    key = click.option(
+        server_key,
+        "server_key",
+        envvar="QDRANT_API_KEY",
+        help="API key of the Qdrant server.  [env: QDRANT_API_KEY]",
+    )
 
     @functools.wraps(command)
     def wrapped(
@@ -43,15 +58,15 @@ def gallery_options(command: F) -> F:
         gallery: Path | None,
         url: str | None,
         collection: str | None,
-        api_key: str | None,
+        server_key: str | None,
         grpc: bool,
         grpc_port: int,
         **options: Any,
     ) -> Any:
-        location = location_of(gallery, url, collection, api_key, grpc_port if grpc else None)
+        location = location_of(gallery, url, collection, server_key, grpc_port if grpc else None)
         return command(*args, location=location, **options)
 
-    for option in reversed(OPTIONS):
+    for option in reversed((*PLACE, key, *GRPC)):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 

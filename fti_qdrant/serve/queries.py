@@ -1,0 +1,129 @@
+"""Requests -> queries. No string of a request becomes a path: see ``picture_of``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from fti_qdrant.errors import BadImage, BadQuery
+from fti_qdrant.gallery.points import OURS
+from fti_qdrant.images import Cropped
+from fti_qdrant.query import Query
+from fti_qdrant.reference_ids import Reference
+from fti_qdrant.serve.schemas import ComposeRequest, CropBox, ReferenceImage, SearchRequest
+
+SHARED = ("text", "avoid", "composer", "text_weight", "options", "like", "dislike")
+"""Arguments that a query vector depends on, by the same names in requests and queries."""
+
+SEARCH = (
+    *("filter", "limit", "offset", "cutoff", "score_threshold", "diversity", "order_by"),
+    *("group_by", "group_size", "exclude_reference", "with_payload", "with_vectors", "exact"),
+    *("search_params", "explain"),
+)
+
+
+def query_of(request: SearchRequest, files: Mapping[str, bytes] | None = None) -> Query:
+    """A query of a request.
+
+    Args:
+        files: pictures of a multipart request by name.
+
+    Raises BadQuery, BadImage.
+    """
+    check_fields((request.order_by, request.group_by), request.filter)
+    return Query(**compose_arguments(request, files or {}), **_given(request, SEARCH))
+
+
+def compose_arguments(request: ComposeRequest, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The arguments of ``ComposedSearch.compose``. Raises BadQuery, BadImage."""
+    references = request.references
+    if references is None:
+        references = [ReferenceImage(file=name) for name in files]
+    check_all_named(references, files)
+    images = [picture_of(one, files, f"references.{at}") for at, one in enumerate(references)]
+    weights = [one.weight for one in references]
+    weighted = any(weight is not None for weight in weights)
+    return {
+        "image": images or None,
+        "weights": [1.0 if one is None else one for one in weights] if weighted else None,
+        **_given(request, SHARED),
+    }
+
+
+def check_fields(names: Iterable[str | None], filter: Mapping[str, Any] | None) -> None:
+    """Raises BadQuery for a field that is the gallery's own, such as where its files are."""
+    for name in (*names, *_keys(filter)):
+        if name is not None and name.lstrip('-"').startswith(OURS):
+            raise BadQuery(f"{name!r} is not a field of the payload; fields of {OURS} are private")
+
+
+def _keys(filter: Any) -> Iterator[str]:
+    if isinstance(filter, Mapping):
+        yield from filter
+    parts = filter.values() if isinstance(filter, Mapping) else filter
+    for part in parts if isinstance(filter, (Mapping, list)) else ():
+        yield from _keys(part)
+
+
+def picture_of(image: ReferenceImage, files: Mapping[str, bytes], where: str) -> Reference:
+    """A reference as the library takes it: an id, an http(s) URL, or bytes.
+
+    Args:
+        where: its place in the request, for messages.
+
+    Raises BadQuery, BadImage.
+    """
+    whole: Any
+    if image.id is not None:
+        whole = image.id
+    elif image.url is not None:
+        whole = image.url  # its schema lets nothing pass that is not http(s)
+    elif image.base64 is not None:
+        whole = decoded(image.base64, f"{where}.base64")
+    elif image.file in files:
+        whole = files[image.file]
+    else:
+        names = ", ".join(map(repr, files)) or "none"
+        raise BadQuery(f"{where}: no file {image.file!r} was sent; the request's files: {names}")
+    return whole if image.crop is None else Cropped(whole, box_of(image.crop))
+
+
+def decoded(text: str, where: str) -> bytes:
+    """The bytes of a picture in base64, with or without what stands before it in a data URI.
+
+    Example:
+        >>> decoded("data:image/gif;base64,R0lG\\nODlh", "references.0.base64")
+        b'GIF89a'
+
+    Raises BadImage.
+    """
+    head, comma, tail = text.partition(",")
+    data = tail if comma and head.startswith("data:") else text
+    try:
+        found = base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadImage(f"{where} is not base64 ({error}); encode the bytes of the file") from None
+    if not found:
+        raise BadImage(f"{where} is empty; encode the bytes of the file")
+    return found
+
+
+def box_of(crop: CropBox) -> tuple[float, float, float, float]:
+    return crop.left, crop.top, crop.right, crop.bottom
+
+
+def check_all_named(references: list[ReferenceImage], files: Mapping[str, bytes]) -> None:
+    """Raises BadQuery for a file that no reference names: it would be left out in silence."""
+    named = {one.file for one in references}
+    unused = next((name for name in files if name not in named), None)
+    if unused is not None:
+        raise BadQuery(
+            f'no reference names the file {unused!r}; add {{"file": "{unused}"}} to references, '
+            "or leave references out, and every file is one"
+        )
+
+
+def _given(request: ComposeRequest, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in names}
