@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from fti_qdrant.async_search import AsyncComposedSearch
+from fti_qdrant.serve.browse_routes import browse_routes
 from fti_qdrant.serve.documented import document
 from fti_qdrant.serve.guard import RequestGuard
 from fti_qdrant.serve.image_routes import image_routes
@@ -67,6 +68,7 @@ def create_app(
     for routes in (
         search_routes(search, access, metrics),
         image_routes(pictures, metrics, shared=not settings.api_keys),
+        browse_routes(search.search.gallery, pictures),
         item_routes(writer, access),
         info_routes(search, settings, scores, metrics, writer is not None),
     ):

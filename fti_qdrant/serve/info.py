@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -60,6 +61,7 @@ class ServiceInfo(BaseModel):
     """The answer of ``/info``."""
 
     version: str
+    gallery: str = Field(description="Name of its folder or collection.")
     model: str
     preprocess: str
     inverter: str | None = Field(description="Hash of its weights.")
@@ -82,6 +84,7 @@ def service_info(
     inverter = search.composer.inverter
     return ServiceInfo(
         version=__version__,
+        gallery=PurePath(search.gallery.address).name,
         model=fingerprint.model,
         preprocess=fingerprint.preprocess,
         inverter=None if inverter is None else inverter.weights_hash,
