@@ -225,6 +225,7 @@ class AsyncComposedSearch:
             "preprocess": preprocess,
             "backend": backend,
             "allow_urls": allow_urls,
+            "allow_paths": allow_paths,
             "limits": limits,
         }
         connection: dict[str, Any] = {
@@ -426,6 +427,10 @@ class AsyncComposedSearch:
             like=like,
             dislike=dislike,
         )
+
+    async def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+        """See ``ComposedSearch.compose_many``."""
+        return await self._run(len(queries), self._view().compose_many, queries)
 
     async def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
