@@ -227,6 +227,7 @@ class AsyncComposedSearch:
             "preprocess": preprocess,
             "backend": backend,
             "allow_urls": allow_urls,
+            "allow_paths": allow_paths,
             "limits": limits,
         }
         connection: dict[str, Any] = {

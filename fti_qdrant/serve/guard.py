@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fti_qdrant.errors import Overloaded
 from fti_qdrant.serve.metrics import Metrics, Seen
-from fti_qdrant.serve.overload import Overloaded
 from fti_qdrant.serve.problems import Refusal, problem, unexpected
 from fti_qdrant.serve.settings import ServeSettings
 

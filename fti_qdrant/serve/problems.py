@@ -21,9 +21,9 @@ from fti_qdrant.errors import (
     FtiError,
     GalleryNotFound,
     GalleryUnavailable,
+    Overloaded,
     UnknownImageId,
 )
-from fti_qdrant.serve.overload import Overloaded
 from fti_qdrant.validation_reason import reason
 
 MEDIA_TYPE = "application/problem+json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 
@@ -31,6 +30,7 @@ from fti_qdrant.serve.schemas import (
     MOST_OFFSET,
     BatchRequest,
     ComposeRequest,
+    IdInPath,
     SearchRequest,
 )
 from fti_qdrant.serve.security import Access
@@ -54,15 +54,14 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
     fetch = _fetching(search.search.limits) if search.search.allow_urls else None
 
     async def one(query: SearchQuery) -> SearchAnswer:
-        with metrics.stage("search"):
-            [hits] = await search.query_many([query])
+        [hits] = await search.query_many([query])
         return search_answer(hits)
 
     @routes.post("/search", openapi_extra=json_or_multipart_body(SearchRequest, QUERY_FIELD))
     async def search_images(request: Request) -> SearchAnswer:
         """Images like the references, changed as the text says, that pass the filter."""
         await access.count(request)
-        with metrics.stage("read"):
+        with metrics.stage("body"):
             sent = await read_body(request, QUERY_FIELD)
             query = await in_thread(
                 lambda: query_of(sent.parsed(SearchRequest), Pictures(sent.files, fetch))
@@ -72,33 +71,31 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
     @routes.post("/search/batch", openapi_extra=json_body(BatchRequest))
     async def search_batch(request: Request) -> BatchAnswer:
         """Several queries by one pass of the model. One that is bad refuses all of them."""
-        with metrics.stage("read"):
+        with metrics.stage("body"):
             sent = await read_body(request)
             asked = sent.parsed(BatchRequest).queries
             await access.count(request, len(asked))
             queries = await in_thread(
                 lambda: [query_of(query, Pictures(fetch=fetch)) for query in asked]
             )
-        with metrics.stage("search"):
-            found = await search.query_many(queries)
+        found = await search.query_many(queries)
         return BatchAnswer(answers=list(map(search_answer, found)))
 
     @routes.post("/compose", openapi_extra=json_or_multipart_body(ComposeRequest, QUERY_FIELD))
     async def compose(request: Request) -> ComposeAnswer:
         """The query vector alone, for a Qdrant request of your own."""
         await access.count(request)
-        with metrics.stage("read"):
+        with metrics.stage("body"):
             sent = await read_body(request, QUERY_FIELD)
             arguments = await in_thread(
                 lambda: compose_arguments(sent.parsed(ComposeRequest), Pictures(sent.files, fetch))
             )
-        with metrics.stage("compose"):
-            return compose_answer(await search.compose(**arguments))
+        return compose_answer(await search.compose(**arguments))
 
     @routes.get("/similar/{id}")
     async def similar(
         request: Request,
-        id: UUID,
+        id: IdInPath,
         limit: Annotated[int, Query(ge=1, le=MOST_HITS)] = 10,
         offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
         filter: FilterText = None,
