@@ -23,6 +23,7 @@ from fti_qdrant.gallery.async_gallery import (
     AsyncGallery,
     AwaitedClient,
     WorkerGallery,
+    in_worker,
     over_client,
 )
 from fti_qdrant.gallery.clients import (
@@ -78,15 +79,13 @@ class OnLoop:
         size = self.batches.limits.max_batch
         for start in range(0, len(task.queries), size):
             part = ModelTask(task.queries[start : start + size], task.words)
-            future = self.batches.submit(part, len(part.queries))
-            part_made: list[Understood] = awaited(asyncio.wrap_future(future))
-            made += part_made
+            answer = asyncio.wrap_future(self.batches.submit(part, len(part.queries)))
+            made.extend(awaited(answer))
         return made
 
     async def _read(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         began = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        reading = [loop.run_in_executor(self.readers, task) for task in tasks]
+        reading = [in_worker(self.readers, task) for task in tasks]
         results = await asyncio.gather(*reading, return_exceptions=True)
         self.batches.observer.stage_done("read", time.perf_counter() - began)
         for one in results:
@@ -228,6 +227,7 @@ class AsyncComposedSearch:
             "preprocess": preprocess,
             "backend": backend,
             "allow_urls": allow_urls,
+            "allow_paths": allow_paths,
             "limits": limits,
         }
         connection: dict[str, Any] = {
@@ -473,6 +473,12 @@ class AsyncComposedSearch:
             dislike=dislike,
         )
 
+    async def compose_many(
+        self, queries: Sequence[Query | Mapping[str, Any]]
+    ) -> list[ComposedQuery]:
+        """See ``ComposedSearch.compose_many``."""
+        return await self._run(len(queries), self._view().compose_many, queries)
+
     async def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
     ) -> list[FacetCount]:
@@ -497,7 +503,7 @@ class AsyncComposedSearch:
         if view is not None and isinstance(view.gallery, ServerGallery):
             await run_awaiting(view.gallery.close)
         for workers in (self._readers, self._store):
-            workers.shutdown(wait=False, cancel_futures=True)
+            workers.shutdown(wait=False)
         await asyncio.to_thread(self.search.close)
 
     async def __aenter__(self) -> Self:
@@ -531,7 +537,8 @@ class AsyncComposedSearch:
                 made = over_client(gallery, twin, self._asked)
                 made.owns_client = True
                 return made
-        return cast(Gallery, WorkerGallery(gallery, self._store, self._asked))
+        most = _store_workers(gallery)
+        return cast(Gallery, WorkerGallery(gallery, self._store, most, self._asked))
 
     def _asked(self, seconds: float) -> None:
         self._batches.observer.stage_done("store", seconds)

@@ -54,7 +54,8 @@ def awaited(awaitable: Awaitable[T]) -> T:
 
     Raises FtiError anywhere else, where nothing could await it.
     """
-    if not is_awaiting():
+    parent = getcurrent().parent
+    if not is_awaiting() or parent is None:
         close = getattr(awaitable, "close", None)
         if close is not None:
             close()  # a coroutine that nobody awaits would warn
@@ -62,7 +63,7 @@ def awaited(awaitable: Awaitable[T]) -> T:
             "this gallery belongs to an AsyncComposedSearch; await the search's methods, or those "
             "of its gallery"
         )
-    return getcurrent().parent.switch(awaitable)
+    return parent.switch(awaitable)
 
 
 def is_awaiting() -> bool:

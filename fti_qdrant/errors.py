@@ -104,6 +104,10 @@ class Overloaded(FtiError, RuntimeError):
         return type(self), (str(self), self.retry_after)
 
 
+class GalleryExists(GalleryUnavailable):
+    """A gallery that was to be created is there already: open it."""
+
+
 class OutputUnavailable(FtiError, OSError):
     """A file that cannot be written: no space, no permission, or another run is writing it."""
 

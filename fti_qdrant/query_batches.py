@@ -218,7 +218,7 @@ class _Queue(Generic[Item, Result]):
         for one in left:
             if one.future.set_running_or_notify_cancel():
                 one.future.set_exception(_closed())
-        if wait and self.thread and self.thread is not threading.current_thread():
+        if wait and self.thread not in (None, threading.current_thread()):
             self.thread.join()
 
     def _work(self) -> None:
@@ -248,8 +248,6 @@ class _Queue(Generic[Item, Result]):
                 if enough and (batch := self._take()):
                     return batch
                 self.changed.wait(left if expected and left > 0 else None)
-                if until <= time.perf_counter():
-                    expected = 0
             return None
 
     def _take(self) -> list[_Waiting[Item, Result]]:

@@ -26,6 +26,9 @@ from qdrant_client import QdrantClient, models
 
 Body = dict[str, Any]
 
+WRITES = ("/points/delete", "/collections/aliases")
+"""Paths of changes that are sent by POST."""
+
 
 class Refused(Exception):
     """An answer that is not 200."""
@@ -56,11 +59,18 @@ class Standin:
         self.busy = busy
         self.upserts_left = die_after
         self.lock = threading.Lock()
+        self.version: str | None = "1.18.3"
+        self.asked: list[str] = []
+        self.refusals: list[tuple[int, str]] = []  # instead of the next answers
+        self.read_only = False  # as for a key that may only read
+        self.strict: models.StrictModeConfigOutput | None = None
         self.adds_vectors = True
-        self.requests: list[tuple[str, str]] = []
         points = r"/collections/([^/]+)/points"
         self.routes: list[tuple[str, str, Callable[..., Any]]] = [
+            ("GET", r"/", self.root),
             ("GET", r"/collections", self.collections),
+            ("GET", r"/aliases", self.aliases),
+            ("POST", r"/collections/aliases", self.change_aliases),
             ("GET", r"/collections/([^/]+)/exists", self.exists),
             ("GET", r"/collections/([^/]+)", self.describe),
             ("PUT", r"/collections/([^/]+)", self.create),
@@ -71,6 +81,7 @@ class Standin:
             ("PUT", points + "/vectors", self.update_vectors),
             ("PUT", points, self.upsert),
             ("POST", points, self.retrieve),
+            ("POST", points + "/query", self.query),
             ("POST", points + "/query/batch", self.query_batch),
             ("POST", points + "/query/groups", self.query_groups),
             ("POST", r"/collections/([^/]+)/facet", self.facet),
@@ -80,9 +91,13 @@ class Standin:
         ]
 
     def answer(self, method: str, path: str, body: Body, api_key: str | None) -> Any:
-        if self.api_key and api_key != self.api_key:
+        self.asked.append(f"{method} {path}")
+        if self.api_key and api_key != self.api_key and path != "/":
             raise Refused(401, "Must provide an API key or an Authorization bearer token")
-        self.requests.append((method, path))
+        if self.refusals:
+            raise Refused(*self.refusals.pop(0))
+        if self.read_only and (method in ("PUT", "PATCH", "DELETE") or path.endswith(WRITES)):
+            raise Refused(403, "Forbidden: Write access is required")
         for wanted, pattern, handler in self.routes:
             found = re.fullmatch(pattern, path)
             if method == wanted and found:
@@ -90,11 +105,27 @@ class Standin:
                     name = found.groups()
                     if name and handler not in (self.exists, self.create):
                         self._check_exists(name[0])
+                        name = (self._collection_of(name[0]), *name[1:])
+                        if self.strict is not None:
+                            self._check_strict(name[0], self.strict, body)
                     return _plain(handler(*name, body))
         raise Refused(404, f"the stand-in does not know {method} {path}")
 
+    def root(self, body: Body) -> Any:
+        """The one answer that is not wrapped as a result."""
+        if self.version is None:
+            raise Refused(403, "Forbidden")
+        return {"title": "qdrant - vector search engine", "version": self.version}
+
     def collections(self, body: Body) -> Any:
         return self.client.get_collections()
+
+    def aliases(self, body: Body) -> Any:
+        return self.client.get_aliases()
+
+    def change_aliases(self, body: Body) -> Any:
+        asked = models.ChangeAliasesOperation.model_validate(body)
+        return self.client.update_collection_aliases(asked.actions)
 
     def exists(self, name: str, body: Body) -> Any:
         return {"exists": self.client.collection_exists(name)}
@@ -105,15 +136,19 @@ class Standin:
         kept = self._settings(name)
         info["config"]["params"].update(kept["params"])
         info["config"]["hnsw_config"].update(kept["hnsw"])
+        info["config"]["strict_mode_config"] = _plain(self.strict)
+        info["payload_schema"] = {
+            field: {"data_type": kind, "points": 0} for field, kind in kept["indexes"].items()
+        }
         return info
 
     def create(self, name: str, body: Body) -> Any:
-        if self.client.collection_exists(name):
+        if self._collection_of(name) != name or self.client.collection_exists(name):
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         asked = models.CreateCollection.model_validate(body)
         names = ("vectors", "shard_number", "replication_factor", "on_disk_payload")
         params = {key: body[key] for key in names if body.get(key) is not None}
-        self._keep(name, {"params": params, "hnsw": {}})
+        self._keep(name, {"params": params, "hnsw": {}, "indexes": {}})
         return self.client.create_collection(
             name, vectors_config=asked.vectors, metadata=asked.metadata
         )
@@ -136,8 +171,12 @@ class Standin:
         return self.client.delete_collection(name)
 
     def index(self, name: str, body: Body) -> Any:
-        """Local mode has no indexes; the request must be right all the same."""
-        models.CreateFieldIndex.model_validate(body)
+        """Local mode has no indexes; what is there is told all the same."""
+        asked = models.CreateFieldIndex.model_validate(body)
+        kept = self._settings(name)
+        kind: Any = asked.field_schema
+        kept["indexes"][asked.field_name] = getattr(kind, "type", kind).value
+        self._keep(name, kept)
         return {"operation_id": 0, "status": "completed"}
 
     def upsert(self, name: str, body: Body) -> Any:
@@ -198,6 +237,10 @@ class Standin:
         vectors = asked.with_vector or False
         return self.client.retrieve(name, asked.ids, asked.with_payload, with_vectors=vectors)
 
+    def query(self, name: str, body: Body) -> Any:
+        asked = models.QueryRequest.model_validate(body)
+        return self.client.query_batch_points(name, [asked])[0]
+
     def query_batch(self, name: str, body: Body) -> Any:
         asked = models.QueryRequestBatch.model_validate(body)
         return self.client.query_batch_points(name, asked.searches)
@@ -242,12 +285,38 @@ class Standin:
         selector: Any = TypeAdapter(models.PointsSelector).validate_python(body)
         return self.client.delete(name, selector)
 
+    def _check_strict(self, name: str, strict: models.StrictModeConfigOutput, body: Body) -> None:
+        """As strict mode refuses: in one sentence, with what to do."""
+        searches = body.get("searches", [body])
+        limits = {
+            "limit": (max(one.get("limit") or 0 for one in searches), strict.max_query_limit),
+            "batchsize": (len(body.get("points", [])), strict.upsert_max_batchsize),
+            "search_batchsize": (len(searches), strict.search_max_batchsize),
+        }
+        for key, (value, most) in limits.items():
+            if most is not None and value > most:
+                told = f'Limit exceeded {value} > {most} for "{key}"'
+                help = f'Help: Reduce the "{key}" parameter to or below {most}.'
+                raise Refused(400, f"Bad request: {told}. {help}")
+        if strict.unindexed_filtering_retrieve is False:
+            indexed = {"_fti.sha256", *self._settings(name)["indexes"]}
+            filters = json.dumps([one.get("filter") for one in searches])
+            for key in sorted({*re.findall(r'"key": "([^"]+)"', filters)} - indexed):
+                told = f'Index required but not found for "{key}" of one of the following types: '
+                help = "Help: Create an index for this key or use a different filter."
+                raise Refused(400, f"Bad request: {told}[keyword, uuid]. {help}")
+
     def _settings(self, name: str) -> dict[str, Body]:
         kept: dict[str, Body] = json.loads((self.data / f"{name}.json").read_text())
         return kept
 
     def _keep(self, name: str, settings: dict[str, Body]) -> None:
         (self.data / f"{name}.json").write_text(json.dumps(settings))
+
+    def _collection_of(self, name: str) -> str:
+        """What an alias stands for."""
+        held = {one.alias_name: one.collection_name for one in self.client.get_aliases().aliases}
+        return held.get(name, name)
 
     def _check_exists(self, name: str) -> None:
         if not self.client.collection_exists(name):
@@ -283,6 +352,9 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
             except Exception as error:
                 self._send(400, {"status": {"error": f"{type(error).__name__}: {error}"}}, {})
             else:
+                if path == "/":
+                    self._send(200, result, {})
+                    return
                 self._send(200, {"result": result, "status": "ok", "time": 0.001}, {})
 
         do_GET = do_PATCH = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
@@ -306,15 +378,22 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
 @contextmanager
 def serving_rest(data: Path) -> Iterator[int]:
     """A stand-in in this process, on a folder; yields its port."""
-    with standing_in(Standin(str(data))) as port:
+    with serving_standin(Standin(str(data))) as port:
         yield port
 
 
 @contextmanager
-def standing_in(standin: Standin) -> Iterator[int]:
-    """Serves a stand-in in this process; yields its port."""
+def serving_standin(standin: Standin, grpc: bool = False) -> Iterator[int]:
+    """A stand-in in this process, over HTTP or gRPC; yields its port."""
+    if grpc:
+        from tests.qdrant_grpc_standin import serving_grpc
+
+        with serving_grpc(standin) as port:
+            yield port
+        return
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(standin))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve = {"poll_interval": 0.02}
+    threading.Thread(target=server.serve_forever, kwargs=serve, daemon=True).start()
     try:
         yield server.server_address[1]
     finally:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 import yaml
+from qdrant_client.common.version_check import is_compatible
 
 import fti_ingest.cli.main
 import fti_training.cli.main
+from fti_qdrant.gallery.server_capabilities import AVAILABLE, ServerCapabilities
 
 ROOT = Path(__file__).parents[1]
 JOBS = ["ingest/rayjob.yaml", "training/rayjob-captions.yaml", "training/rayjob-fit.yaml"]
@@ -67,6 +70,53 @@ def test_the_services_of_a_cluster() -> None:
     for ports in (service.get("ports", []) for service in services.values()):
         assert all(port.startswith("127.0.0.1:") for port in ports)
     assert services["ingest"]["profiles"] == ["jobs"]
+
+
+def bytes_of(size: str) -> int:
+    """Of what compose and Kubernetes write, such as ``4gb`` and ``8Gi``; both count by 1024."""
+    found = re.fullmatch(r"(\d+)(gb|Gi|mb|Mi)", size)
+    assert found, size
+    return int(found[1]) * (2**30 if found[2][0] in "gG" else 2**20)
+
+
+def fits_into_shared_memory(store: str, shared: str) -> bool:
+    """Ray goes to the disk where its object store does not fit into what is free of it."""
+    return 0.5 * bytes_of(shared) < int(store) < 0.95 * bytes_of(shared)
+
+
+def test_every_node_of_the_compose_file_has_an_object_store_that_fits() -> None:
+    nodes = 0
+    for service in read("docker-compose.yml")["services"].values():
+        started = " ".join([str(service.get("command", "")), *service.get("entrypoint", [])])
+        if "ray start" in started:
+            nodes += 1
+            [store] = re.findall(r"--object-store-memory=(\d+)", started)
+            assert fits_into_shared_memory(store, service["shm_size"])
+    assert nodes == 5
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_node_of_a_rayjob_has_an_object_store_that_fits(name: str) -> None:
+    cluster = read(name)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        volumes = {one["name"]: one for one in group["template"]["spec"]["volumes"]}
+        shared = volumes["shm"]["emptyDir"]["sizeLimit"]
+        assert fits_into_shared_memory(group["rayStartParams"]["object-store-memory"], shared)
+
+
+def compose_server() -> str:
+    image = read("docker-compose.yml")["services"]["qdrant"]["image"]
+    found = re.fullmatch(r"qdrant/qdrant:v(\d+\.\d+\.\d+)", image)
+    assert found, image
+    return found[1]
+
+
+def test_the_compose_files_server_is_one_that_the_client_supports() -> None:
+    """By the client's own rule, and by our table of features."""
+    assert is_compatible(metadata.version("qdrant-client"), compose_server())
+    assert not is_compatible(metadata.version("qdrant-client"), "1.16.0")
+    able = ServerCapabilities(compose_server())
+    assert [feature for feature in AVAILABLE if not able.supports(feature)] == []
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ from fti_qdrant.errors import FtiError
 from fti_qdrant.gallery.client_options import ClientOptions
 
 if TYPE_CHECKING:
-    from fti_qdrant.gallery.location import GalleryLocation
+    from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,17 +54,58 @@ GRPC = (
 )
 
 
+@dataclass(frozen=True)
+class GivenPlace:
+    """What the options say about where a gallery is."""
+
+    gallery: Path | None
+    url: str | None
+    collection: str | None
+    api_key: str | None = None
+    grpc_port: int | None = None
+    client_options: ClientOptions = field(default_factory=ClientOptions)
+
+    def location(self) -> GalleryLocation:
+        """The one place that they name. Raises UsageError for none or more than one."""
+        if (self.gallery is None) == (self.url is None) or (self.url is None) != (
+            self.collection is None
+        ):
+            raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
+        from fti_qdrant.gallery.location import EmbeddedLocation
+
+        if self.gallery is None:
+            return self.on_server(str(self.collection))
+        if given := self.client_options.given():
+            raise click.UsageError(
+                f"an embedded gallery has no server: leave out {', '.join(map(_spelled, given))}"
+            )
+        return EmbeddedLocation(self.gallery)
+
+    def on_server(self, collection: str) -> ServerLocation:
+        """A collection on the server that they name."""
+        from fti_qdrant.gallery.location import ServerLocation
+
+        return ServerLocation(
+            str(self.url),
+            collection,
+            self.api_key,
+            self.grpc_port,
+            client_options=self.client_options,
+        )
+
+
 def gallery_options(command: F) -> F:
     """Adds --gallery, --url, --collection and the like; the command gets one ``location``."""
-    return _with_options(command, "--api-key")
+    return _with_location(command, "--api-key")
 
 
 def gallery_options_of_service(command: F) -> F:
     """The same for a command whose own --api-key is that of its users."""
-    return _with_options(command, "--qdrant-api-key")
+    return _with_location(command, "--qdrant-api-key")
 
 
-def _with_options(command: F, server_key: str) -> F:
+def place_options(command: F, server_key: str = "--api-key") -> F:
+    """The same options; the command gets one ``place``, a ``GivenPlace``, which nothing checked."""
     key = click.option(
         server_key,
         "server_key",
@@ -90,38 +132,21 @@ def _with_options(command: F, server_key: str) -> F:
             chosen = ClientOptions.of(timeout, _parse_headers(headers), prefix, ca_file)
         except FtiError as error:
             raise click.UsageError(str(error)) from None
-        location = location_of(
-            gallery, url, collection, server_key, grpc_port if grpc else None, chosen
-        )
-        return command(*args, location=location, **options)
+        port = grpc_port if grpc else None
+        place = GivenPlace(gallery, url, collection, server_key, port, chosen)
+        return command(*args, place=place, **options)
 
     for option in reversed((*PLACE, key, *GRPC)):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
 
 
-def location_of(
-    gallery: Path | None,
-    url: str | None,
-    collection: str | None,
-    api_key: str | None,
-    grpc_port: int | None = None,
-    client_options: ClientOptions = ClientOptions(),  # noqa: B008  (frozen)
-) -> GalleryLocation:
-    """The one location that the options name. Raises UsageError for none or more than one."""
-    if (gallery is None) == (url is None) or (url is None) != (collection is None):
-        raise click.UsageError("pass either --gallery DIR, or --url URL with --collection NAME")
-    from fti_qdrant.gallery.location import EmbeddedLocation, ServerLocation
+def _with_location(command: F, server_key: str) -> F:
+    @functools.wraps(command)
+    def located(*args: Any, place: GivenPlace, **options: Any) -> Any:
+        return command(*args, location=place.location(), **options)
 
-    if gallery is not None:
-        if given := client_options.given():
-            raise click.UsageError(
-                f"an embedded gallery has no server: leave out {', '.join(map(_spelled, given))}"
-            )
-        return EmbeddedLocation(gallery)
-    return ServerLocation(
-        str(url), str(collection), api_key, grpc_port, client_options=client_options
-    )
+    return place_options(located, server_key)  # type: ignore[return-value]
 
 
 def _spelled(name: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from fti_qdrant.cli.gallery_options import gallery_options_of_service
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import backend_option
 from fti_qdrant.cli.program_options import program_options
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.errors import FtiError
 from fti_qdrant.images.limits import ImageLimits
 
@@ -34,6 +34,11 @@ PACKAGES = (
     *("python_multipart", "uvicorn"),
 )
 """Of the extra ``serve``."""
+
+
+class CannotServe(FtiError):
+    """What keeps a service from starting, whatever it is: exit code 2."""
+
 
 EPILOG = """\b
 Examples:
@@ -157,21 +162,25 @@ def main(
     )
     Access(settings)  # what is wrong with the options is said before a model is loaded
     folder = uploads_folder(location, uploads) if allow_writes else None
-    with ExitStack() as open_things:
-        listening = open_things.enter_context(listener(host, port))
-        options: dict[str, Any] = {"model": model, "inverter": inverter, "backend": backend}
-        from fti_qdrant.search import ComposedSearch
-
-        search = open_things.enter_context(
-            ComposedSearch.over(
-                location.open(),
-                allow_urls=allow_urls,
-                allow_paths=False,
-                limits=ImageLimits(max_pixels=max_pixels),
-                **options,
-            )
-        )
+    options: dict[str, Any] = {
+        "model": model,
+        "inverter": inverter,
+        "backend": backend,
+        "allow_urls": allow_urls,
+        "limits": ImageLimits(max_pixels=max_pixels),
+    }
+    with listener(host, port) as listening, opened(location, options) as search:
         _serve(search, settings, folder, listening, host)
+
+
+def opened(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
+    """The search that is served. Raises CannotServe."""
+    from fti_qdrant.search import ComposedSearch
+
+    try:
+        return ComposedSearch.over(location.open(), allow_paths=False, **options)
+    except FtiError as error:
+        raise CannotServe(str(error)) from error
 
 
 def uploads_folder(location: GalleryLocation, chosen: Path | None) -> Path:
@@ -194,7 +203,8 @@ def listener(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else str(error)  # a resolver's are negative
         raise FtiError(
             f"cannot listen at {host}:{port} ({reason}); choose another --port or --host"
         ) from None
@@ -217,8 +227,8 @@ def _serve(
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if uploads is not None and not settings.api_keys:
-        click.echo("warning: anybody who reaches this service can write; set --api-key", err=True)
-    click.echo(printable(f"open http://{shown}:{port}/ (Ctrl-C stops it)"), err=True)
+        print_lines("warning: anybody who reaches this service can write; set --api-key", err=True)
+    print_lines(f"open http://{shown}:{port}/ (Ctrl-C stops it)", err=True)
     run(app, listening, settings)
 
 

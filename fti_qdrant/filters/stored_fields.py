@@ -100,7 +100,9 @@ class StoredFields:
             return
         if not self._kinds[key] & asked.kinds:  # values of other kinds may have come since
             values = values or self._values(key)
-            with suppress(GalleryUnavailable):  # a server may refuse to look without an index
+            with suppress(
+                BadFilter, GalleryUnavailable
+            ):  # strict mode refuses to look without an index
                 self._values(key, probe(key, asked.kinds))
         if not self._kinds[key] & asked.kinds:
             raise _mismatch(key, self._kinds[key], asked, values)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from fti_qdrant.awaiting import awaited, run_awaiting
+from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import (
     FacetCount,
@@ -35,53 +38,102 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 B = TypeVar("B")
+P = ParamSpec("P")
+T = TypeVar("T")
 Timed = Callable[[float], None]
 """Is told the seconds of each request."""
 
 PAGE = 1000
 """Images that a scroll fetches at a time."""
 
+MOST_CALLS = 8
+"""Searches of a server that are under way at one time; what comes meanwhile is one request."""
+
+MOST_JOINED = 64
+"""Searches in one request that joins those of several callers."""
+
+
+@dataclass
+class _Asked(Generic[A, B]):
+    requests: list[A]
+    answer: asyncio.Future[list[B]]
+
+
+async def in_worker(
+    workers: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **options: P.kwargs
+) -> T:
+    """Calls a function in a worker thread. Raises GalleryUnavailable where there is none left."""
+    try:
+        call = partial(function, *args, **options)
+        working = asyncio.get_running_loop().run_in_executor(workers, call)
+    except RuntimeError as error:
+        raise GalleryUnavailable("the search is closed; open it again") from error
+    return await working
+
 
 class JoinedCalls(Generic[A, B]):
-    """Lists of requests that come in one turn of the event loop, answered by one call.
+    """Lists of requests of several callers, answered by few calls.
 
-    Where that fails, each list is sent by itself, so that one caller's error is not another's.
+    Those that come in one turn of the event loop, or while as many calls as allowed are under way,
+    make up the next call. Where that fails, each list is sent by itself, so that one caller's error
+    is not another's.
     """
 
-    def __init__(self, call: Callable[[list[A]], Awaitable[list[B]]]):
-        """``call`` answers requests in their order."""
+    def __init__(self, call: Callable[[list[A]], Awaitable[list[B]]], most: int):
+        """Args:
+        call: answers requests in their order.
+        most: calls under way at one time.
+        """
         self._call = call
-        self._pending: list[tuple[list[A], asyncio.Future[list[B]]]] = []
+        self._most = most
+        self._pending: deque[_Asked[A, B]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, requests: list[A]) -> list[B]:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[B]] = loop.create_future()
-        self._pending.append((requests, answer))
-        if len(self._pending) == 1:
-            loop.call_soon(self._start)
-        return await answer
+        asked: _Asked[A, B] = _Asked(requests, loop.create_future())
+        self._pending.append(asked)
+        loop.call_soon(self._start)
+        return await asked.answer
 
     def _start(self) -> None:
-        pending, self._pending = self._pending, []
-        task = asyncio.get_running_loop().create_task(self._answer(pending))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        while self._pending and len(self._running) < self._most:
+            task = asyncio.get_running_loop().create_task(self._answer(self._next()))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
 
-    async def _answer(self, lists: list[tuple[list[A], asyncio.Future[list[B]]]]) -> None:
-        wanted = [one for one in lists if not one[1].done()]
-        try:
-            found = iter(await self._call([request for part, _ in wanted for request in part]))
-        except Exception as error:
-            if len(wanted) > 1:
-                await asyncio.gather(*(self._answer([one]) for one in wanted))
-            elif wanted and not wanted[0][1].done():
-                wanted[0][1].set_exception(error)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+
+    def _next(self) -> list[_Asked[A, B]]:
+        """A call's share of what waits; whoever was cancelled is left out."""
+        chosen: list[_Asked[A, B]] = []
+        size = 0
+        while self._pending:
+            if chosen and size + len(self._pending[0].requests) > MOST_JOINED:
+                break
+            one = self._pending.popleft()
+            if not one.answer.done():
+                chosen.append(one)
+                size += len(one.requests)
+        return chosen
+
+    async def _answer(self, chosen: list[_Asked[A, B]]) -> None:
+        if not chosen:
             return
-        for part, answer in wanted:
-            answers = list(islice(found, len(part)))
-            if not answer.done():
-                answer.set_result(answers)
+        try:
+            found = iter(await self._call([one for asked in chosen for one in asked.requests]))
+        except Exception as error:
+            if len(chosen) > 1:
+                await asyncio.gather(*(self._answer([one]) for one in chosen))
+            elif not chosen[0].answer.done():
+                chosen[0].answer.set_exception(error)
+            return
+        for asked in chosen:
+            answers = list(islice(found, len(asked.requests)))
+            if not asked.answer.done():
+                asked.answer.set_result(answers)
 
 
 class AwaitedClient:
@@ -108,7 +160,7 @@ class AwaitedClient:
         """Searches of several callers, in one request."""
         if collection_name not in self._joined:
             search = partial(self._search, collection_name)
-            self._joined[collection_name] = JoinedCalls(search)
+            self._joined[collection_name] = JoinedCalls(search, MOST_CALLS)
         return awaited(self._joined[collection_name](list(requests)))
 
     async def _search(self, collection: str, requests: list[Any]) -> list[Any]:
@@ -126,11 +178,18 @@ class WorkerGallery:
     local mode, and for clients that are no plain ``QdrantClient``.
     """
 
-    def __init__(self, gallery: Gallery, workers: ThreadPoolExecutor, timed: Timed | None = None):
+    def __init__(
+        self,
+        gallery: Gallery,
+        workers: ThreadPoolExecutor,
+        most: int = 1,
+        timed: Timed | None = None,
+    ):
+        """``most`` searches run at one time; others wait for them, and are then one call."""
         self.gallery = gallery
         self._workers = workers
         self._timed = timed
-        self._joined: JoinedCalls[VectorQuery, list[ScoredPoint]] = JoinedCalls(self._search)
+        self._joined: JoinedCalls[VectorQuery, list[ScoredPoint]] = JoinedCalls(self._search, most)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.gallery, name)
@@ -153,17 +212,13 @@ class WorkerGallery:
 
     async def _search(self, queries: list[VectorQuery]) -> list[list[ScoredPoint]]:
         began = time.perf_counter()
-        found = await self._submitted(self.gallery.search_many, queries)
+        found = await in_worker(self._workers, self.gallery.search_many, queries)
         if self._timed is not None:
             self._timed(time.perf_counter() - began)
         return found
 
     def _in_worker(self, function: Callable[..., B], *args: Any, **options: Any) -> B:
-        return awaited(self._submitted(function, *args, **options))
-
-    async def _submitted(self, function: Callable[..., B], *args: Any, **options: Any) -> B:
-        call = partial(function, *args, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+        return awaited(in_worker(self._workers, function, *args, **options))
 
 
 def over_client(
@@ -209,6 +264,11 @@ class AsyncGallery:
 
     async def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
         return await run_awaiting(self._on_loop().sample, filter, most)
+
+    async def first(self, most: int) -> list[tuple[StoredId, Payload]]:
+        """Up to ``most`` images with their payloads, the first by id."""
+        gallery = self._on_loop()
+        return await run_awaiting(lambda: list(islice(gallery.scroll(most), most)))
 
     async def facets(
         self, field: str, filter: models.Filter | None = None, limit: int = 10

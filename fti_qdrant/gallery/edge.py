@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import qdrant_edge as edge
 from filelock import FileLock
 
-from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.errors import GalleryExists, GalleryUnavailable
+from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_engine import (
     check_version,
     engine_config,
@@ -26,6 +28,7 @@ from fti_qdrant.gallery.edge_folder import (
     UNFINISHED_SPEC,
     check_free,
     check_space,
+    followed,
     locked,
     not_found,
 )
@@ -47,7 +50,7 @@ from fti_qdrant.gallery.points import (
     StoredImage,
     check_points,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork, indexed_images
 from fti_qdrant.gallery.read_only import PrivateCopy, is_read_only
 from fti_qdrant.gallery.search_steps import answer_all, in_order
 
@@ -64,6 +67,8 @@ class EdgeGallery:
     Safe to use from several threads; after a ``fork`` the child must open its own. A gallery in a
     folder that cannot be written is searched in a temporary copy.
     """
+
+    exact_by_default = True
 
     def __init__(
         self,
@@ -85,15 +90,15 @@ class EdgeGallery:
     def create(cls, path: str | os.PathLike[str], spec: GallerySpec) -> Self:
         """Creates an empty gallery.
 
-        Raises GalleryUnavailable: there is one already, the folder contains other things or cannot
-        be written, or the engine's version is not supported.
+        Raises GalleryExists; GalleryUnavailable: the folder contains other things or cannot be
+        written, or the engine's version is not supported.
         """
         check_version()
         folder = Path(path)
         check_free(folder)
         with locked(folder, make=True) as lock:
             if (folder / SPEC_FILE).exists():
-                raise GalleryUnavailable(f"{str(folder)!r} is a gallery already; open it")
+                raise GalleryExists(f"{str(folder)!r} is a gallery already; open it")
             unfinished, shard_folder = folder / UNFINISHED_SPEC, folder / SHARD_FOLDER
             with engine_errors(folder):
                 if unfinished.exists():
@@ -109,13 +114,13 @@ class EdgeGallery:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Opens an existing gallery.
+        """Opens an existing gallery; of a link, the folder that it stands for now.
 
         Raises GalleryNotFound: no gallery there; GalleryUnavailable: damaged, open already, or the
         engine's version is not supported.
         """
         check_version()
-        folder = Path(path)
+        folder = followed(Path(path))
         if not (folder / SPEC_FILE).is_file():
             raise not_found(folder)
         if is_read_only(folder):
@@ -194,6 +199,15 @@ class EdgeGallery:
             records, _ = self._open_shard().scroll(request)
         return [record.payload or {} for record in records]
 
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
+        request = edge.QueryRequest(
+            limit=count, query=edge.Sample.Random, with_vector=vector_names(self.spec)
+        )
+        with engine_errors(self.path):
+            drawn = self._open_shard().query(request)
+        found = stored_images(drawn, self.spec.layout)
+        return {id: image.vector for id, image in found.items()}
+
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
             filled = edge.Filter(must_not=[edge.IsEmptyCondition(key)])
@@ -231,12 +245,18 @@ class EdgeGallery:
             self._open_shard().optimize()
         return self.state().indexed
 
+    def storage(self) -> CollectionConfig:
+        return CollectionConfig()
+
     def state(self) -> GalleryState:
         with engine_errors(self.path):
             info = self._open_shard().info()
+        points = int(info.points_count)
         return GalleryState(
-            points=int(info.points_count),
-            indexed=int(info.indexed_vectors_count),
+            points=points,
+            indexed=indexed_images(
+                int(info.indexed_vectors_count), 2 if self.spec.words else 1, points
+            ),
             segments=int(info.segments_count),
             optimizer="idle; an embedded gallery is optimized on request only",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ MAY_BE_THERE = {
     *RUN_FILES,
     *(name + PART for name in RUN_FILES),
 }
+
+
+def followed(path: Path) -> Path:
+    """The folder that a link stands for now; any other path stays as it is.
+
+    The engine opens files while it runs: through a link that is switched meanwhile, it would open
+    those of another gallery.
+    """
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def check_free(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class ServerLocation:
         grpc_port: data is sent by gRPC, to this port.
         patience: seconds to wait for a server that is gone after it has once answered.
         client_options: timeout, headers, prefix and certificates.
+        patience_at_start: seconds to wait for its first answer.
     """
 
     url: str
@@ -57,10 +59,11 @@ class ServerLocation:
     grpc_port: int | None = None
     patience: float | None = None
     client_options: ClientOptions = field(default_factory=ClientOptions)
+    patience_at_start: float = 0.0
 
     def open(self) -> ServerGallery:
-        """Raises GalleryNotFound, GalleryUnavailable; does not wait for a server."""
-        return self._open(0)
+        """Raises GalleryNotFound, GalleryUnavailable."""
+        return self._open(self.patience_at_start)
 
     def open_patiently(self) -> ServerGallery:
         """The same for a worker, which waits: the driver has already reached the server."""
@@ -72,6 +75,10 @@ class ServerLocation:
 
         client = self._connect(self.patience or 0)
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.api_key or os.environ.get("QDRANT_API_KEY"))
 
     def options(self) -> list[str]:
         """The options of the command lines; the API key is passed in the environment.
@@ -86,14 +93,14 @@ class ServerLocation:
         given = [part for name, value in others.items() if value for part in (name, value)]
         return ["--url", self.url, "--collection", self.collection, *grpc, *given]
 
-    def connect(self) -> QdrantClient:
-        """A client of the server, for a collection that is not a gallery yet."""
-        return self._connect(0)
-
     def _open(self, patience: float) -> ServerGallery:
         from fti_qdrant.gallery.server import ServerGallery
 
         return ServerGallery.open(self._connect(patience), self.collection, self.patience)
+
+    def connect(self) -> QdrantClient:
+        """A client of the server, for what is not a gallery yet. Raises GalleryUnavailable."""
+        return self._connect(self.patience_at_start)
 
     def _connect(self, patience: float) -> QdrantClient:
         from fti_qdrant.gallery.server_connection import connect

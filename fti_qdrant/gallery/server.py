@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.point_conversion import (
     point_vectors,
@@ -31,25 +33,32 @@ from fti_qdrant.gallery.points import (
     StoredImage,
     check_points,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.protocol import (
+    GalleryState,
+    VectorQuery,
+    after_fork,
+    indexed_images,
+)
+from fti_qdrant.gallery.request_limits import RequestLimits
 from fti_qdrant.gallery.search_steps import answer_all, in_order
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_collection import (
+    NEEDED,
     SEARCH_LINKS,
     creation_options,
     read_config,
+    vector_count,
 )
-from fti_qdrant.gallery.server_connection import gallery_name, url_of
-from fti_qdrant.gallery.server_errors import retrying, translated
-from fti_qdrant.gallery.server_requests import group_options, search_request
+from fti_qdrant.gallery.server_connection import collection_of, gallery_name, url_of
+from fti_qdrant.gallery.server_errors import exists_already, retrying, translated
+from fti_qdrant.gallery.server_refusals import Asked
+from fti_qdrant.gallery.server_requests import features_of, group_options, search_request
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 SPEC_KEY = "fti_qdrant"
 """Our key in the collection's own metadata."""
-
-REQUEST_POINTS = 64
-"""Points per upsert request: under 5 MB with the pseudo-words of a ViT-L."""
 
 BUSY = "busy"
 STATES = {
@@ -66,16 +75,20 @@ T = TypeVar("T")
 class ServerGallery:
     """A collection on a Qdrant server. Safe to use from several threads."""
 
+    exact_by_default = False
+
     def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
         """Use ``create`` or ``open``; ``name`` is for messages."""
         self.client = client
+        self.owns_client = True
+        """Whether ``close`` closes the client; False for one that belongs to the user."""
         self.collection = collection
         self.spec = spec
         self.name = name
         self.patience: float | None = None
         """Seconds to wait for a server that does not answer; None retries uploads a few times."""
-        self.owns_client = True
-        """Whether ``close`` closes the client; False for one that belongs to the user."""
+        self.alias: str | None = None
+        """The alias that it was opened by."""
         self._closed = False
         self._pid = os.getpid()
         self._fields: set[str] = set()
@@ -97,25 +110,33 @@ class ServerGallery:
 
         ``patience`` as the attribute.
 
-        Raises GalleryUnavailable: it exists already, or the server refuses.
+        Raises:
+            GalleryExists: there is one already.
+            GalleryUnavailable: the server refuses, or is too old.
         """
         name = gallery_name(client, collection)
         storage = storage or CollectionConfig()
-
+        able = ServerCapabilities.of(client)
+        able.require("metadata", name)
+        if storage.quantization in NEEDED:
+            able.require(NEEDED[storage.quantization], name)
+        ours = spec.model_dump(mode="json")
         tries = count(1)
 
         def make() -> None:
-            if next(tries) > 1 and client.collection_exists(collection):
-                return  # created by an earlier attempt whose answer was lost
-            client.create_collection(
-                collection,
-                metadata={SPEC_KEY: spec.model_dump(mode="json")},
-                **creation_options(storage, spec),
-            )
+            again = next(tries) > 1
+            try:
+                options = creation_options(storage, spec)
+                client.create_collection(collection, metadata={SPEC_KEY: ours}, **options)
+            except Exception as error:
+                # an earlier attempt, whose answer was lost, may have made it
+                lost = again and exists_already(error)
+                if not (lost and _metadata(client.get_collection(collection)) == ours):
+                    raise
 
-        with translated(name):
+        with translated(name, "create"):
             if retrying(client.collection_exists, patience)(collection):
-                raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
+                raise GalleryExists(f"{name} exists already; open it, or choose another name")
             retrying(make, patience)()
         made = cls(client, collection, spec, name)
         made.patience = patience
@@ -126,11 +147,18 @@ class ServerGallery:
     def open(cls, client: QdrantClient, collection: str, patience: float | None = None) -> Self:
         """Opens an existing collection; ``patience`` as the attribute.
 
+        Args:
+            collection: its name, or an alias; the gallery keeps to the collection that the alias
+                stands for now.
+
         Raises:
             GalleryNotFound: the server has no such collection.
-            GalleryUnavailable: no server, access refused, or a collection that is not ours.
+            GalleryUnavailable: no server, access refused, a server that is too old, or a collection
+                that is not ours.
         """
+        collection, alias = collection_of(client, collection, patience), collection
         name = gallery_name(client, collection)
+        ServerCapabilities.of(client).require("metadata", name)
         with translated(name):
             if not retrying(client.collection_exists, patience)(collection):
                 there = retrying(client.get_collections, patience)().collections
@@ -140,16 +168,17 @@ class ServerGallery:
                     f"fti-ingest IMAGES --url URL --collection {collection}"
                 )
             info = retrying(client.get_collection, patience)(collection)
-            metadata = info.config.metadata or {}
-        if SPEC_KEY not in metadata:
+        metadata = _metadata(info)
+        if metadata is None:
             raise GalleryUnavailable(
                 f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
                 "model is unknown; declare it once with fti-ingest adopt, or at each start with "
                 "ComposedSearch.attach; or ingest into a new collection"
             )
-        spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
-        opened = cls(client, collection, spec, name)
+        opened = cls(client, collection, GallerySpec.read(json.dumps(metadata), name), name)
         opened.patience = patience
+        opened.alias = alias if alias != collection else None
+        opened.limits = RequestLimits.of(info.config, opened.spec.layout.image_vector)
         return opened
 
     def index_fields(self) -> None:
@@ -159,20 +188,29 @@ class ServerGallery:
         """
         for field, kind in self.spec.payload_indexes.items() if self.spec.layout.ours else ():
             schema = models.PayloadSchemaType(kind)
-            self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
+            self._write(self.client.create_payload_index, self.collection, field, schema, wait=True)
 
     def storage(self) -> CollectionConfig:
         """How the collection stores its vectors."""
-        info = self._call(self.client.get_collection, self.collection)
-        return read_config(info.config.params, self.spec.layout)
+        return read_config(self._info().config, self.spec.layout.image_vector)
+
+    @cached_property
+    def limits(self) -> RequestLimits:
+        """What requests to the collection keep to."""
+        info = self._call(self._repeated(self.client.get_collection), self.collection)
+        return RequestLimits.of(info.config, self.spec.layout.image_vector)
+
+    def _info(self) -> models.CollectionInfo:
+        return self._call(self.client.get_collection, self.collection)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        for start in range(0, len(points), REQUEST_POINTS):
-            structs = [self._struct(point) for point in points[start : start + REQUEST_POINTS]]
-            upsert = retrying(self.client.upsert) if self.patience is None else self.client.upsert
-            self._call(upsert, self.collection, points=structs, wait=True)
+        size = self.limits.points
+        for start in range(0, len(points), size):
+            structs = [self._struct(point) for point in points[start : start + size]]
+            upsert = self._repeated(self.client.upsert)
+            self._write(upsert, self.collection, points=structs, wait=True)
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
         return self.search_many([query])[0]
@@ -190,11 +228,11 @@ class ServerGallery:
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
-        call = self._call(self.client.count, self.collection, count_filter=filter, exact=True)
-        return int(call.count)
+        ask = self._call if filter is None else self._search
+        return int(ask(self.client.count, self.collection, count_filter=filter, exact=True).count)
 
     def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
-        offset = None
+        offset, page = None, self.limits.page(page)
         while True:
             records, offset = self._call(
                 self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
@@ -209,10 +247,22 @@ class ServerGallery:
             self.client.scroll,
             self.collection,
             scroll_filter=filter,
-            limit=most,
+            limit=self.limits.page(most),
             with_payload=True,
         )
         return [record.payload or {} for record in records]
+
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
+        found = self._call(
+            self.client.query_points,
+            self.collection,
+            query=models.SampleQuery(sample=models.Sample.RANDOM),
+            limit=self.limits.page(count),
+            with_payload=False,
+            with_vectors=vector_names(self.spec),
+        )
+        drawn = stored_images(found.points, self.spec.layout)
+        return {id: image.vector for id, image in drawn.items()}
 
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
@@ -231,13 +281,14 @@ class ServerGallery:
     def facets(
         self, field: str, filter: models.Filter | None = None, limit: int = 10
     ) -> list[FacetCount]:
+        ServerCapabilities.of(self.client).require("facets", self.name)
         options = {"facet_filter": filter, "limit": limit, "exact": True}
-        found = self._call(self.client.facet, self.collection, field, **options)
+        found = self._search(self.client.facet, self.collection, field, **options)
         return [FacetCount(hit.value, hit.count) for hit in found.hits]
 
     def indexes(self) -> Mapping[str, str]:
         """Those made with the collection, and those that were added on the server."""
-        info = self._call(self.client.get_collection, self.collection)
+        info = self._info()
         there = {name: one.data_type.value for name, one in info.payload_schema.items()}
         return {**self.spec.payload_indexes, **there}
 
@@ -248,7 +299,7 @@ class ServerGallery:
         unwanted: list[Any] = [stored_form(one) for one in ids]
         if unwanted:
             selector = models.PointIdsList(points=unwanted)
-            self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
+            self._write(self.client.delete, self.collection, points_selector=selector, wait=True)
 
     def begin_bulk(self) -> None:
         """Turns index building off during a bulk load: it saves memory and repeated work."""
@@ -260,7 +311,7 @@ class ServerGallery:
 
     def _set_links(self, links: int) -> None:
         config = models.HnswConfigDiff(m=links)
-        self._call(self.client.update_collection, self.collection, hnsw_config=config)
+        self._write(self.client.update_collection, self.collection, hnsw_config=config)
 
     def build_index(self) -> int:
         """Waits: a server builds its index by itself."""
@@ -271,11 +322,13 @@ class ServerGallery:
         return settled(self.state).indexed
 
     def state(self) -> GalleryState:
-        info = self._call(self.client.get_collection, self.collection)
+        info, points = self._info(), self.count()
         problem = getattr(info.optimizer_status, "error", None)
         return GalleryState(
-            points=self.count(),
-            indexed=int(info.indexed_vectors_count or 0),
+            points=points,
+            indexed=indexed_images(
+                info.indexed_vectors_count or 0, vector_count(info.config), points
+            ),
             segments=int(info.segments_count or 0),
             optimizer=f"failed: {problem}" if problem else STATES[info.status],
             bulk=self.spec.layout.ours and info.config.hnsw_config.m == 0,
@@ -303,17 +356,45 @@ class ServerGallery:
         self.close()
 
     def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Asks the server for something that we want to know."""
+        return self._asked("read", function, *args, **options)
+
+    def _search(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """The same for a user's query."""
+        return self._asked("search", function, *args, **options)
+
+    def _write(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """The same for a change."""
+        return self._asked("write", function, *args, **options)
+
+    def _repeated(self, function: Callable[..., T]) -> Callable[..., T]:
+        """The same, tried a few times also where nobody asked for patience: of uploads."""
+        return retrying(function) if self.patience is None else function
+
+    def _asked(self, what: Asked, function: Callable[..., T], *args: Any, **options: Any) -> T:
         self.check_open()
-        with translated(self.name):
-            if self.patience is not None:  # every call of a gallery may safely be repeated
-                function = retrying(function, self.patience)
-            return function(*args, **options)
+        try:
+            with translated(self.name, what, self.index_command):
+                if self.patience is not None:  # every call of a gallery may safely be repeated
+                    function = retrying(function, self.patience)
+                return function(*args, **options)
+        except GalleryNotFound as error:
+            if self.alias is None:
+                raise
+            raise GalleryNotFound(
+                f"{error}; alias {self.alias!r} stood for it when this gallery was opened: open "
+                "it again"
+            ) from None
 
     def _ask(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
         """One request for all queries, and one for each that makes groups."""
-        requests = [search_request(query, self.spec) for query in queries if not query.group_by]
-        batch = self.client.query_batch_points
-        answers = iter(self._call(batch, self.collection, requests=requests) if requests else ())
+        able = ServerCapabilities.of(self.client)
+        for feature in {feature for query in queries for feature in features_of(query)}:
+            able.require(feature, self.name)
+        requests = [
+            search_request(query, self.spec, self.limits) for query in queries if not query.group_by
+        ]
+        answers = iter(self._batches(requests))
         return [
             self._groups(query)
             if query.group_by
@@ -321,9 +402,21 @@ class ServerGallery:
             for query in queries
         ]
 
+    def _batches(self, requests: Sequence[models.QueryRequest]) -> list[models.QueryResponse]:
+        """In one request, or in as many as strict mode wants."""
+        size = self.limits.searches or max(len(requests), 1)
+        batch = self.client.query_batch_points
+        return [
+            answer
+            for start in range(0, len(requests), size)
+            for answer in self._search(
+                batch, self.collection, requests=requests[start : start + size]
+            )
+        ]
+
     def _groups(self, query: VectorQuery) -> list[ScoredPoint]:
-        options = group_options(query, self.spec)
-        found = self._call(self.client.query_points_groups, self.collection, **options)
+        options = group_options(query, self.spec, self.limits)
+        found = self._search(self.client.query_points_groups, self.collection, **options)
         return [
             replace(hit, group=group.id)
             for group in found.groups
@@ -336,3 +429,8 @@ class ServerGallery:
     def _struct(self, point: GalleryPoint) -> models.PointStruct:
         vectors = point_vectors(point, self.spec.layout)
         return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+
+def _metadata(info: models.CollectionInfo) -> Any:
+    """What a gallery says about itself; None where the collection is not ours."""
+    return (info.config.metadata or {}).get(SPEC_KEY)

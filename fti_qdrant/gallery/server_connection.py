@@ -9,7 +9,9 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
+from fti_qdrant.errors import FtiError
 from fti_qdrant.gallery.client_options import ClientOptions, check_address
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 
@@ -32,7 +34,8 @@ def connect(
         patience: seconds to wait for a server that does not answer.
         options: timeout, headers, prefix and certificates.
 
-    Raises GalleryUnavailable: malformed URL or options, no server, or access refused.
+    Raises GalleryUnavailable: malformed URL or options, no server, access refused, or a server that
+    is older than the searches that all else is made of.
     """
     if url == ":memory:":
         return QdrantClient(url)
@@ -41,9 +44,12 @@ def connect(
     key = api_key or os.environ.get("QDRANT_API_KEY") or None
     with translated(f"server {url}"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        client = QdrantClient(url=url, api_key=key, **client_arguments(chosen, grpc_port))
+        client = QdrantClient(
+            url=url.rstrip("/"), api_key=key, **client_arguments(chosen, grpc_port)
+        )
         try:
             retrying(client.get_collections, patience)()
+            ServerCapabilities.of(client).require("queries", f"server {url}")
         except BaseException:
             client.close()
             raise
@@ -70,6 +76,23 @@ def client_arguments(options: ClientOptions, grpc_port: int | None) -> dict[str,
     if options.ca_file:
         arguments |= options.certificates(grpc=grpc_port is not None)
     return arguments
+
+
+def collection_of(client: QdrantClient, name: str, patience: float | None = None) -> str:
+    """The collection that an alias stands for; a collection's own name stays as it is.
+
+    An open gallery keeps to its collection: where the alias is switched to another one, of another
+    model, its vectors would be compared with that one's.
+
+    Args:
+        patience: seconds to wait for a server that does not answer.
+    """
+    try:
+        with translated(f"aliases of {url_of(client)}"):
+            aliases = retrying(client.get_aliases, patience or 0)().aliases
+    except FtiError:  # a key that may not list them: the server follows the alias by itself
+        return name
+    return {one.alias_name: one.collection_name for one in aliases}.get(name, name)
 
 
 def gallery_name(client: QdrantClient, collection: str) -> str:

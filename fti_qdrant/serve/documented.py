@@ -31,6 +31,7 @@ DESCRIPTIONS = {
     413: "The body is too large.",
     415: "Another content type.",
     422: "The request cannot be answered: the detail says why, and what to do.",
+    431: "Path and headers are too long.",
     429: "Too many requests; Retry-After says when to ask again.",
     500: "A bug.",
     503: "Too much to do, or the gallery does not answer; Retry-After says when to ask again.",

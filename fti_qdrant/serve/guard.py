@@ -5,10 +5,12 @@ from __future__ import annotations
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fti_qdrant.errors import Overloaded
 from fti_qdrant.serve.metrics import Metrics, Seen
-from fti_qdrant.serve.overload import Overloaded
 from fti_qdrant.serve.problems import Refusal, problem, unexpected
 from fti_qdrant.serve.settings import ServeSettings
+
+MAX_HEAD = 65_536
 
 
 class RequestGuard:
@@ -34,6 +36,12 @@ class RequestGuard:
                 seen.sent(message)
                 await send(message)
 
+            if head_bytes(scope) > MAX_HEAD:
+                long = Refusal(
+                    431, "Head too large", f"over {MAX_HEAD:,} bytes of path and headers"
+                )
+                await problem(long)(scope, receive, counted)
+                return
             if self.working >= self.settings.max_requests:
                 busy = Overloaded(f"{self.working} requests are being answered; try again soon")
                 await problem(busy)(scope, receive, counted)
@@ -65,6 +73,12 @@ class RequestGuard:
         return problem(
             Refusal(408, "Request timeout", f"the request was not complete after {seconds}")
         )
+
+
+def head_bytes(scope: Scope) -> int:
+    """Of the path and the headers. The server bounds only a head that comes in parts."""
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope.get("raw_path") or b"") + len(scope["query_string"])
 
 
 class Body:

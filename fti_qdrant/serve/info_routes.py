@@ -15,9 +15,8 @@ from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.serve.documented import PROBLEMS
 from fti_qdrant.serve.info import ServiceInfo, service_info
 from fti_qdrant.serve.metrics import Metrics
-from fti_qdrant.serve.score_profiles import Scores
+from fti_qdrant.serve.score_profiles import ScoreProfiles
 from fti_qdrant.serve.settings import ServeSettings
-from fti_qdrant.serve.threads import in_thread
 
 READY_SECONDS = 5.0
 """A gallery that takes longer to say how many images it holds is not ready."""
@@ -32,21 +31,17 @@ class Status(BaseModel):
 def info_routes(
     search: AsyncComposedSearch,
     settings: ServeSettings,
-    scores: dict[str, Scores],
+    scores: ScoreProfiles,
     metrics: Metrics,
     writes: bool,
 ) -> APIRouter:
-    """What needs a key where there is one.
-
-    Args:
-        scores: filled while the service starts.
-    """
+    """What needs a key where there is one."""
     routes = APIRouter(tags=["service"], responses=PROBLEMS)
 
     @routes.get("/info")
     async def info() -> ServiceInfo:
         """The model, its composers, the gallery's fields, and the limits of a request."""
-        return await in_thread(service_info, search.search, settings, scores, writes)
+        return await service_info(search, settings, await scores.get(), writes)
 
     @routes.get(
         "/metrics",
@@ -73,7 +68,7 @@ def probe_routes(search: AsyncComposedSearch) -> APIRouter:
     async def ready() -> Status:
         """Whether the gallery answers; 503 where it does not."""
         with anyio.move_on_after(READY_SECONDS):
-            await in_thread(search.search.gallery.state)
+            await search.gallery.state()
             return Status(status="ok")
         raise GalleryUnavailable(f"the gallery did not answer within {READY_SECONDS:g} s")
 

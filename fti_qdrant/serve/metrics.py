@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -34,7 +34,10 @@ class Seen:
 
 
 class Metrics:
-    """The figures of one service, in a registry of their own."""
+    """The figures of one service, in a registry of their own.
+
+    It is the ``BatchObserver`` of the search that the service answers by.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -56,19 +59,23 @@ class Metrics:
         )
         self._stages = Histogram(
             "fti_serve_stage_seconds",
-            "Seconds of a request's stages: read (its body), search, compose, picture.",
+            "Seconds of a request's stages: body, then of its queries read (their pictures), wait "
+            "(for the model), model and store; picture.",
             ("stage",),
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.batch_sizes = Histogram(
+        self._batches = Histogram(
             "fti_serve_batch_size",
-            "Queries that passed the model together.",
+            "Queries that have passed the model together.",
             buckets=SIZES,
             registry=self.registry,
         )
         self._queue = Gauge(
             "fti_serve_queue", "Queries that wait for the model.", registry=self.registry
+        )
+        self._refused = Counter(
+            "fti_serve_refused", "Requests that found the queue full.", registry=self.registry
         )
 
     @contextmanager
@@ -92,11 +99,20 @@ class Metrics:
         try:
             yield
         finally:
-            self._stages.labels(name).observe(time.perf_counter() - began)
+            self.stage_done(name, time.perf_counter() - began)
 
-    def watch_queue(self, waiting: Callable[[], float]) -> None:
-        """``waiting`` says how many queries wait, when it is asked."""
-        self._queue.set_function(waiting)
+    def batch_done(self, queries: int, waiting: int, seconds: float) -> None:
+        """See ``BatchObserver``."""
+        self._batches.observe(queries)
+        self._queue.set(waiting)
+
+    def stage_done(self, stage: str, seconds: float) -> None:
+        """See ``BatchObserver``."""
+        self._stages.labels(stage).observe(seconds)
+
+    def refused(self) -> None:
+        """See ``BatchObserver``."""
+        self._refused.inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -21,9 +21,9 @@ from fti_qdrant.errors import (
     FtiError,
     GalleryNotFound,
     GalleryUnavailable,
+    Overloaded,
     UnknownImageId,
 )
-from fti_qdrant.serve.overload import Overloaded
 from fti_qdrant.validation_reason import reason
 
 MEDIA_TYPE = "application/problem+json"
@@ -62,7 +62,9 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="What is wrong, with the value, and what to do.")
-    errors: list[FieldProblem] | None = Field(None, description="Of a request's values, each.")
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="Of a request's values, each."
+    )
 
 
 class Refusal(FtiError):
@@ -160,13 +162,14 @@ def add_problems(app: FastAPI, gallery: str) -> None:
 
     def of_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        details = {
-            404: f"there is nothing at {request.url.path}; /openapi.json lists what there is",
-            405: f"{request.url.path} does not take {request.method}",
-        }
-        title = {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Refused")
-        detail = details.get(error.status_code, str(error.detail))
-        return answer(error.status_code, title, detail, headers=error.headers)
+        path, status = request.url.path, error.status_code
+        if status == 405:
+            detail = f"{path} does not take {request.method}"
+            return answer(405, "Method not allowed", detail, headers=error.headers)
+        if status == 404:
+            detail = f"there is nothing at {path}; /openapi.json lists what there is"
+            return answer(404, "Not found", detail)
+        return answer(status, "Refused", str(error.detail), headers=error.headers)
 
     app.add_exception_handler(FtiError, ours)
     app.add_exception_handler(RequestValidationError, of_values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fti_qdrant.errors import BadImage, BadQuery
@@ -24,25 +25,34 @@ SEARCH = (
 )
 
 
-def query_of(request: SearchRequest, files: Mapping[str, bytes] | None = None) -> Query:
-    """A query of a request.
+@dataclass(frozen=True)
+class Pictures:
+    """Where the pictures of a request come from.
 
-    Args:
-        files: pictures of a multipart request by name.
-
-    Raises BadQuery, BadImage.
+    Attributes:
+        files: of a multipart request, by name.
+        fetch: downloads from a public server, in the request's own thread: a slow one must not
+            keep other queries waiting. None where URLs are off.
     """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    fetch: Callable[[str], bytes] | None = None
+
+
+def query_of(request: SearchRequest, pictures: Pictures) -> Query:
+    """A query of a request. Raises BadQuery, BadImage."""
     check_fields((request.order_by, request.group_by), request.filter)
-    return Query(**compose_arguments(request, files or {}), **_given(request, SEARCH))
+    return Query(**compose_arguments(request, pictures), **_given(request, SEARCH))
 
 
-def compose_arguments(request: ComposeRequest, files: Mapping[str, bytes]) -> dict[str, Any]:
+def compose_arguments(request: ComposeRequest, pictures: Pictures) -> dict[str, Any]:
     """The arguments of ``ComposedSearch.compose``. Raises BadQuery, BadImage."""
+    files = pictures.files
     references = request.references
     if references is None:
         references = [ReferenceImage.model_validate({"file": name}) for name in files]
     check_all_named(references, files)
-    images = [picture_of(one, files, f"references.{at}") for at, one in enumerate(references)]
+    images = [picture_of(one, pictures, f"references.{at}") for at, one in enumerate(references)]
     weights = [one.weight for one in references]
     weighted = any(weight is not None for weight in weights)
     return {
@@ -67,27 +77,34 @@ def _keys(filter: Any) -> Iterator[str]:
         yield from _keys(part)
 
 
-def picture_of(image: ReferenceImage, files: Mapping[str, bytes], where: str) -> Reference:
-    """A reference as the library takes it: an id, an http(s) URL, or bytes.
+def picture_of(image: ReferenceImage, pictures: Pictures, where: str) -> Reference:
+    """A reference as the library takes it: an id, or bytes.
 
     Args:
         where: its place in the request, for messages.
 
     Raises BadQuery, BadImage.
     """
-    whole: Any
-    if image.id is not None:
-        whole = image.id
-    elif image.url is not None:
-        whole = image.url  # its schema lets nothing pass that is not http(s)
-    elif image.base64 is not None:
-        whole = decoded(image.base64, f"{where}.base64")
-    elif image.file is not None and image.file in files:
-        whole = files[image.file]
-    else:
-        names = ", ".join(map(repr, files)) or "none"
-        raise BadQuery(f"{where}: no file {image.file!r} was sent; the request's files: {names}")
+    whole = bytes_of(image, pictures, where) if image.id is None else image.id
     return whole if image.crop is None else Cropped(whole, box_of(image.crop))
+
+
+def bytes_of(image: ReferenceImage, pictures: Pictures, where: str) -> bytes:
+    """The picture of a reference that is not an id. Raises BadQuery, BadImage."""
+    if image.base64 is not None:
+        return decoded(image.base64, f"{where}.base64")
+    if image.url is not None:
+        if pictures.fetch is None:
+            raise BadQuery(
+                f"{where}.url: URLs are off; send the picture itself, or start the service with "
+                "--allow-urls"
+            )
+        return pictures.fetch(image.url)
+    found = pictures.files.get(image.file or "")
+    if found is None:
+        names = ", ".join(map(repr, pictures.files)) or "none"
+        raise BadQuery(f"{where}: no file {image.file!r} was sent; the request's files: {names}")
+    return found
 
 
 def decoded(text: str, where: str) -> bytes:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from fti_qdrant.errors import UnknownImageId
+from fti_qdrant.gallery.point_ids import parsed_id, stored_form
 
 MOST_REFERENCES = 16
 MOST_RATED = 100
@@ -26,7 +36,39 @@ SOURCES = ("id", "url", "base64", "file")
 
 EXAMPLE_ID = "2f1f1b5c-7f0e-5f6e-9d3a-0d6c1a2b3c4d"
 
-ImageId = Annotated[UUID, Field(strict=False, description="Id of an image of this gallery.")]
+
+def image_id(id: str | int) -> uuid.UUID | int:
+    """An id as a request writes it. It is no text any more: no reader can take it for a path.
+
+    Raises ValueError.
+    """
+    try:
+        found = stored_form(id)
+    except UnknownImageId as error:
+        raise ValueError(str(error)) from None
+    return found if isinstance(found, int) else uuid.UUID(found)
+
+
+def id_in_path(id: str) -> uuid.UUID | int:
+    """The same of a path, where numbers are digits. Raises ValueError."""
+    try:
+        found = parsed_id(id)
+    except UnknownImageId as error:
+        raise ValueError(str(error)) from None
+    return image_id(found)
+
+
+LARGEST_ID = 2**64 - 1
+ID_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "format": "uuid"},
+        {"type": "integer", "minimum": 0, "maximum": LARGEST_ID},
+    ],
+    "description": "Id of an image of this gallery: a UUID, or a number.",
+}
+
+ImageId = Annotated[str | int, AfterValidator(image_id), WithJsonSchema(ID_SCHEMA)]
+IdInPath = Annotated[str, AfterValidator(id_in_path), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 FieldName = Annotated[str, Field(min_length=1, max_length=500)]
 JsonObject = dict[str, Any]
@@ -58,16 +100,17 @@ class ReferenceImage(Request):
     id: ImageId | None = None
     url: Annotated[str, Field(max_length=MOST_CHARACTERS, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://")] | (
         None
-    ) = Field(None, description="Where the service allows URLs: of a public server.")
+    ) = Field(default=None, description="Where the service allows URLs: of a public server.")
     base64: str | None = Field(
-        None, description="The file's bytes as base64, with or without a `data:` prefix."
+        default=None, description="The file's bytes as base64, with or without a `data:` prefix."
     )
     file: str | None = Field(
-        None, description="In a multipart request: the name of the form field with the picture."
+        default=None,
+        description="In a multipart request: the name of the form field with the picture.",
     )
-    crop: CropBox | None = Field(None, description="The part of the picture that counts.")
+    crop: CropBox | None = Field(default=None, description="The part of the picture that counts.")
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        None, description="Its weight among several; 0 leaves it out. Default: 1."
+        default=None, description="Its weight among several; 0 leaves it out. Default: 1."
     )
 
     @model_validator(mode="after")
@@ -91,25 +134,25 @@ class ComposeRequest(Request):
     )
 
     references: Annotated[list[ReferenceImage], Field(max_length=MOST_REFERENCES)] | None = Field(
-        None,
+        default=None,
         description="In a multipart request, it may be left out: then every file is a reference.",
     )
     text: Text | None = Field(
-        None, description="What should be different; without references: what to look for."
+        default=None, description="What should be different; without references: what to look for."
     )
-    avoid: Text | None = Field(None, description="What results should not have.")
+    avoid: Text | None = Field(default=None, description="What results should not have.")
     composer: str | None = Field(
-        None, description="A name from `/info`; by default the best that the model can do."
+        default=None, description="A name from `/info`; by default the best that the model can do."
     )
     text_weight: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Share of the text, for composers that have this option."
+        default=None, description="Share of the text, for composers that have this option."
     )
-    options: JsonObject | None = Field(None, description="Further options of the composer.")
+    options: JsonObject | None = Field(default=None, description="Further options of the composer.")
     like: Annotated[list[ImageId], Field(max_length=MOST_RATED)] | None = Field(
-        None, description="Ids of images that results should resemble."
+        default=None, description="Ids of images that results should resemble."
     )
     dislike: Annotated[list[ImageId], Field(max_length=MOST_RATED)] | None = Field(
-        None, description="Ids of images that they should not resemble."
+        default=None, description="Ids of images that they should not resemble."
     )
 
 
@@ -139,38 +182,47 @@ class SearchRequest(ComposeRequest):
     )
 
     filter: JsonObject | None = Field(
-        None,
+        default=None,
         description='On the payload, such as `{"brand": "Acme", "price": {"lt": 50}}`: '
         "see the grammar in the documentation.",
     )
     limit: Annotated[int, Field(ge=1, le=MOST_HITS)] = Field(
-        10, description="Most hits; with `group_by`, most groups."
+        default=10, description="Most hits; with `group_by`, most groups."
     )
-    offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = Field(0, description="Hits to skip.")
+    offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = Field(
+        default=0, description="Hits to skip."
+    )
     cutoff: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Keep hits with at least this share of the best one's score."
+        default=None, description="Keep hits with at least this share of the best one's score."
     )
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
-        None, description="Least cosine of a hit."
+        default=None, description="Least cosine of a hit."
     )
     diversity: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="0: by score alone; higher avoids hits that are alike."
+        default=None, description="0: by score alone; higher avoids hits that are alike."
     )
     order_by: FieldName | None = Field(
-        None, description="A field of numbers or dates; `-price` is descending. Needs `cutoff`."
+        default=None,
+        description="A field of numbers or dates; `-price` is descending. Needs `cutoff`.",
     )
-    group_by: FieldName | None = Field(None, description="A field, such as the product's.")
+    group_by: FieldName | None = Field(default=None, description="A field, such as the product's.")
     group_size: Annotated[int, Field(ge=1, le=MOST_HITS)] = Field(
-        1, description="Most hits of each group."
+        default=1, description="Most hits of each group."
     )
-    exclude_reference: bool = Field(True, description="Leave the references out of the hits.")
+    exclude_reference: bool = Field(
+        default=True, description="Leave the references out of the hits."
+    )
     with_payload: bool | list[FieldName] = Field(
-        True, description="Whether hits have their payload, or which fields of it."
+        default=True, description="Whether hits have their payload, or which fields of it."
     )
-    with_vectors: bool = Field(False, description="Whether hits have their vectors.")
-    exact: bool | None = Field(None, description="Compare with every image, or use the index.")
-    search_params: JsonObject | None = Field(None, description="Of the index, as Qdrant's.")
-    explain: bool = Field(False, description="Say how the model understands the references.")
+    with_vectors: bool = Field(default=False, description="Whether hits have their vectors.")
+    exact: bool | None = Field(
+        default=None, description="Compare with every image, or use the index."
+    )
+    search_params: JsonObject | None = Field(default=None, description="Of the index, as Qdrant's.")
+    explain: bool = Field(
+        default=False, description="Say how the model understands the references."
+    )
 
 
 class BatchRequest(Request):
@@ -193,5 +245,5 @@ class ItemRequest(Request):
     )
     payload: JsonObject = Field(default_factory=dict, description="Its fields.")
     base64: str | None = Field(
-        None, description="The picture, where the request is not multipart with a file."
+        default=None, description="The picture, where the request is not multipart with a file."
     )

@@ -6,16 +6,17 @@ that shows it rarely above 0.35. What an image has to beat is the score of any o
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 from pydantic import BaseModel, Field
 
+from fti_qdrant.async_search import AsyncComposedSearch
 from fti_qdrant.composers.registry import all_composers
 from fti_qdrant.errors import FtiError
 from fti_qdrant.query import Query
-from fti_qdrant.search import ComposedSearch
 
 SAMPLE = 100
 """Images whose vectors are compared."""
@@ -36,7 +37,23 @@ class Scores(BaseModel):
     highest: float = Field(description="Of the sample; a score above it is no accident.")
 
 
-def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
+class ScoreProfiles:
+    """The scores of each composer, measured once, when there are images to measure them with."""
+
+    def __init__(self, search: AsyncComposedSearch):
+        self._search = search
+        self._found: Mapping[str, Scores] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> Mapping[str, Scores]:
+        """By composer. Raises GalleryUnavailable."""
+        async with self._lock:
+            if not self._found:
+                self._found = await score_profiles(self._search)
+            return self._found
+
+
+async def score_profiles(search: AsyncComposedSearch) -> dict[str, Scores]:
     """By composer; those that the model or the gallery cannot do are left out.
 
     Each composer answers ``QUERIES`` queries, a stored image and the text "in red", and their
@@ -44,8 +61,8 @@ def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
 
     Raises GalleryUnavailable.
     """
-    ids = [id for id, _ in itertools.islice(search.gallery.scroll(SAMPLE), SAMPLE)]
-    stored = search.gallery.retrieve(ids)
+    ids = [id for id, _ in await search.gallery.first(SAMPLE)]
+    stored = await search.gallery.retrieve(ids)
     if len(stored) < 2:
         return {}
     vectors = np.stack([one.vector for one in stored])
@@ -60,7 +77,7 @@ def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
             for one in stored[:QUERIES]
         ]
         try:
-            composed = [one.unit_vector for one in search.compose_many(queries)]
+            composed = [one.unit_vector for one in await search.compose_many(queries)]
         except FtiError as error:
             logger.info("no scores of composer %s: %s", composer.name, error)
             continue

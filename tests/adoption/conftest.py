@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from tests.adoption.collections import OpenClip, write_pictures
-from tests.qdrant_standin import Standin, standing_in
+from tests.qdrant_standin import Standin, serving_standin
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def client() -> Iterator[QdrantClient]:
 def standin(tmp_path: Path) -> Iterator[tuple[Standin, str]]:
     """A server that remembers its requests, and its URL."""
     made = Standin(str(tmp_path / "standin"))
-    with standing_in(made) as port:
+    with serving_standin(made) as port:
         yield made, f"http://127.0.0.1:{port}"
 
 

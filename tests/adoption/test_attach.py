@@ -129,12 +129,12 @@ def test_attaching_and_searching_write_nothing(
 ) -> None:
     server, url = standin
     make_collection(connect(url), vectors, paths)
-    server.requests.clear()
+    server.asked.clear()
     with ComposedSearch.attach(url, "shop", **declared) as search:
         search.query(104, "in red", filter={"brand": "Acme"}, group_by="brand")
         search.query(paths[0], "in red", like=101, cutoff=0.5, order_by="price")
         search.gallery.state()
-    sent = [f"{method} {path}" for method, path in server.requests]
+    sent = server.asked
     assert len(sent) > 8
     assert [one for one in sent if not READING.fullmatch(one)] == []
     assert connect(url).get_collection("shop").config.metadata is None
@@ -236,9 +236,9 @@ def test_the_asynchronous_twin(
         assert await theirs.collection_exists("shop"), "it stays open"
         await theirs.close()
 
-    server.requests.clear()
+    server.asked.clear()
     asyncio.run(both())
-    sent = [f"{method} {path}" for method, path in server.requests]
+    sent = server.asked
     assert [one for one in sent if not READING.fullmatch(one)] == []
 
 

@@ -162,7 +162,7 @@ def test_folders_that_are_something_else(spec: GallerySpec, tmp_path: Path) -> N
         choose_client(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
     ServerGallery.create(QdrantClient(path=str(tmp_path / "db")), "shop", spec).close()
-    with pytest.raises(GalleryNotFound, match=r"local mode.*ComposedSearch\.connect"):
+    with pytest.raises(GalleryNotFound, match=r"local mode.*ComposedSearch\.attach"):
         EdgeGallery.open(tmp_path / "db")
 
 

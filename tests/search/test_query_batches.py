@@ -178,18 +178,19 @@ def test_nobody_waits_while_the_model_is_idle(squares: Squares) -> None:
 
 
 def test_after_a_batch_it_waits_for_those_who_ask_again(squares: Squares) -> None:
+    """Of three clients one is in the model first; then they ask together."""
     batches: QueryBatches[int, int] = QueryBatches(squares, BatchLimits(8, 64, 1.0))
     first = held(squares, batches)
     others = [batches.submit(number) for number in (2, 3)]
     squares.gate.set()
     first.result(SOON)
-    again = batches.submit(4)  # the one that was answered first asks again at once
-    assert [one.result(SOON) for one in others] == [4, 9]
     began = time.monotonic()
-    both = [batches.submit(number) for number in (5, 6)]
-    assert [one.result(SOON) for one in (again, *both)] == [16, 25, 36]
-    assert time.monotonic() - began < 0.5  # three were expected, and three came
-    assert sum(map(len, squares.batches)) == 6
+    again = batches.submit(4)
+    assert [one.result(SOON) for one in (*others, again)] == [4, 9, 16]
+    last = [batches.submit(number) for number in (5, 6, 7)]
+    assert [one.result(SOON) for one in last] == [25, 36, 49]
+    assert time.monotonic() - began < 0.5  # nobody else was expected
+    assert squares.batches == [[1], [2, 3, 4], [5, 6, 7]]
     batches.close()
 
 

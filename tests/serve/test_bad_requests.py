@@ -120,7 +120,7 @@ BODIES: dict[str, tuple[bytes, str, int, str]] = {
     "XML": (b"<a/>", "application/xml", 415, "application/xml"),
     "a form": (b"text=red", "application/x-www-form-urlencoded", 415, "urlencoded"),
     "no boundary": (b"x", "multipart/form-data", 422, "oundary"),
-    "a broken form": (b"x", "multipart/form-data; boundary=abc", 422, "nothing to search for"),
+    "a broken form": (b"x", "multipart/form-data; boundary=abc", 422, "Invalid multipart"),
 }
 
 

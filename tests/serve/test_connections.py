@@ -90,7 +90,9 @@ def test_a_head_that_never_ends_is_not_waited_for(port: int):
 def test_nor_is_a_second_one_on_the_same_connection(port: int):
     with connect(port) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200 OK" in connection.recv(65536)
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(65536)
         connection.sendall(b"GET /hea")
         assert read_all(connection) == b""
 
@@ -201,11 +203,10 @@ def test_heads_that_are_none_are_refused(port: int, request_head: bytes):
     with connect(port) as connection:
         connection.sendall(request_head)
         try:
-            answer = read_all(connection)
+            answer = connection.recv(65536)
         except ConnectionResetError:
             answer = b"HTTP/1.1 400"  # closed before all of it was read
-        assert answer.startswith((b"HTTP/1.1 4", b"")), answer
-        assert b"200 OK" not in answer
+        assert answer.startswith(b"HTTP/1.1 4"), answer
         assert b"Traceback" not in answer
     assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from pydantic import TypeAdapter
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -24,6 +26,9 @@ from fti_qdrant.serve.app import create_app
 from fti_qdrant.serve.schemas import BatchRequest, ComposeRequest, ItemRequest, SearchRequest
 from tests.serve.conftest import id_of
 
+EXAMPLES = 10
+"""Requests of each kind to each route."""
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -34,24 +39,61 @@ CHECKS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def api(search: ComposedSearch) -> Any:
-    return schemathesis.openapi.from_asgi("/openapi.json", create_app(AsyncComposedSearch(search)))
-
-
-schema = schemathesis.pytest.from_fixture("api")
-
-
-@schema.parametrize()
-@settings(
-    max_examples=15,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-    derandomize=True,
+OPERATIONS = (
+    "POST /search",
+    "POST /search/batch",
+    "POST /compose",
+    "GET /similar/{id}",
+    "GET /facets/{field}",
+    "GET /images/{id}",
+    "GET /images/{id}/thumbnail",
+    "POST /items",
+    "DELETE /items/{id}",
+    "GET /info",
+    "GET /metrics",
+    "GET /health",
+    "GET /ready",
 )
-def test_every_route_keeps_to_its_description(case: schemathesis.Case):
-    case.call_and_validate(checks=CHECKS)
+
+
+@pytest.fixture(scope="module")
+def operations(search: ComposedSearch) -> dict[str, Any]:
+    app = create_app(AsyncComposedSearch(search))
+    found = [
+        one.ok()
+        for one in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations()
+    ]
+    return {one.label: one for one in found}
+
+
+def test_all_routes_are_tried(operations: dict[str, Any]):
+    assert set(operations) == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_a_route_keeps_to_its_description(
+    operations: dict[str, Any], label: str, mode: GenerationMode
+):
+    """Requests that the schema allows, and others that it does not."""
+    cases = operations[label].as_strategy(generation_mode=mode)
+
+    @given(case=cases)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
+    def keeps(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    try:
+        keeps()
+    except Unsatisfiable:
+        assert mode is GenerationMode.NEGATIVE, "nothing can be wrong with such a request"
 
 
 def test_the_description_is_complete(client: TestClient):

@@ -13,7 +13,7 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import benchmark_argument, root_of, split_option
 from fti_qdrant.cli.extras import need
-from fti_qdrant.cli.gallery_options import location_of
+from fti_qdrant.cli.gallery_options import GivenPlace
 from fti_qdrant.cli.ingest import run_ingest
 from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
@@ -133,12 +133,13 @@ def run_command(
     choice = ModelChoice(model, inverter, precision, device, preprocess, backend).anywhere()
     composer = choice.load()
     names = _composer_names(composers, composer)
-    location = location_of(
+    place = GivenPlace(
         None if url else gallery or out / "gallery",
         url,
         (collection or f"{name}-{benchmark.split}") if url else None,
         api_key,
     )
+    location = place.location()
     notes, contents = _fill_gallery(benchmark, location, choice, engine, out, allow_missing)
     with closing(location.open()) as opened:
         searches = (EXACT, INDEX) if index else (EXACT,)

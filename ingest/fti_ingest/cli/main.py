@@ -7,6 +7,7 @@ import click
 from fti_ingest.cli import run
 from fti_ingest.cli.adopt import adopt
 from fti_ingest.cli.status import status
+from fti_ingest.cli.switch import switch
 from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.program_options import program_options
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (run.ingest, adopt, status):
+for command in (run.ingest, adopt, status, switch):
     main.add_command(logging_options(command))

@@ -12,11 +12,11 @@ import click
 from fti_ingest.cli.index_option import index_option
 from fti_ingest.cli.output_options import output_options
 from fti_ingest.cli.server_options import ServerChoice, server_options
+from fti_ingest.cli.target_options import Target, target_options
 from fti_ingest.cli.type_option import type_option
 from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
 from fti_qdrant.cli.user_text import print_lines
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from fti_ingest.sources.column_types import Column
     from fti_ingest.sources.value_kinds import ColumnType
     from fti_qdrant.gallery import IndexType
-    from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.openvino_backend import Backend
 
 DEDUPE = ("keep", "mark", "skip")
@@ -45,6 +44,7 @@ Examples:
       --model ViT-L-14-quickgelu/openai
   fti-ingest s3://bucket/products.parquet --url https://qdrant:6333 --collection shop \\
       --workers 4 --bulk --quantization scalar --grpc --index brand:keyword,price:float
+  fti-ingest photos/ --url http://localhost:6333 --alias shop --model ViT-L-14-quickgelu/openai
 
 \b
 A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs. All
@@ -56,7 +56,10 @@ are no images are counted, and those that could be are listed with the bad ones.
 
 @click.command("run", epilog=EPILOG)
 @click.argument("source")
-@gallery_options
+@target_options(
+    "A name that searches use: the run makes a gallery beside the one in use, and switches the "
+    "name to it when it is complete. On a server Qdrant's alias, embedded the path of a link."
+)
 @click.option(
     "--model",
     help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
@@ -97,7 +100,7 @@ are no images are counted, and those that could be are listed with the bad ones.
 @one_line_errors
 def ingest(
     source: str,
-    location: GalleryLocation,
+    target: Target,
     model: str | None,
     preprocess: str | None,
     backend: Backend,
@@ -127,10 +130,10 @@ def ingest(
     from fti_ingest.run.ingest import IngestJob
     from fti_ingest.stages.embed import ModelChoice
 
-    location = server.apply_to(location)
+    target = target.on(server)
     job = IngestJob(
         source=source,
-        location=location,
+        location=target.location,
         model=ModelChoice(model or "", inverter, precision, None, preprocess, backend),
         pseudo_words=pseudo_words,
         indexes=indexes,
@@ -146,11 +149,19 @@ def ingest(
         files=files,
         metrics_port=metrics_port,
     )
+    behind = None
+    if target.alias is not None:
+        from fti_ingest.run.behind_alias import BehindAlias
+
+        behind = BehindAlias.prepare(job, target.alias, target.chosen)
+        job = behind.job
     if dry_run:
         _preview(job)
         return
     report = _ingest(job)
     _conclude(report)
+    if behind is not None:
+        print_lines(behind.finish(report, print_lines).line())
     if profile:
         from fti_ingest.cli.profile import print_profile
 
@@ -178,6 +189,8 @@ def _conclude(report: RunReport) -> None:
             f"{report.outdated:,} of them are duplicates of images that changed in this run; run "
             "it again to compare them with the new images"
         )
+    if report.recall:
+        print_lines(f"recall@{report.recall.neighbors}: {report.recall}")
     if report.rejects_file:
         print_lines(f"rejected files are listed in {report.rejects_file}")
 

@@ -19,14 +19,15 @@ from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, run
 from fti_ingest.run.prune import MAX_PRUNED, check_prunable, check_pruned_share
 from fti_ingest.run.rejects import DuplicatesFile, RejectsFile
 from fti_ingest.run.report import RunReport, counts_and_times, now
+from fti_ingest.run.server_index import bulk_loading, recall_after
 from fti_ingest.run.target_gallery import (
-    bulk_loading,
     check_adopted,
     check_fits,
     created_gallery,
     existing_gallery,
     model_for,
     new_spec,
+    on_server,
 )
 from fti_ingest.sources.read_source import read_source
 from fti_ingest.sources.source import Source
@@ -124,17 +125,18 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             RejectsFile(files.rejects) as rejects,
             DuplicatesFile(files.duplicates) as duplicates,
             open_engine(job.engine, job.metrics_port) as engine,
-            bulk_loading(gallery, job.location, job.bulk, callbacks.note),
+            bulk_loading(gallery, job.location, job.bulk, callbacks.note) as load,
         ):
             recorded = replace(
                 callbacks,
                 reject=_both(rejects.add, callbacks.reject),
                 duplicate=_both(duplicates.add, callbacks.duplicate),
             )
-            options = _options(job, engine)
+            options = _options(job, gallery, engine)
             outcome = _run(engine, ready, gallery, options, recorded)
             workers = options.workers
             capacity = engine.capacity(workers, workers if options.server else 1)
+        recall = recall_after(gallery, load, outcome.stored, callbacks.note)
         report = RunReport(
             version=__version__,
             source=job.source,
@@ -149,6 +151,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             duplicates_file=str(duplicates.path) if duplicates.count else None,
             other_files=ready.source.other_files,
             columns=list(ready.source.columns),
+            recall=recall,
             **counts_and_times(outcome, stage_uses(outcome, capacity)),
         )
     report.write(files.report)
@@ -220,12 +223,18 @@ def _target(ready: Ready) -> Iterator[Gallery]:
         yield gallery
 
 
-def _options(job: IngestJob, engine: Engine) -> RunOptions:
-    server = job.location if isinstance(job.location, ServerLocation) else None
+def _options(job: IngestJob, gallery: Gallery, engine: Engine) -> RunOptions:
+    server = None
+    if isinstance(job.location, ServerLocation) and engine.distributes:
+        opened = on_server(gallery, job.location)
+        assert (
+            opened is not None
+        )  # of an alias, the workers write to what it stood for at the start
+        server = replace(job.location, collection=opened.collection)
     return RunOptions(
         workers=job.engine.workers,
         gpus_per_worker=job.engine.gpus_per_worker,
-        server=server if engine.distributes else None,
+        server=server,
         allow_urls=job.allow_urls,
         max_pixels=job.max_pixels,
         dedupe=job.dedupe,

@@ -15,6 +15,7 @@ from fti_ingest.run.outcome import Outcome, StageUse, advice
 from fti_ingest.sources.column_types import Column
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import OutputUnavailable
+from fti_qdrant.gallery.recall import Recall
 
 
 class RunReport(BaseModel):
@@ -24,7 +25,8 @@ class RunReport(BaseModel):
     ``outdated`` counts duplicates whose original changed later in the same run. ``other_files`` are
     the files of the source that are no images, by suffix; those that could have been are rejected.
     ``columns`` are the payload columns with their types. ``foreign`` are images that the gallery
-    holds as another program stored them.
+    holds as another program stored them. ``recall`` is measured after a bulk load, and in a
+    quantized collection.
     """
 
     format: Literal[1] = 1
@@ -54,6 +56,7 @@ class RunReport(BaseModel):
     other_files: dict[str, int] = {}
     columns: list[Column] = []
     foreign: int = 0
+    recall: Recall | None = None
 
     def line(self) -> str:
         """The counts in a sentence."""
