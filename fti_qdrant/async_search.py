@@ -428,7 +428,9 @@ class AsyncComposedSearch:
             dislike=dislike,
         )
 
-    async def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+    async def compose_many(
+        self, queries: Sequence[Query | Mapping[str, Any]]
+    ) -> list[ComposedQuery]:
         """See ``ComposedSearch.compose_many``."""
         return await self._run(len(queries), self._view().compose_many, queries)
 

@@ -111,6 +111,20 @@ side by side: see docs/api.md.
     show_default=True,
     help="Most requests at a time; others are asked to come back.",
 )
+@click.option(
+    "--max-batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Most queries that pass the model together.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Most queries that wait for the model; others are asked to come back.",
+)
 @max_pixels_option
 @click.option("--no-page", is_flag=True, help="Serve the API alone.")
 @click.option("--model", help="[default: the model that the gallery was made with]")
@@ -135,6 +149,8 @@ def main(
     max_body: int,
     max_seconds: float,
     max_requests: int,
+    max_batch: int,
+    max_queue: int,
     max_pixels: int,
     no_page: bool,
     model: str | None,
@@ -156,6 +172,8 @@ def main(
         max_body=max_body,
         max_seconds=max_seconds,
         max_requests=max_requests,
+        max_batch=max_batch,
+        max_queue=max_queue,
         rate=rate,
         rate_storage=rate_storage,
         page=not no_page,
@@ -220,10 +238,15 @@ def _serve(
     from fti_ingest.run.items import ItemIngest
     from fti_qdrant.async_search import AsyncComposedSearch
     from fti_qdrant.serve.app import create_app
+    from fti_qdrant.serve.metrics import Metrics
     from fti_qdrant.serve.server import run
 
     writer: ItemWriter | None = None if uploads is None else ItemIngest(search, uploads)
-    app = create_app(AsyncComposedSearch(search), settings, writer=writer)
+    metrics = Metrics()
+    asked = AsyncComposedSearch(
+        search, max_batch=settings.max_batch, max_queue=settings.max_queue, observer=metrics
+    )
+    app = create_app(asked, settings, writer=writer, metrics=metrics)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if uploads is not None and not settings.api_keys:

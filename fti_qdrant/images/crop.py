@@ -39,7 +39,7 @@ edges are fractions of the picture's width and height
     Raises BadImage for a rectangle that is empty or not within the picture.
     """
 
-    image: ImageSource | uuid.UUID
+    image: ImageSource | uuid.UUID | int
     box: Box
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from fti_qdrant import AsyncComposedSearch, ComposedSearch
 from fti_qdrant.gallery import point_id
 from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.serve.app import create_app
+from fti_qdrant.serve.metrics import Metrics
 from fti_qdrant.serve.settings import ServeSettings
 
 COLORS = ("red", "blue", "green", "orange")
@@ -75,7 +76,9 @@ def client_of(search: ComposedSearch) -> Iterator[Client]:
     with ExitStack() as opened:
 
         def make(headers: dict[str, str] | None = None, **settings: Any) -> TestClient:
-            app = create_app(AsyncComposedSearch(search), ServeSettings(**settings))
+            metrics = Metrics()
+            observed = AsyncComposedSearch(search, observer=metrics)
+            app = create_app(observed, ServeSettings(**settings), metrics=metrics)
             return opened.enter_context(TestClient(app, headers=headers))
 
         yield make

@@ -174,6 +174,25 @@ def test_facets_count_what_passes_the_filter(client: TestClient):
     assert client.get("/facets/sale").json()["facets"][0]["value"] in (True, False)
 
 
+def test_batches_and_stages_are_counted(client: TestClient):
+    def figures() -> dict[str, float]:
+        lines = client.get("/metrics").text.splitlines()
+        return {
+            name: float(value)
+            for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        }
+
+    before = figures()
+    queries = [{"references": [{"base64": base64.b64encode(PICTURE).decode()}]}] * 5
+    client.post("/search/batch", json={"queries": queries})
+    after = figures()
+    assert after["fti_serve_batch_size_sum"] - before["fti_serve_batch_size_sum"] == 5
+    assert after["fti_serve_queue"] == 0
+    for stage in ("body", "read", "wait", "model", "store"):
+        name = f'fti_serve_stage_seconds_count{{stage="{stage}"}}'
+        assert after[name] > before.get(name, 0), stage
+
+
 def test_info_says_what_can_be_asked(client: TestClient, search: ComposedSearch):
     info = client.get("/info").json()
     assert info["images"] == len(COLORS) * len(SHAPES)
