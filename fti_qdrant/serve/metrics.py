@@ -105,6 +105,7 @@ class Metrics:
         """See ``BatchObserver``."""
         self._batches.observe(queries)
         self._queue.set(waiting)
+        self.stage_done("model", seconds)
 
     def stage_done(self, stage: str, seconds: float) -> None:
         """See ``BatchObserver``."""
