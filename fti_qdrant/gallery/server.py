@@ -77,21 +77,11 @@ class ServerGallery:
 
     exact_by_default = False
 
-    def __init__(
-        self,
-        client: QdrantClient,
-        collection: str,
-        spec: GallerySpec,
-        name: str,
-        owns_client: bool = True,
-    ):
-        """Use ``create`` or ``open``; ``name`` is for messages.
-
-        Args:
-            owns_client: close the client with the gallery; False for one of the user's own.
-        """
+    def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
+        """Use ``create`` or ``open``; ``name`` is for messages."""
         self.client = client
-        self.owns_client = owns_client
+        self.owns_client = True
+        """Whether ``close`` closes the client; False for one that belongs to the user."""
         self.collection = collection
         self.spec = spec
         self.name = name

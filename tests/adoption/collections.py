@@ -86,9 +86,8 @@ class OpenClip:
     def without_antialiasing(self, picture: Image.Image) -> torch.Tensor:
         """As torch scales tensors, and OpenCV pictures."""
         tensor = vision.to_tensor(picture)
-        scaled = vision.resize(
-            tensor, self.size, vision.InterpolationMode.BILINEAR, antialias=False
-        )
+        nearest = vision.InterpolationMode.BILINEAR
+        scaled = vision.resize(tensor, self.size, nearest, antialias=False)
         return vision.center_crop(scaled, self.size)
 
     def opencv(self, picture: Image.Image) -> torch.Tensor:
