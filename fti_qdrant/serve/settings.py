@@ -19,7 +19,6 @@ class ServeSettings:
         max_body: bytes of a request's body.
         max_seconds: seconds from a request's first byte to the answer's last.
         max_requests: requests that are worked on at a time; more are answered by 503.
-        max_batch, max_queue: see ``BatchLimits``; for who makes the search.
         rate: requests of each key (without keys, of each address), such as ``600/minute``.
         rate_storage: where they are counted, as the package limits names it; several processes
             count together in ``async+redis://HOST``.
@@ -32,8 +31,6 @@ class ServeSettings:
     max_body: int = MAX_BODY
     max_seconds: float = 30.0
     max_requests: int = 256
-    max_batch: int = 32
-    max_queue: int = 256
     rate: str | None = None
     rate_storage: str = "async+memory://"
     max_thumbnails: int = 64_000_000

@@ -18,7 +18,6 @@ from fti_qdrant import AsyncComposedSearch, ComposedSearch
 from fti_qdrant.gallery import point_id
 from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.serve.app import create_app
-from fti_qdrant.serve.metrics import Metrics
 from fti_qdrant.serve.settings import ServeSettings
 
 COLORS = ("red", "blue", "green", "orange")
@@ -76,9 +75,7 @@ def client_of(search: ComposedSearch) -> Iterator[Client]:
     with ExitStack() as opened:
 
         def make(headers: dict[str, str] | None = None, **settings: Any) -> TestClient:
-            metrics = Metrics()
-            observed = AsyncComposedSearch(search, observer=metrics)
-            app = create_app(observed, ServeSettings(**settings), metrics=metrics)
+            app = create_app(AsyncComposedSearch(search), ServeSettings(**settings))
             return opened.enter_context(TestClient(app, headers=headers))
 
         yield make
