@@ -60,14 +60,11 @@ class ServicePlan:
         """The service over an open search, which stays the caller's to close."""
         from fti_qdrant.async_search import AsyncComposedSearch
         from fti_qdrant.serve.app import create_app
-        from fti_qdrant.serve.metrics import Metrics
 
-        metrics = Metrics()
         batched = AsyncComposedSearch(
             search,
             max_batch=self.batching.max_batch,
             max_queue=self.batching.max_queue,
             max_wait=self.batching.max_wait,
-            observer=metrics,
         )
-        return create_app(batched, self.settings, writer=writer, metrics=metrics)
+        return create_app(batched, self.settings, writer=writer)
