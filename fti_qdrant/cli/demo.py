@@ -12,7 +12,7 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.ingest import run_ingest
 from fti_qdrant.cli.program_options import program_options
-from fti_qdrant.cli.user_text import as_text, printable
+from fti_qdrant.cli.user_text import as_text, print_lines
 
 if TYPE_CHECKING:
     from fti_qdrant.benchmarks.emoji.showcase import Showcase
@@ -59,7 +59,7 @@ def main(out: Path) -> None:
     answers = _answer(out / "gallery", manifest)
     _print(answers)
     page = _write_page(out / "index.html", answers)
-    click.echo(f"open {printable(page)} to see them ({time.monotonic() - began:.0f} s in total)")
+    print_lines(f"open {page} to see them ({time.monotonic() - began:.0f} s in total)")
 
 
 def _draw(folder: Path) -> Path:
@@ -124,7 +124,7 @@ def _print(answers: list[Answer]) -> None:
             _rank(filtered, one),
         )
     output_console().print(table)
-    click.echo(f"rank: of the right answer in {LIMIT} results, without the filter and with it")
+    print_lines(f"rank: of the right answer in {LIMIT} results, without the filter and with it")
 
 
 def _rank(hits: Hits, one: Showcase) -> str:

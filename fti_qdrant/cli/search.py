@@ -19,7 +19,7 @@ from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.model_options import backend_option
 from fti_qdrant.cli.models import models
 from fti_qdrant.cli.program_options import program_options
-from fti_qdrant.cli.user_text import as_text, print_json, printable
+from fti_qdrant.cli.user_text import as_text, print_json, print_lines
 from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.images.limits import ImageLimits
 
@@ -199,7 +199,7 @@ def query(
         from fti_qdrant.report.sheet import write_sheet
 
         write_sheet(sheet, text or "Images like this one", [hits])
-        click.echo(f"sheet: {printable(sheet)}", err=as_json)
+        print_lines(f"sheet: {sheet}", err=as_json)
 
 
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def _print(hits: Hits) -> None:
 
     console = output_console()
     console.width = max(console.width, LEAST_WIDTH)
-    table = Table("", "score", title=f"composer: {hits.composer}")
+    table = Table("", "score", title=as_text(f"composer: {hits.composer}"))
     if hits.query.group_by is not None:
         table.add_column(as_text(hits.query.group_by), overflow="fold")
     table.add_column("image", overflow="fold", min_width=ID_WIDTH)
@@ -283,7 +283,7 @@ def _print(hits: Hits) -> None:
 
 def _path_and_id(hit: Hit) -> Text:
     """Where the image was ingested from, and below it the ID, which ``--image`` takes."""
-    id = as_text(hit.id, "dim")
+    id = as_text(str(hit.id), "dim")
     return as_text(hit.uri).append("\n").append_text(id) if hit.uri else id
 
 

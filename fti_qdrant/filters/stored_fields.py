@@ -28,6 +28,7 @@ from fti_qdrant.filters.value_kinds import (
     shown,
 )
 from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import OURS, Payload
 
 MOST_READ = 100_000
@@ -154,7 +155,7 @@ class StoredFields:
             raise _mismatch(name, kinds, asked, values)
         return models.HasIdCondition(has_id=ids)
 
-    def _all(self, name: str) -> Iterator[tuple[str, Payload]]:
+    def _all(self, name: str) -> Iterator[tuple[StoredId, Payload]]:
         """Every image, where they are not too many."""
         if self.gallery.count() > MOST_READ:
             raise BadFilter(

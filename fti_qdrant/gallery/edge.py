@@ -33,10 +33,14 @@ from fti_qdrant.gallery.edge_folder import (
     not_found,
 )
 from fti_qdrant.gallery.edge_requests import engine_filter, search_request
-from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
+from fti_qdrant.gallery.point_conversion import (
+    point_vectors,
+    scored_point,
+    stored_images,
+    vector_names,
+)
+from fti_qdrant.gallery.point_ids import StoredId, stored_form
 from fti_qdrant.gallery.points import (
-    IMAGE_VECTOR,
-    WORDS_VECTOR,
     FacetCount,
     GalleryPoint,
     GallerySpec,
@@ -44,9 +48,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
-    as_uuid,
     check_points,
-    indexes_made,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork, indexed_images
 from fti_qdrant.gallery.read_only import PrivateCopy, is_read_only
@@ -104,7 +106,7 @@ class EdgeGallery:
                 unfinished.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 shard_folder.mkdir(parents=True)
                 shard = edge.EdgeShard.create(str(shard_folder), engine_config(spec))
-                for field, kind in indexes_made(spec.indexes).items():
+                for field, kind in spec.payload_indexes.items():
                     shard.update(edge.UpdateOperation.create_field_index(field, index_type(kind)))
                 shard.flush()
                 unfinished.replace(folder / SPEC_FILE)
@@ -157,9 +159,7 @@ class EdgeGallery:
         self._check_writable()
         check_space(self.path)
         with self._write_lock, engine_errors(self.path):
-            converted = [
-                edge.Point(point.id, point_vectors(point), point.payload) for point in points
-            ]
+            converted = [self._point(point) for point in points]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
@@ -169,25 +169,25 @@ class EdgeGallery:
         return answer_all(queries, self._ask, self.count, makes_groups=False)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [as_uuid(one) for one in ids]
-        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        wanted = [stored_form(one) for one in ids]
+        names = vector_names(self.spec, words=True)
         with engine_errors(self.path):
             records = self._open_shard().retrieve(list(wanted), True, names)
-        found = {record.id: stored_image(record) for record in records}
+        found = stored_images(records, self.spec.layout)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
         with engine_errors(self.path):
             return int(self._open_shard().count(edge.CountRequest(filter=engine_filter(filter))))
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
         offset = None
         while True:
             request = edge.ScrollRequest(offset=offset, limit=page, with_payload=True)
             with engine_errors(self.path):
                 records, offset = self._open_shard().scroll(request)
             for record in records:
-                yield str(record.id), record.payload or {}
+                yield stored_form(record.id), record.payload or {}
             if offset is None:
                 return
 
@@ -199,13 +199,14 @@ class EdgeGallery:
             records, _ = self._open_shard().scroll(request)
         return [record.payload or {} for record in records]
 
-    def random_vectors(self, count: int) -> dict[str, np.ndarray]:
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
         request = edge.QueryRequest(
-            limit=count, query=edge.Sample.Random, with_vector=[IMAGE_VECTOR]
+            limit=count, query=edge.Sample.Random, with_vector=vector_names(self.spec)
         )
         with engine_errors(self.path):
             drawn = self._open_shard().query(request)
-        return {image.id: image.vector for image in map(stored_image, drawn)}
+        found = stored_images(drawn, self.spec.layout)
+        return {id: image.vector for id, image in found.items()}
 
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
@@ -226,13 +227,13 @@ class EdgeGallery:
         return [FacetCount(hit.value, hit.count) for hit in hits]
 
     def indexes(self) -> Mapping[str, str]:
-        return indexes_made(self.spec.indexes)
+        return self.spec.payload_indexes
 
     def index_command(self, field: str, kind: str) -> str:
         return f"fti-ingest IMAGES --gallery NEW --index '{field}:{kind}'"
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        unwanted: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
+        unwanted: list[int | uuid.UUID | str] = [stored_form(one) for one in ids]
         if unwanted:
             self._check_writable()
             with self._write_lock, engine_errors(self.path):
@@ -308,5 +309,9 @@ class EdgeGallery:
             requests = [search_request(query, self.spec) for query in queries]
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
         return [
-            in_order(map(scored_point, answer), query) for query, answer in zip(queries, answers)
+            in_order([scored_point(hit, self.spec.layout) for hit in answer], query)
+            for query, answer in zip(queries, answers)
         ]
+
+    def _point(self, point: GalleryPoint) -> edge.Point:
+        return edge.Point(point.id, point_vectors(point, self.spec.layout), point.payload)

@@ -11,7 +11,7 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from fti_qdrant.errors import FtiError, GalleryUnavailable
-from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec, IndexType
+from fti_qdrant.gallery.points import GallerySpec, IndexType
 
 PACKAGE = "qdrant-edge-py"
 OLDEST, NEWEST = (0, 9), (0, 9)
@@ -64,9 +64,11 @@ def engine_errors(path: Path) -> Iterator[None]:
 
 def engine_config(spec: GallerySpec) -> edge.EdgeConfig:
     """The vectors of a gallery. Pseudo-words stay on disk, in float16, without an index."""
-    vectors = {IMAGE_VECTOR: edge.EdgeVectorParams(spec.fingerprint.dim, edge.Distance.Cosine)}
+    layout = spec.layout
+    image = edge.EdgeVectorParams(spec.fingerprint.dim, edge.Distance.Cosine)
+    vectors = {layout.image_vector: image}
     if spec.words:
-        vectors[WORDS_VECTOR] = edge.EdgeVectorParams(
+        vectors[layout.words_vector] = edge.EdgeVectorParams(
             spec.words.token_dim,
             edge.Distance.Dot,
             on_disk=True,

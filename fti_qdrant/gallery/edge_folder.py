@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from fti_qdrant.atomic_files import PART
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.other_folders import what_it_is
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 UNFINISHED_SPEC = SPEC_FILE + PART
@@ -54,6 +55,10 @@ def check_free(folder: Path) -> None:
         raise GalleryUnavailable(
             f"{_lost_spec(folder)}; restore that file, or choose another folder"
         )
+    if other := what_it_is(folder):
+        raise GalleryUnavailable(
+            f"{str(folder)!r} is not a gallery: {other}; or choose a new or empty folder"
+        )
     if contents := _contents(folder):
         raise GalleryUnavailable(
             f"{str(folder)!r} is not a gallery, and it is not empty: it contains {contents}; "
@@ -79,6 +84,8 @@ def not_found(folder: Path) -> GalleryNotFound:
     if folder.is_dir():
         if _has_lost_its_spec(folder):
             return GalleryNotFound(f"{where}: {_lost_spec(folder)}; restore that file")
+        if other := what_it_is(folder):
+            return GalleryNotFound(f"{where}: {other}")
         if contents := _contents(folder):
             return GalleryNotFound(
                 f"{where}: it contains {contents}, and is not the folder of a gallery; pass one "

@@ -10,6 +10,7 @@ import numpy as np
 
 from fti_qdrant.errors import GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import (
     FacetCount,
     GalleryPoint,
@@ -199,7 +200,7 @@ class Gallery(Protocol):
         """Exact number of images."""
         ...
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
         """Every id with its payload, ordered by id, read one page at a time.
 
         Images that it has yielded may be deleted while it runs.
@@ -210,7 +211,7 @@ class Gallery(Protocol):
         """Payloads of up to ``most`` images that pass the filter, the first by id."""
         ...
 
-    def random_vectors(self, count: int) -> dict[str, np.ndarray]:
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
         """Ids and vectors (``[d]``, L2-normalized) of up to so many images, drawn at random."""
         ...
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.gallery.collection_config import OVERSAMPLING, CollectionConfig
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import ScoredPoint
 from fti_qdrant.gallery.protocol import Gallery, VectorQuery
 
@@ -137,7 +138,7 @@ def recall_advice(recall: Recall, storage: CollectionConfig) -> str | None:
 
 
 def _shares(
-    gallery: Gallery, drawn: Sequence[tuple[str, np.ndarray]], neighbors: int
+    gallery: Gallery, drawn: Sequence[tuple[StoredId, np.ndarray]], neighbors: int
 ) -> list[float]:
     """The share of the true neighbors that each image finds."""
     asked = [VectorQuery(vector, limit=neighbors + 1, payload_fields=()) for _, vector in drawn]
@@ -149,7 +150,7 @@ def _shares(
     ]
 
 
-def _others(id: str, hits: Sequence[ScoredPoint], neighbors: int) -> list[ScoredPoint]:
+def _others(id: StoredId, hits: Sequence[ScoredPoint], neighbors: int) -> list[ScoredPoint]:
     return [hit for hit in hits if hit.id != id][:neighbors]
 
 

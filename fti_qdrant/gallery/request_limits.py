@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from qdrant_client import models
 
-from fti_qdrant.gallery.points import IMAGE_VECTOR
 from fti_qdrant.gallery.server_collection import oversampling_of
 
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ class RequestLimits:
     oversampling: float | None = None
 
     @classmethod
-    def of(cls, config: models.CollectionConfig, vector: str = IMAGE_VECTOR) -> Self:
+    def of(cls, config: models.CollectionConfig, vector: str) -> Self:
+        """Those of a collection whose vector ``vector`` is searched."""
         oversampling = oversampling_of(config, vector)
         strict = config.strict_mode_config
         if strict is None or not strict.enabled:

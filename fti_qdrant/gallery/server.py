@@ -16,10 +16,14 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 
 from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
-from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
+from fti_qdrant.gallery.point_conversion import (
+    point_vectors,
+    scored_point,
+    stored_images,
+    vector_names,
+)
+from fti_qdrant.gallery.point_ids import StoredId, stored_form
 from fti_qdrant.gallery.points import (
-    IMAGE_VECTOR,
-    WORDS_VECTOR,
     FacetCount,
     GalleryPoint,
     GallerySpec,
@@ -27,9 +31,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
-    as_uuid,
     check_points,
-    indexes_made,
 )
 from fti_qdrant.gallery.protocol import (
     GalleryState,
@@ -78,6 +80,8 @@ class ServerGallery:
     def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
         """Use ``create`` or ``open``; ``name`` is for messages."""
         self.client = client
+        self.owns_client = True
+        """Whether ``close`` closes the client; False for one that belongs to the user."""
         self.collection = collection
         self.spec = spec
         self.name = name
@@ -168,29 +172,33 @@ class ServerGallery:
         if metadata is None:
             raise GalleryUnavailable(
                 f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
-                "model is unknown; ingest into a new collection"
+                "model is unknown; declare it once with fti-ingest adopt, or at each start with "
+                "ComposedSearch.attach; or ingest into a new collection"
             )
         opened = cls(client, collection, GallerySpec.read(json.dumps(metadata), name), name)
         opened.patience = patience
         opened.alias = alias if alias != collection else None
-        opened.limits = RequestLimits.of(info.config)
+        opened.limits = RequestLimits.of(info.config, opened.spec.layout.image_vector)
         return opened
 
     def index_fields(self) -> None:
-        """Creates missing payload indexes: an earlier creation may have been interrupted."""
-        for field, kind in indexes_made(self.spec.indexes).items():
+        """Creates missing payload indexes: an earlier creation may have been interrupted.
+
+        None in a collection that another program made.
+        """
+        for field, kind in self.spec.payload_indexes.items() if self.spec.layout.ours else ():
             schema = models.PayloadSchemaType(kind)
             self._write(self.client.create_payload_index, self.collection, field, schema, wait=True)
 
     def storage(self) -> CollectionConfig:
         """How the collection stores its vectors."""
-        return read_config(self._info().config)
+        return read_config(self._info().config, self.spec.layout.image_vector)
 
     @cached_property
     def limits(self) -> RequestLimits:
         """What requests to the collection keep to."""
         info = self._call(self._repeated(self.client.get_collection), self.collection)
-        return RequestLimits.of(info.config)
+        return RequestLimits.of(info.config, self.spec.layout.image_vector)
 
     def _info(self) -> models.CollectionInfo:
         return self._call(self.client.get_collection, self.collection)
@@ -200,7 +208,7 @@ class ServerGallery:
         check_points(points, self.spec)
         size = self.limits.points
         for start in range(0, len(points), size):
-            structs = [_struct(point) for point in points[start : start + size]]
+            structs = [self._struct(point) for point in points[start : start + size]]
             upsert = self._repeated(self.client.upsert)
             self._write(upsert, self.collection, points=structs, wait=True)
 
@@ -211,26 +219,26 @@ class ServerGallery:
         return answer_all(queries, self._ask, self.count, makes_groups=True)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [str(as_uuid(one)) for one in ids]
-        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        wanted = [stored_form(one) for one in ids]
+        names = vector_names(self.spec, words=True)
         records = self._call(
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
-        found = {str(record.id): stored_image(record) for record in records}
+        found = stored_images(records, self.spec.layout)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
         ask = self._call if filter is None else self._search
         return int(ask(self.client.count, self.collection, count_filter=filter, exact=True).count)
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
         offset, page = None, self.limits.page(page)
         while True:
             records, offset = self._call(
                 self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
             )
             for record in records:
-                yield str(record.id), record.payload or {}
+                yield stored_form(record.id), record.payload or {}
             if offset is None:
                 return
 
@@ -244,16 +252,17 @@ class ServerGallery:
         )
         return [record.payload or {} for record in records]
 
-    def random_vectors(self, count: int) -> dict[str, np.ndarray]:
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
         found = self._call(
             self.client.query_points,
             self.collection,
             query=models.SampleQuery(sample=models.Sample.RANDOM),
             limit=self.limits.page(count),
             with_payload=False,
-            with_vectors=[IMAGE_VECTOR],
+            with_vectors=vector_names(self.spec),
         )
-        return {image.id: image.vector for image in map(stored_image, found.points)}
+        drawn = stored_images(found.points, self.spec.layout)
+        return {id: image.vector for id, image in drawn.items()}
 
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
@@ -281,13 +290,13 @@ class ServerGallery:
         """Those made with the collection, and those that were added on the server."""
         info = self._info()
         there = {name: one.data_type.value for name, one in info.payload_schema.items()}
-        return {**indexes_made(self.spec.indexes), **there}
+        return {**self.spec.payload_indexes, **there}
 
     def index_command(self, field: str, kind: str) -> str:
         return f"QdrantClient(URL).create_payload_index({self.collection!r}, {field!r}, {kind!r})"
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        unwanted: list[Any] = [str(as_uuid(one)) for one in ids]
+        unwanted: list[Any] = [stored_form(one) for one in ids]
         if unwanted:
             selector = models.PointIdsList(points=unwanted)
             self._write(self.client.delete, self.collection, points_selector=selector, wait=True)
@@ -322,7 +331,7 @@ class ServerGallery:
             ),
             segments=int(info.segments_count or 0),
             optimizer=f"failed: {problem}" if problem else STATES[info.status],
-            bulk=info.config.hnsw_config.m == 0,
+            bulk=self.spec.layout.ours and info.config.hnsw_config.m == 0,
         )
 
     def flush(self) -> None:
@@ -331,7 +340,8 @@ class ServerGallery:
     def close(self) -> None:
         if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
             self._closed = True
-            self.client.close()
+            if self.owns_client:
+                self.client.close()
 
     def check_open(self) -> None:
         if os.getpid() != self._pid:
@@ -388,7 +398,7 @@ class ServerGallery:
         return [
             self._groups(query)
             if query.group_by
-            else in_order(map(scored_point, next(answers).points), query)
+            else in_order(self._scored(next(answers).points), query)
             for query in queries
         ]
 
@@ -408,16 +418,19 @@ class ServerGallery:
         options = group_options(query, self.spec, self.limits)
         found = self._search(self.client.query_points_groups, self.collection, **options)
         return [
-            replace(scored_point(hit), group=group.id)
+            replace(hit, group=group.id)
             for group in found.groups
-            for hit in group.hits
+            for hit in self._scored(group.hits)
         ]
+
+    def _scored(self, hits: Sequence[Any]) -> list[ScoredPoint]:
+        return [scored_point(hit, self.spec.layout) for hit in hits]
+
+    def _struct(self, point: GalleryPoint) -> models.PointStruct:
+        vectors = point_vectors(point, self.spec.layout)
+        return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
 
 
 def _metadata(info: models.CollectionInfo) -> Any:
     """What a gallery says about itself; None where the collection is not ours."""
     return (info.config.metadata or {}).get(SPEC_KEY)
-
-
-def _struct(point: GalleryPoint) -> models.PointStruct:
-    return models.PointStruct(id=point.id, vector=point_vectors(point), payload=point.payload)

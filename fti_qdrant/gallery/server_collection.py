@@ -7,7 +7,7 @@ from typing import Any
 from qdrant_client import models
 
 from fti_qdrant.gallery.collection_config import OVERSAMPLING, CollectionConfig, Quantization
-from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec
+from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.server_capabilities import Feature
 
 SEARCH_LINKS = 16
@@ -31,7 +31,7 @@ OTHER_OVERSAMPLING = max(OVERSAMPLING.values())
 """For quantization that other programs chose and we do not offer."""
 
 
-def read_config(config: models.CollectionConfig, vector: str = IMAGE_VECTOR) -> CollectionConfig:
+def read_config(config: models.CollectionConfig, vector: str) -> CollectionConfig:
     """The configuration that a collection was created with."""
     params = config.params
     image = _params_of(params, vector)
@@ -43,7 +43,7 @@ def read_config(config: models.CollectionConfig, vector: str = IMAGE_VECTOR) -> 
     )
 
 
-def oversampling_of(config: models.CollectionConfig, vector: str = IMAGE_VECTOR) -> float | None:
+def oversampling_of(config: models.CollectionConfig, vector: str) -> float | None:
     """How many candidates to rescore for each result; None where nothing is quantized."""
     quantized = _quantized_by(config, vector)
     if quantized is None:
@@ -100,7 +100,7 @@ def creation_options(config: CollectionConfig, spec: GallerySpec) -> dict[str, A
 def _vectors(config: CollectionConfig, spec: GallerySpec) -> dict[str, models.VectorParams]:
     """The vectors by name. Pseudo-words are never quantized, on disk, and without an index."""
     vectors = {
-        IMAGE_VECTOR: models.VectorParams(
+        spec.layout.image_vector: models.VectorParams(
             size=spec.fingerprint.dim,
             distance=models.Distance.COSINE,
             on_disk=config.on_disk or None,
@@ -108,7 +108,7 @@ def _vectors(config: CollectionConfig, spec: GallerySpec) -> dict[str, models.Ve
         )
     }
     if spec.words:
-        vectors[WORDS_VECTOR] = models.VectorParams(
+        vectors[spec.layout.words_vector] = models.VectorParams(
             size=spec.words.token_dim,
             distance=models.Distance.DOT,
             on_disk=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -15,12 +16,14 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from tenacity import (
     RetryCallState,
     Retrying,
+    nap,
     retry_if_exception,
     stop_after_attempt,
     stop_after_delay,
 )
 from tenacity.wait import wait_exponential_jitter
 
+from fti_qdrant.awaiting import awaited, is_awaiting
 from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable, first_line
 from fti_qdrant.gallery.server_refusals import (
     Asked,
@@ -97,6 +100,15 @@ def translated(
         AssertionError,
     ) as error:  # the client asserts that there is a result
         raise _not_qdrants(name) from error
+    except NotImplementedError as error:
+        raise GalleryUnavailable(
+            f"{name}: qdrant-client's local mode cannot do this ({first_line(error)}); use a "
+            "Qdrant server"
+        ) from None
+    except RuntimeError as error:
+        raise GalleryUnavailable(
+            f"{name}: the client is closed or broken ({first_line(error)}); connect again"
+        ) from None
     except ValueError as error:  # qdrant-client's local mode
         if "not found" in str(error):
             raise GalleryNotFound(f"{name}: {error}") from None
@@ -116,9 +128,18 @@ def retrying(call: Callable[..., T], patience: float | None = None) -> Callable[
         stop=stop_after_attempt(ATTEMPTS) if patience is None else stop_after_delay(patience),
         wait=pause,
         before_sleep=_warn,
+        sleep=_sleep,
         reraise=True,
     )
     return policy.wraps(call)
+
+
+def _sleep(seconds: float) -> None:
+    """Lets an event loop go on, where there is one."""
+    if is_awaiting():
+        awaited(asyncio.sleep(seconds))
+    else:
+        nap.sleep(seconds)
 
 
 def exists_already(error: Exception) -> bool:

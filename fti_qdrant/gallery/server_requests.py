@@ -6,7 +6,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from fti_qdrant.gallery.points import IMAGE_VECTOR, GallerySpec, check_vector
+from fti_qdrant.gallery.point_conversion import vector_names
+from fti_qdrant.gallery.points import GallerySpec, check_vector
 from fti_qdrant.gallery.protocol import DIVERSE_CANDIDATES, VectorQuery
 from fti_qdrant.gallery.request_limits import RequestLimits
 from fti_qdrant.gallery.server_capabilities import Feature
@@ -32,12 +33,12 @@ def search_request(
     check_vector(query.vector, spec.fingerprint.dim, "query")
     return models.QueryRequest(
         query=_scoring(query),
-        using=IMAGE_VECTOR,
+        using=spec.layout.using,
         filter=query.filter,
         limit=limits.results_read(query.limit),
         score_threshold=query.score_above,
         with_payload=_payload(query),
-        with_vector=[IMAGE_VECTOR] if query.with_vectors else False,
+        with_vector=vector_names(spec) if query.with_vectors else False,
         params=search_params(query, limits),
     )
 
@@ -49,12 +50,12 @@ def group_options(query: VectorQuery, spec: GallerySpec, limits: RequestLimits) 
         "group_by": query.group_by,
         "group_size": query.group_size,
         "query": query.vector.tolist(),
-        "using": IMAGE_VECTOR,
+        "using": spec.layout.using,
         "query_filter": query.filter,
         "limit": query.limit,
         "score_threshold": query.score_above,
         "with_payload": _payload(query),
-        "with_vectors": [IMAGE_VECTOR] if query.with_vectors else False,
+        "with_vectors": vector_names(spec) if query.with_vectors else False,
         "search_params": search_params(query, limits),
     }
 

@@ -1,10 +1,11 @@
-"""``fti-ingest SOURCE ...`` ingests; ``status`` shows a gallery, ``switch`` sets an alias."""
+"""``fti-ingest SOURCE ...`` ingests; its other commands describe a gallery, and add to it."""
 
 from __future__ import annotations
 
 import click
 
 from fti_ingest.cli import run
+from fti_ingest.cli.adopt import adopt
 from fti_ingest.cli.status import status
 from fti_ingest.cli.switch import switch
 from fti_qdrant.cli.default_command import DefaultCommandGroup
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (run.ingest, status, switch):
+for command in (run.ingest, adopt, status, switch):
     main.add_command(logging_options(command))

@@ -19,6 +19,7 @@ from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def ingest(
     report = _ingest(job)
     _conclude(report)
     if behind is not None:
-        click.echo(behind.finish(report, click.echo).line())
+        print_lines(behind.finish(report, print_lines).line())
     if profile:
         from fti_ingest.cli.profile import print_profile
 
@@ -176,36 +177,35 @@ def _ingest(job: IngestJob) -> RunReport:
 
 
 def _conclude(report: RunReport) -> None:
-    click.echo(report.line())
+    print_lines(report.line())
     _tell_of_source(report.other_files, report.columns)
     if report.duplicates_file and report.duplicates:
         exact, near = report.duplicates["exact"], report.duplicates["near"]
-        click.echo(
+        print_lines(
             f"{exact:,} exact and {near:,} near duplicates are listed in {report.duplicates_file}"
         )
     if report.outdated:
-        click.echo(
+        print_lines(
             f"{report.outdated:,} of them are duplicates of images that changed in this run; run "
             "it again to compare them with the new images"
         )
     if report.recall:
-        click.echo(f"recall@{report.recall.neighbors}: {report.recall}")
+        print_lines(f"recall@{report.recall.neighbors}: {report.recall}")
     if report.rejects_file:
-        click.echo(f"rejected files are listed in {report.rejects_file}")
+        print_lines(f"rejected files are listed in {report.rejects_file}")
 
 
 def _tell_of_source(other_files: Mapping[str, int], columns: Sequence[Column]) -> None:
     """Prints what was left out, and once for each payload column which type it has, and why."""
     from fti_ingest.sources.image_files import counted
-    from fti_qdrant.cli.user_text import printable
 
     if other_files:
-        click.echo(f"files that are no images: {counted(other_files)}")
+        print_lines(f"files that are no images: {counted(other_files)}")
     if columns:
         types = ", ".join(f"{one.name} {one.type}" for one in columns)
-        click.echo(printable(f"columns: {types}"))
+        print_lines(f"columns: {types}")
     for remark in (remark for one in columns for remark in one.remarks()):
-        click.echo(printable(remark))
+        print_lines(remark)
 
 
 def _preview(job: IngestJob) -> None:
@@ -217,7 +217,7 @@ def _preview(job: IngestJob) -> None:
     out = sys.stdout  # while Ray runs, what others write there is not for the user
 
     def show(line: str) -> None:
-        click.echo(line, file=out)
+        print_lines(line, file=out)
 
     with progress_bar() as callbacks:
         found = preview(
@@ -229,7 +229,7 @@ def _preview(job: IngestJob) -> None:
                 departed=lambda uri: show(f"no longer in the source: {uri}"),
             ),
         )
-    click.echo(found.line())
+    print_lines(found.line())
     _tell_of_source(found.other_files, found.columns)
 
 

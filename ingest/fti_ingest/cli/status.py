@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.user_text import print_json, print_lines
 from fti_qdrant.errors import GalleryNotFound
 from fti_qdrant.gallery.points import OURS
 
@@ -56,7 +56,7 @@ def status(location: GalleryLocation, recall: int | None, as_json: bool) -> None
             **measured,
             "spec": spec.model_dump(mode="json"),
         }
-        click.echo(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     fields = ", ".join(f"{name}: {kind}" for name, kind in indexes.items() if OURS not in name)
     rows = (
@@ -76,12 +76,13 @@ def status(location: GalleryLocation, recall: int | None, as_json: bool) -> None
         ("quantization", storage.quantization),
         *([(f"recall@{found.neighbors}", str(found))] if found else []),
         ("model", str(spec.fingerprint)),
+        *([("model check", spec.check.summary())] if spec.check else []),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
         ("payload indexes", fields or "none"),
     )
-    click.echo("\n".join(f"{label + ':':<17}{value}" for label, value in rows))
+    print_lines(*(f"{label + ':':<17}{value}" for label, value in rows))
     if found and (advice := recall_advice(found, storage)):
-        click.echo(f"WARNING: {advice}", err=True)
+        print_lines(f"WARNING: {advice}", err=True)
 
 
 def _opened(location: GalleryLocation) -> Gallery:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fti_qdrant.cli.gallery_options import OPTIONS as GALLERY_OPTIONS
-from fti_qdrant.cli.gallery_options import location_of
+from fti_qdrant.cli.gallery_options import GivenPlace, place_options
 
 if TYPE_CHECKING:  # --help does not need a Qdrant client
     from fti_ingest.cli.server_options import ServerChoice
@@ -59,61 +58,38 @@ def target_options(help: str) -> Callable[[F], F]:
     Args:
         help: of --alias.
     """
-    options = (*GALLERY_OPTIONS, click.option("--alias", metavar="NAME", help=help))
 
     def decorated(command: F) -> F:
         @functools.wraps(command)
-        def wrapped(
-            *args: Any,
-            gallery: Path | None,
-            url: str | None,
-            collection: str | None,
-            api_key: str | None,
-            grpc: bool,
-            grpc_port: int,
-            alias: str | None,
-            **options: Any,
-        ) -> Any:
-            port = grpc_port if grpc else None
-            if alias is None:
-                target = Target(location_of(gallery, url, collection, api_key, port))
-            else:
-                target = _behind(alias, gallery, url, collection, api_key, port)
+        def wrapped(*args: Any, place: GivenPlace, alias: str | None, **options: Any) -> Any:
+            target = Target(place.location()) if alias is None else _behind(alias, place)
             return command(*args, target=target, **options)
 
-        for option in reversed(options):
-            wrapped = option(wrapped)
-        return wrapped  # type: ignore[return-value]
+        wrapped = click.option("--alias", metavar="NAME", help=help)(wrapped)
+        return place_options(wrapped)  # type: ignore[return-value]
 
     return decorated
 
 
-def _behind(
-    alias: str,
-    gallery: Path | None,
-    url: str | None,
-    collection: str | None,
-    api_key: str | None,
-    grpc_port: int | None,
-) -> Target:
+def _behind(alias: str, place: GivenPlace) -> Target:
     """Raises UsageError where the alias and the gallery are not in one place."""
     from fti_qdrant.gallery.aliases import FolderAlias, ServerAlias
-    from fti_qdrant.gallery.location import ServerLocation
 
     if not alias.strip():
         raise click.UsageError("--alias needs a name")
-    if collection == alias or (gallery is not None and gallery == Path(alias)):
+    own_name = place.gallery is not None and place.gallery == Path(alias)
+    if place.collection == alias or own_name:
         raise click.UsageError(
             f"--alias {alias} and its gallery need two names; leave out the gallery's to have it "
             "called after the alias, the model and the day"
         )
-    if url is None:
-        if collection is not None:
+    if place.url is None:
+        if place.collection is not None:
             raise click.UsageError("pass --collection with --url URL")
-        chosen = None if gallery is None else location_of(gallery, None, None, None)
+        chosen = None if place.gallery is None else place.location()
         return Target(chosen, FolderAlias(Path(alias)))
-    if gallery is not None:
+    if place.gallery is not None:
         raise click.UsageError("pass either --gallery DIR, or --url URL")
-    server = ServerLocation(url, alias, api_key, grpc_port)
-    chosen = None if collection is None else replace(server, collection=collection)
+    server = place.on_server(alias)
+    chosen = None if place.collection is None else place.location()
     return Target(chosen, ServerAlias(server))

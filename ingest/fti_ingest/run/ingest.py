@@ -21,6 +21,7 @@ from fti_ingest.run.rejects import DuplicatesFile, RejectsFile
 from fti_ingest.run.report import RunReport, counts_and_times, now
 from fti_ingest.run.server_index import bulk_loading, recall_after
 from fti_ingest.run.target_gallery import (
+    check_adopted,
     check_fits,
     created_gallery,
     existing_gallery,
@@ -37,6 +38,7 @@ from fti_qdrant.cli.extras import need
 from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
+from fti_qdrant.gallery.layout import OUR_LAYOUT
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.version import __version__
@@ -176,7 +178,10 @@ def prepared(job: IngestJob, departed: Callable[[str], None] | None = None) -> I
     with existing_gallery(job.location) as gallery:
         model = model_for(gallery, job.model, job.pseudo_words)
         limits = ImageLimits(max_pixels=job.max_pixels)
-        source = read_source(job.source, job.types, job.allow_urls, limits)
+        layout = OUR_LAYOUT if gallery is None else gallery.spec.layout
+        if gallery is not None:
+            check_adopted(gallery, job.bulk)
+        source = read_source(job.source, job.types, job.allow_urls, limits, layout)
         logger.info("listed", extra={"images": len(source), "rejected": source.reject_count})
         if job.prune:
             check_prunable(source, job.source)
@@ -193,13 +198,14 @@ def _contents(
     report: Callable[[str], None] | None,
 ) -> GalleryContents:
     """Reads the gallery. Raises BadManifest where too much would be pruned."""
-    held = () if gallery is None else gallery.scroll()
+    layout = OUR_LAYOUT if gallery is None else gallery.spec.layout
+    held = () if gallery is None else ((str(id), payload) for id, payload in gallery.scroll())
     dedupe = job.dedupe is not None
     if not job.prune and report is None:
-        return read_contents(held, source, None, dedupe)
+        return read_contents(held, source, None, dedupe, layout)
     most = job.prune_at_most * gallery.count() if job.prune and gallery is not None else math.inf
-    departed = Departed(source, not job.prune, most, report or (lambda uri: None))
-    contents = read_contents(held, source, departed, dedupe)
+    departed = Departed(source, not job.prune, most, report or (lambda uri: None), layout)
+    contents = read_contents(held, source, departed, dedupe, layout)
     if job.prune and gallery is not None:
         check_pruned_share(gallery, departed, job.prune_at_most)
     return contents

@@ -31,6 +31,7 @@ from fti_ingest.stages.embed import Embedder, ModelChoice
 from fti_ingest.stages.write import ServerWriter, messages_in, write
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import ServerLocation
+from fti_qdrant.gallery.point_ids import parsed_id
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def run(
                 if options.server is None:
                     batch = write(batch, gallery, options.dedupe == "mark")
                 if replaced := replaced_duplicates(batch):
-                    gallery.delete(replaced)
+                    gallery.delete(list(map(parsed_id, replaced)))
                 _follow(batch, outcome, callbacks, time.monotonic() - began)
                 metrics.follow(outcome)
         finally:

@@ -180,6 +180,26 @@ def check_fits(
         warn_of_new_fields(found, gallery)
 
 
+def check_adopted(gallery: Gallery, bulk: bool) -> None:
+    """Whether a run can go on into a collection that another program made.
+
+    Raises BadManifest where it cannot know new ids, or would change how the collection is indexed.
+    """
+    layout = gallery.spec.layout
+    if layout.ours:
+        return
+    if layout.ids == "integer" and layout.key_field is None:
+        raise BadManifest(
+            f"the ids in {gallery.name} are numbers, and nothing says which column holds them; "
+            "adopt it again with fti-ingest adopt --key FIELD"
+        )
+    if bulk:
+        raise BadManifest(
+            f"--bulk changes how {gallery.name} is indexed, and another program made it; leave the "
+            "option out"
+        )
+
+
 def on_server(gallery: Gallery, location: GalleryLocation) -> ServerGallery | None:
     """The gallery as what it is on a server; None for an embedded one, which needs no client."""
     if not isinstance(location, ServerLocation):

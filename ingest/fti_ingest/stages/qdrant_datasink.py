@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from ray_qdrant.datasink import QdrantDatasink
 
+from fti_qdrant.gallery.layout import IMAGE_VECTOR
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.gallery.points import IMAGE_VECTOR
-from fti_qdrant.gallery.server_connection import TIMEOUT, client_options
+from fti_qdrant.gallery.server_connection import client_arguments
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 
@@ -28,7 +28,7 @@ class PayloadSink(QdrantDatasink):
             url=location.url,
             api_key=location.api_key,
             vector_name=IMAGE_VECTOR,
-            client_kwargs={"timeout": TIMEOUT, **client_options(location.grpc_port)},
+            client_kwargs=client_arguments(location.client_options, location.grpc_port),
         )
         self.location = location
 
