@@ -19,8 +19,9 @@ from fti_qdrant.adoption.point_sample import (
 )
 from fti_qdrant.errors import BadCollection, ModelMismatch, UnsupportedModel
 from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, StoredImage
-from fti_qdrant.gallery.server import SPEC_KEY
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import translated
+from fti_qdrant.gallery.server_opening import SPEC_KEY
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.pretrained import KNOWN_MODELS, our_name
 
@@ -64,6 +65,7 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
         GalleryNotFound, GalleryUnavailable.
     """
     shape = read_shape(client, collection)
+    collection = shape.collection
     described = _description(shape)
     if described is not None:
         declared = declared.completed_by(described)
@@ -193,11 +195,12 @@ def adopt(
     fti-ingest made itself.
     """
     candidate = find_candidate(client, collection, declared)
+    name, collection = candidate.shape.name, candidate.shape.collection
+    ServerCapabilities.of(client).require("metadata", name)
     if candidate.layout.ours:
-        name = candidate.shape.name
         raise BadCollection(f"{name} was made by fti-ingest; there is nothing to adopt")
     spec = checked_spec(candidate, load_backbone(candidate, device, precision), limits)
-    with translated(candidate.shape.name):
+    with translated(name, "write"):
         client.update_collection(collection, metadata={SPEC_KEY: spec.model_dump(mode="json")})
     return spec
 
