@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fti_qdrant.cli.extras import need
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import ray_address_option
 from fti_qdrant.query_batches import BatchLimits
 
@@ -112,10 +112,8 @@ class ReplicaChoice:
             try:
                 start(plan, Replicas(self.count, self.gpus, self.cpus), host, port)
                 shown = f"[{host}]" if ":" in host else host
-                click.echo(
-                    printable(
-                        f"{self.count} replicas; open http://{shown}:{port}/ (Ctrl-C stops them)"
-                    ),
+                print_lines(
+                    f"{self.count} replicas; open http://{shown}:{port}/ (Ctrl-C stops them)",
                     err=True,
                 )
                 _wait_for_end()

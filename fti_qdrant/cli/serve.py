@@ -16,7 +16,7 @@ from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import backend_option
 from fti_qdrant.cli.program_options import program_options
 from fti_qdrant.cli.replica_options import ReplicaChoice, replica_options
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.errors import FtiError
 from fti_qdrant.images.limits import ImageLimits
 
@@ -248,8 +248,8 @@ def _serve(
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if uploads is not None and not plan.settings.api_keys:
-        click.echo("warning: anybody who reaches this service can write; set --api-key", err=True)
-    click.echo(printable(f"open http://{shown}:{port}/ (Ctrl-C stops it)"), err=True)
+        print_lines("warning: anybody who reaches this service can write; set --api-key", err=True)
+    print_lines(f"open http://{shown}:{port}/ (Ctrl-C stops it)", err=True)
     run(app, listening, plan.settings)
 
 

@@ -265,6 +265,11 @@ class AsyncGallery:
     async def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
         return await run_awaiting(self._on_loop().sample, filter, most)
 
+    async def first(self, most: int) -> list[tuple[StoredId, Payload]]:
+        """Up to ``most`` images with their payloads, the first by id."""
+        gallery = self._on_loop()
+        return await run_awaiting(lambda: list(islice(gallery.scroll(most), most)))
+
     async def facets(
         self, field: str, filter: models.Filter | None = None, limit: int = 10
     ) -> list[FacetCount]:

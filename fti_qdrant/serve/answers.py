@@ -12,22 +12,36 @@ from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters.grammar import FilterLike
 from fti_qdrant.gallery import FacetCount
+from fti_qdrant.gallery.layout import CollectionLayout, Payload
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.query import Hit, Hits
+from fti_qdrant.stored_pictures import image_place
 
 
-class FoundImage(BaseModel):
-    """One hit."""
+class ShownImage(BaseModel):
+    """An image of the gallery, as others may see it."""
 
-    id: str | int
-    score: float = Field(description="Cosine of the query and the image, -1 to 1.")
+    id: StoredId
     uri: str | None = Field(
         description="Where the image was ingested from; of a file of this machine, its name."
     )
     payload: dict[str, Any]
-    group: str | int | None = Field(default=None, description="Value of the field of `group_by`.")
-    vector: list[float] | None = Field(default=None, description="With `with_vectors`.")
     image: str = Field(description="Path of the picture, below this API's root.")
     thumbnail: str = Field(description="Path of a small picture; `size` sets its longer side.")
+
+
+class FoundImage(ShownImage):
+    """One hit."""
+
+    score: float = Field(description="Cosine of the query and the image, -1 to 1.")
+    group: str | int | None = Field(default=None, description="Value of the field of `group_by`.")
+    vector: list[float] | None = Field(default=None, description="With `with_vectors`.")
+
+
+class ItemsAnswer(BaseModel):
+    """Some images of the gallery."""
+
+    items: list[ShownImage]
 
 
 class NearestWord(BaseModel):
@@ -107,7 +121,7 @@ class FacetsAnswer(BaseModel):
 class ItemAnswer(BaseModel):
     """What became of an image."""
 
-    id: str
+    id: StoredId
     outcome: Literal["stored", "updated", "unchanged"] = Field(
         description="`updated`: the picture was there, and its payload is new."
     )
@@ -116,7 +130,7 @@ class ItemAnswer(BaseModel):
 class DeletedAnswer(BaseModel):
     """The image that is no longer in the gallery."""
 
-    id: str
+    id: StoredId
 
 
 def search_answer(hits: Hits) -> SearchAnswer:
@@ -127,14 +141,26 @@ def search_answer(hits: Hits) -> SearchAnswer:
 def found_image(hit: Hit) -> FoundImage:
     """One hit, with paths of its picture."""
     return FoundImage(
-        id=hit.id,
+        **dict(shown_image(hit.id, hit.uri, hit.payload)),
         score=hit.score,
-        uri=public_uri(hit.uri),
-        payload=hit.payload,
         group=hit.group,
         vector=None if hit.vector is None else hit.vector.tolist(),
-        image=f"images/{hit.id}",
-        thumbnail=f"images/{hit.id}/thumbnail",
+    )
+
+
+def stored_image(id: StoredId, payload: Payload, layout: CollectionLayout) -> ShownImage:
+    """An image as the gallery stores it: the user's own fields, and paths of its picture."""
+    return shown_image(id, image_place(payload, layout), layout.users_fields(payload))
+
+
+def shown_image(id: StoredId, uri: str | None, payload: Payload) -> ShownImage:
+    """An image with paths of its picture."""
+    return ShownImage(
+        id=id,
+        uri=public_uri(uri),
+        payload=payload,
+        image=f"images/{id}",
+        thumbnail=f"images/{id}/thumbnail",
     )
 
 

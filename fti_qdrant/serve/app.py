@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fti_qdrant.async_search import AsyncComposedSearch
 from fti_qdrant.errors import FtiError
+from fti_qdrant.serve.browse_routes import browse_routes
 from fti_qdrant.serve.documented import document
 from fti_qdrant.serve.guard import RequestGuard
 from fti_qdrant.serve.image_routes import image_routes
@@ -18,7 +19,7 @@ from fti_qdrant.serve.info_routes import info_routes, probe_routes
 from fti_qdrant.serve.item_routes import ItemWriter, item_routes
 from fti_qdrant.serve.metrics import Metrics
 from fti_qdrant.serve.page_files import PageFiles
-from fti_qdrant.serve.pictures import Reader, StoredPictures
+from fti_qdrant.serve.pictures import StoredPictures
 from fti_qdrant.serve.problems import add_problems
 from fti_qdrant.serve.score_profiles import ScoreProfiles
 from fti_qdrant.serve.search_routes import search_routes
@@ -39,13 +40,11 @@ def create_app(
     settings: ServeSettings | None = None,
     *,
     writer: ItemWriter | None = None,
-    read_picture: Reader | None = None,
 ) -> FastAPI:
     """The service over a search, which stays the caller's to close.
 
     Args:
         writer: stores and deletes images; None leaves the gallery as it is.
-        read_picture: reads the pictures of stored images, where they are not files or URLs.
 
     Raises FtiError where the settings do not hold together.
     """
@@ -53,8 +52,8 @@ def create_app(
     metrics, access = Metrics(), Access(settings)
     search.observer = metrics
     metrics.watch_queue(lambda: search.waiting)
-    scores = ScoreProfiles(search.search)
-    pictures = StoredPictures(search.search, settings.max_thumbnails, read_picture)
+    scores = ScoreProfiles(search)
+    pictures = StoredPictures(search.gallery, search.search.limits, settings.max_thumbnails)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -75,6 +74,7 @@ def create_app(
     for routes in (
         search_routes(search, access, metrics),
         image_routes(pictures, metrics, shared=not settings.api_keys),
+        browse_routes(search.gallery, pictures),
         item_routes(writer, access),
         info_routes(search, settings, scores, metrics, writer is not None),
     ):

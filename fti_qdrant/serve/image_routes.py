@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -21,6 +20,7 @@ from fti_qdrant.serve.pictures import (
     content_version,
     thumbnail_version,
 )
+from fti_qdrant.serve.schemas import IdInPath
 from fti_qdrant.serve.threads import in_thread
 
 CACHED = "max-age=86400, stale-while-revalidate=604800"
@@ -36,13 +36,13 @@ def image_routes(pictures: StoredPictures, metrics: Metrics, shared: bool) -> AP
 
     async def answered(
         request: Request,
-        id: UUID,
+        id: IdInPath,
         version: Callable[[StoredImage], str],
         make: Callable[[StoredImage], Picture],
     ) -> Response:
         headers = {"Cache-Control": cache_control}
         with metrics.stage("picture"):
-            image = await in_thread(pictures.find, id)
+            image = await pictures.find(id)
             stored = version(image)
             if stored and _is_known(request, stored):  # and nothing is read
                 return Response(status_code=304, headers={**headers, "ETag": f'"{stored}"'})
@@ -54,14 +54,14 @@ def image_routes(pictures: StoredPictures, metrics: Metrics, shared: bool) -> AP
         return Response(picture.data, media_type=picture.media_type, headers=headers)
 
     @routes.get("/images/{id}", responses=PICTURE | PROBLEMS, response_class=Response)
-    async def image(request: Request, id: UUID) -> Response:
+    async def image(request: Request, id: IdInPath) -> Response:
         """The picture of an image as it was ingested."""
         return await answered(request, id, content_version, pictures.original)
 
     @routes.get("/images/{id}/thumbnail", responses=PICTURE | PROBLEMS, response_class=Response)
     async def thumbnail(
         request: Request,
-        id: UUID,
+        id: IdInPath,
         size: Annotated[
             int, Query(ge=SMALLEST, le=LARGEST, description="Its longer side, in pixels.")
         ] = USUAL,

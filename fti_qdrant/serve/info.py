@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from fti_qdrant.async_search import AsyncComposedSearch
 from fti_qdrant.composers.description import ComposerDescription
 from fti_qdrant.composers.registry import all_composers
 from fti_qdrant.filters.field_choices import FACETED
 from fti_qdrant.filters.value_kinds import kind_of
-from fti_qdrant.gallery import Gallery
-from fti_qdrant.gallery.points import OURS, Payload
+from fti_qdrant.gallery.layout import OURS, Payload
 from fti_qdrant.search import ComposedSearch
 from fti_qdrant.serve.schemas import MOST_HITS, MOST_QUERIES, MOST_REFERENCES
 from fti_qdrant.serve.score_profiles import Scores
@@ -60,6 +61,7 @@ class ServiceInfo(BaseModel):
     """The answer of ``/info``."""
 
     version: str
+    gallery: str = Field(description="Name of its folder or collection.")
     model: str
     preprocess: str
     inverter: str | None = Field(description="Hash of its weights.")
@@ -71,23 +73,25 @@ class ServiceInfo(BaseModel):
     limits: LimitsInfo
 
 
-def service_info(
-    search: ComposedSearch,
+async def service_info(
+    service: AsyncComposedSearch,
     settings: ServeSettings,
     scores: Mapping[str, Scores],
     writes: bool,
 ) -> ServiceInfo:
     """Asks the gallery for its images and fields. Raises GalleryUnavailable."""
-    fingerprint = search.gallery.spec.fingerprint
+    search, gallery = service.search, service.gallery
+    fingerprint = gallery.spec.fingerprint
     inverter = search.composer.inverter
     return ServiceInfo(
         version=__version__,
+        gallery=PurePath(gallery.address).name,
         model=fingerprint.model,
         preprocess=fingerprint.preprocess,
         inverter=None if inverter is None else inverter.weights_hash,
-        images=search.gallery.count(),
+        images=await gallery.count(),
         composers=[_composer(one, search, scores.get(one.name)) for one in all_composers()],
-        fields=_fields(search.gallery),
+        fields=_fields(await gallery.indexes(), await gallery.sample()),
         urls=search.allow_urls,
         writes=writes,
         limits=LimitsInfo(
@@ -130,10 +134,9 @@ def _options(one: ComposerDescription, search: ComposedSearch) -> dict[str, Any]
     return schema
 
 
-def _fields(gallery: Gallery) -> list[FieldInfo]:
-    indexes = gallery.indexes()
+def _fields(indexes: Mapping[str, str], sample: Sequence[Payload]) -> list[FieldInfo]:
     kinds: dict[str, set[str]] = {name: set() for name in indexes}
-    for payload in gallery.sample():
+    for payload in sample:
         for name, value in _values(payload):
             kinds.setdefault(name, set()).add(kind_of(value))
     return [

@@ -17,7 +17,6 @@ from fti_qdrant.serve.info import ServiceInfo, service_info
 from fti_qdrant.serve.metrics import Metrics
 from fti_qdrant.serve.score_profiles import ScoreProfiles
 from fti_qdrant.serve.settings import ServeSettings
-from fti_qdrant.serve.threads import in_thread
 
 READY_SECONDS = 5.0
 """A gallery that takes longer to say how many images it holds is not ready."""
@@ -42,8 +41,7 @@ def info_routes(
     @routes.get("/info")
     async def info() -> ServiceInfo:
         """The model, its composers, the gallery's fields, and the limits of a request."""
-        found = await scores.get()
-        return await in_thread(service_info, search.search, settings, found, writes)
+        return await service_info(search, settings, await scores.get(), writes)
 
     @routes.get(
         "/metrics",
@@ -70,7 +68,7 @@ def probe_routes(search: AsyncComposedSearch) -> APIRouter:
     async def ready() -> Status:
         """Whether the gallery answers; 503 where it does not."""
         with anyio.move_on_after(READY_SECONDS):
-            await in_thread(search.search.gallery.state)
+            await search.gallery.state()
             return Status(status="ok")
         raise GalleryUnavailable(f"the gallery did not answer within {READY_SECONDS:g} s")
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
-from uuid import UUID
 
 from fastapi import APIRouter, Request
 
 from fti_qdrant.errors import BadQuery
+from fti_qdrant.gallery.point_ids import PointId, StoredId, stored_form
 from fti_qdrant.serve.answers import DeletedAnswer, ItemAnswer
 from fti_qdrant.serve.bodies import Sent, read_body
 from fti_qdrant.serve.documented import PROBLEMS, json_or_multipart_body
 from fti_qdrant.serve.problems import Refusal
 from fti_qdrant.serve.queries import decoded
-from fti_qdrant.serve.schemas import ItemRequest
+from fti_qdrant.serve.schemas import IdInPath, ItemRequest
 from fti_qdrant.serve.security import Access
 from fti_qdrant.serve.threads import in_thread
 
@@ -27,7 +27,7 @@ class ItemWriter(Protocol):
 
     def store(
         self, key: str, data: bytes, payload: Mapping[str, Any]
-    ) -> tuple[str, Literal["stored", "updated", "unchanged"]]:
+    ) -> tuple[StoredId, Literal["stored", "updated", "unchanged"]]:
         """Adds or replaces the image of a key. Returns its id, and what became of it.
 
         Raises:
@@ -36,7 +36,7 @@ class ItemWriter(Protocol):
         """
         ...
 
-    def delete(self, id: UUID) -> None:
+    def delete(self, id: PointId) -> None:
         """Removes an image. Raises UnknownImageId."""
         ...
 
@@ -59,12 +59,12 @@ def item_routes(writer: ItemWriter | None, access: Access) -> APIRouter:
         return ItemAnswer(id=id, outcome=outcome)
 
     @routes.delete("/items/{id}")
-    async def delete_item(request: Request, id: UUID) -> DeletedAnswer:
+    async def delete_item(request: Request, id: IdInPath) -> DeletedAnswer:
         """Removes an image from the gallery."""
         delete = allowed(writer).delete
         await access.count(request)
         await in_thread(delete, id)
-        return DeletedAnswer(id=str(id))
+        return DeletedAnswer(id=stored_form(id))
 
     return routes
 

@@ -34,7 +34,10 @@ class Seen:
 
 
 class Metrics:
-    """The figures of one service, in a registry of their own."""
+    """The figures of one service, in a registry of their own.
+
+    It is the ``BatchObserver`` of the search that the service answers by.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -56,23 +59,21 @@ class Metrics:
         )
         self._stages = Histogram(
             "fti_serve_stage_seconds",
-            "Seconds of a request's stages: body, search, compose, picture; and of what they are "
-            "made of: read (pictures of a query), wait (for the model), model (a batch), store (a "
-            "request to it).",
+            "Seconds of a request's stages: body, then of its queries read (their pictures), wait "
+            "(for the model), model and store; picture.",
             ("stage",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self._batch_sizes = Histogram(
             "fti_serve_batch_size",
-            "Queries that passed the model together.",
+            "Queries that have passed the model together.",
             buckets=SIZES,
             registry=self.registry,
         )
         self._queue = Gauge(
             "fti_serve_queue", "Queries that wait for the model.", registry=self.registry
         )
-
         self._refused = Counter(
             "fti_serve_overloaded", "Queries that found the queue full.", registry=self.registry
         )
@@ -111,7 +112,7 @@ class Metrics:
         try:
             yield
         finally:
-            self._stages.labels(name).observe(time.perf_counter() - began)
+            self.stage_done(name, time.perf_counter() - began)
 
     def watch_queue(self, waiting: Callable[[], float]) -> None:
         """``waiting`` says how many queries wait, when it is asked."""

@@ -5,24 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
 from fti_qdrant.errors import BadImage, UnknownImageId
-from fti_qdrant.gallery import Gallery, StoredImage
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.gallery import CollectionLayout, StoredImage
+from fti_qdrant.gallery.async_gallery import AsyncGallery
+from fti_qdrant.gallery.layout import OUR_LAYOUT
+from fti_qdrant.gallery.point_ids import PointId
 from fti_qdrant.images import ImageLimits, open_image
+from fti_qdrant.images.fetch import reason_of
 from fti_qdrant.images.formats import known_kind
-from fti_qdrant.images.read import read_bytes
 from fti_qdrant.serve.problems import Refusal
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from fti_qdrant.search import ComposedSearch
+from fti_qdrant.stored_pictures import picture_source, read_pictures
 
 SMALLEST, USUAL, LARGEST = 16, 256, 1024
 """Longer side of a thumbnail, in pixels."""
@@ -45,9 +41,6 @@ MEDIA_TYPES = {
 }
 """By the names of ``images.formats.known_kind``; nothing else leaves this machine."""
 
-Reader = Callable[[str], bytes]
-"""Reads the encoded bytes of a stored URI. Raises BadImage."""
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -68,22 +61,20 @@ class StoredPictures:
     The only input from outside is an image's id; where its picture is, the gallery knows.
     """
 
-    def __init__(self, search: ComposedSearch, most: int, read: Reader | None = None):
+    def __init__(self, gallery: AsyncGallery, limits: ImageLimits, most: int):
         """Args:
+        limits: of each picture.
         most: bytes of thumbnails that are kept.
-        read: by default as references are read: files of this machine, and URLs where the search
-            allows them.
         """
-        self._gallery: Gallery = search.gallery
-        self._limits = search.limits
-        self._read = read or _reader(search.allow_urls, search.limits)
+        self._gallery = gallery
+        self._limits = limits
         self._kept: LRUCache[str, Picture] = LRUCache(most, getsizeof=lambda one: len(one.data))
         self._lock = threading.Lock()
         self._decoders = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
-    def find(self, id: UUID) -> StoredImage:
+    async def find(self, id: PointId) -> StoredImage:
         """Raises UnknownImageId."""
-        found = self._gallery.retrieve([id])
+        found = await self._gallery.retrieve([id])
         if not found:
             raise UnknownImageId(f"gallery {self._gallery.name} has no image {id}")
         return found[0]
@@ -124,18 +115,26 @@ class StoredPictures:
         return made
 
     def _bytes(self, image: StoredImage) -> bytes:
-        uri = image.payload.get(OURS, {}).get("uri")
-        if not uri:
+        layout = self._layout
+        source = picture_source(image.payload, layout)
+        if source is None:
             raise _unreadable(image, "the gallery does not store where it is")
-        try:
-            return self._read(str(uri))
-        except BadImage as error:
-            raise _unreadable(image, _without_name(str(error), str(uri))) from error
+        [found] = read_pictures([source], layout)
+        if isinstance(found, Exception):
+            reason = reason_of(found, source).replace(source, "it")  # it may tell a folder
+            raise _unreadable(image, reason) from found
+        if len(found) > self._limits.max_bytes:
+            raise _unreadable(image, f"over the limit of {self._limits.max_bytes:,} bytes")
+        return found
+
+    @property
+    def _layout(self) -> CollectionLayout:
+        return self._gallery.spec.layout
 
 
 def content_version(image: StoredImage) -> str:
     """``Picture.version`` of the picture that was ingested; empty where it is not known."""
-    return str(image.payload.get(OURS, {}).get("sha256", ""))
+    return str(OUR_LAYOUT.facts(image.payload).get("sha256", ""))
 
 
 def thumbnail_version(image: StoredImage, size: int) -> str:
@@ -144,24 +143,9 @@ def thumbnail_version(image: StoredImage, size: int) -> str:
     return f"{version}-{size}" if version else ""
 
 
-def _reader(allow_urls: bool, limits: ImageLimits) -> Reader:
-    def read(uri: str) -> bytes:
-        data, _ = read_bytes(uri, allow_urls=allow_urls, limits=limits)
-        if len(data) > limits.max_bytes:
-            raise BadImage(f"over the limit of {limits.max_bytes:,} bytes")
-        return data
-
-    return read
-
-
 def _unreadable(image: StoredImage, reason: str) -> Refusal:
     return Refusal(
         404,
         "Picture unavailable",
         f"the picture of image {image.id} cannot be read: {reason.lstrip(': ')}",
     )
-
-
-def _without_name(reason: str, uri: str) -> str:
-    """A reason that does not tell where the file is."""
-    return reason.replace(repr(uri), "").replace(uri, "it")

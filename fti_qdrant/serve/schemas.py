@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+
+from fti_qdrant.errors import UnknownImageId
+from fti_qdrant.gallery.point_ids import parsed_id, stored_form
 
 MOST_REFERENCES = 16
 MOST_RATED = 100
@@ -26,7 +36,40 @@ SOURCES = ("id", "url", "base64", "file")
 
 EXAMPLE_ID = "2f1f1b5c-7f0e-5f6e-9d3a-0d6c1a2b3c4d"
 
-ImageId = Annotated[UUID, Field(strict=False, description="Id of an image of this gallery.")]
+
+def image_id(id: object) -> uuid.UUID | int:
+    """An id as JSON has it. It is no text any more: no reader can take it for a path.
+
+    Raises ValueError.
+    """
+    if isinstance(id, bool) or not isinstance(id, (str, int)):
+        raise ValueError("must be the UUID of an image, or its number")
+    try:
+        found = stored_form(id)
+    except UnknownImageId as error:
+        raise ValueError(str(error)) from None
+    return found if isinstance(found, int) else uuid.UUID(found)
+
+
+def id_in_path(id: object) -> uuid.UUID | int:
+    """The same of a URL, where numbers are digits. Raises ValueError."""
+    try:
+        return image_id(parsed_id(str(id)))
+    except UnknownImageId as error:
+        raise ValueError(str(error)) from None
+
+
+LARGEST_ID = 2**64 - 1
+ID_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "format": "uuid"},
+        {"type": "integer", "minimum": 0, "maximum": LARGEST_ID},
+    ],
+    "description": "Id of an image of this gallery: a UUID, or a number.",
+}
+
+ImageId = Annotated[uuid.UUID | int, PlainValidator(image_id), WithJsonSchema(ID_SCHEMA)]
+IdInPath = Annotated[uuid.UUID | int, PlainValidator(id_in_path), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 FieldName = Annotated[str, Field(min_length=1, max_length=500)]
 JsonObject = dict[str, Any]

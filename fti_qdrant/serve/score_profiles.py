@@ -7,18 +7,16 @@ that shows it rarely above 0.35. What an image has to beat is the score of any o
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Mapping
 
 import numpy as np
 from pydantic import BaseModel, Field
 
+from fti_qdrant.async_search import AsyncComposedSearch
 from fti_qdrant.composers.registry import all_composers
 from fti_qdrant.errors import FtiError
 from fti_qdrant.query import Query
-from fti_qdrant.search import ComposedSearch
-from fti_qdrant.serve.threads import in_thread
 
 SAMPLE = 100
 """Images whose vectors are compared."""
@@ -42,7 +40,7 @@ class Scores(BaseModel):
 class ScoreProfiles:
     """The scores of each composer, measured once, when there are images to measure them with."""
 
-    def __init__(self, search: ComposedSearch):
+    def __init__(self, search: AsyncComposedSearch):
         self._search = search
         self._found: Mapping[str, Scores] = {}
         self._lock = asyncio.Lock()
@@ -51,11 +49,11 @@ class ScoreProfiles:
         """By composer. Raises GalleryUnavailable."""
         async with self._lock:
             if not self._found:
-                self._found = await in_thread(score_profiles, self._search)
+                self._found = await score_profiles(self._search)
             return self._found
 
 
-def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
+async def score_profiles(search: AsyncComposedSearch) -> dict[str, Scores]:
     """By composer; those that the model or the gallery cannot do are left out.
 
     Each composer answers ``QUERIES`` queries, a stored image and the text "in red", and their
@@ -63,8 +61,8 @@ def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
 
     Raises GalleryUnavailable.
     """
-    ids = [id for id, _ in itertools.islice(search.gallery.scroll(SAMPLE), SAMPLE)]
-    stored = search.gallery.retrieve(ids)
+    ids = [id for id, _ in await search.gallery.first(SAMPLE)]
+    stored = await search.gallery.retrieve(ids)
     if len(stored) < 2:
         return {}
     vectors = np.stack([one.vector for one in stored])
@@ -79,7 +77,7 @@ def score_profiles(search: ComposedSearch) -> dict[str, Scores]:
             for one in stored[:QUERIES]
         ]
         try:
-            composed = [one.unit_vector for one in search.compose_many(queries)]
+            composed = [one.unit_vector for one in await search.compose_many(queries)]
         except FtiError as error:
             logger.info("no scores of composer %s: %s", composer.name, error)
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 
@@ -31,6 +30,7 @@ from fti_qdrant.serve.schemas import (
     MOST_OFFSET,
     BatchRequest,
     ComposeRequest,
+    IdInPath,
     SearchRequest,
 )
 from fti_qdrant.serve.security import Access
@@ -54,8 +54,7 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
     fetch = _fetching(search.search.limits) if search.search.allow_urls else None
 
     async def one(query: SearchQuery) -> SearchAnswer:
-        with metrics.stage("search"):
-            [hits] = await search.query_many([query])
+        [hits] = await search.query_many([query])
         return search_answer(hits)
 
     @routes.post("/search", openapi_extra=json_or_multipart_body(SearchRequest, QUERY_FIELD))
@@ -79,8 +78,7 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
             queries = await in_thread(
                 lambda: [query_of(query, Pictures(fetch=fetch)) for query in asked]
             )
-        with metrics.stage("search"):
-            found = await search.query_many(queries)
+        found = await search.query_many(queries)
         return BatchAnswer(answers=list(map(search_answer, found)))
 
     @routes.post("/compose", openapi_extra=json_or_multipart_body(ComposeRequest, QUERY_FIELD))
@@ -92,13 +90,12 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
             arguments = await in_thread(
                 lambda: compose_arguments(sent.parsed(ComposeRequest), Pictures(sent.files, fetch))
             )
-        with metrics.stage("compose"):
-            return compose_answer(await search.compose(**arguments))
+        return compose_answer(await search.compose(**arguments))
 
     @routes.get("/similar/{id}")
     async def similar(
         request: Request,
-        id: UUID,
+        id: IdInPath,
         limit: Annotated[int, Query(ge=1, le=MOST_HITS)] = 10,
         offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
         filter: FilterText = None,
