@@ -46,7 +46,7 @@ Examples:
   fti-search --gallery shop --text "a red dress" --group-by product --cutoff 0.9
   fti-search facets brand --gallery shop
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
-  fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
+  fti-search --url http://localhost:6333 --collection shop --id 42 --text "in blue"
 """
 
 
@@ -56,7 +56,13 @@ Examples:
     "--image",
     "images",
     multiple=True,
-    help="Reference image: a path, or the ID of a stored image. May be repeated.",
+    help="Reference image: a path, or the UUID of a stored image. May be repeated.",
+)
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    help="ID of a stored image as the reference: a UUID or a number. May be repeated.",
 )
 @click.option("--text", help="What should be different. Without --image: what to look for.")
 @filter_option
@@ -75,7 +81,7 @@ Examples:
     "weights",
     type=float,
     multiple=True,
-    help="Weight of an --image; one for each, in the same order.",
+    help="Weight of an --image or --id; one for each, in this order.",
 )
 @click.option(
     "--composer-option",
@@ -124,6 +130,7 @@ Examples:
 def query(
     location: GalleryLocation,
     images: tuple[str, ...],
+    ids: tuple[str, ...],
     text: str | None,
     filter_json: str | None,
     limit: int,
@@ -156,10 +163,11 @@ def query(
     from fti_qdrant.query import Query
 
     filter = parse_filter(filter_json)
-    if explain and not images:
-        raise click.UsageError("--explain needs an --image")
+    references = [*images, *_parse_ids("--id", ids)]
+    if explain and not references:
+        raise click.UsageError("--explain needs an --image or --id")
     asked = Query(  # bad input is refused before a model is loaded, which takes seconds
-        image=list(images) or None,
+        image=references or None,
         text=text,
         filter=filter,
         limit=limit,
@@ -171,8 +179,8 @@ def query(
         avoid=avoid,
         weights=weights or None,
         options=_parse_options(composer_options),
-        like=like,
-        dislike=dislike,
+        like=_parse_ids("--like", like),
+        dislike=_parse_ids("--dislike", dislike),
         offset=offset,
         cutoff=cutoff,
         diversity=diversity,
@@ -200,6 +208,19 @@ def query(
 
         write_sheet(sheet, text or "Images like this one", [hits])
         print_lines(f"sheet: {sheet}", err=as_json)
+
+
+def _parse_ids(option: str, texts: tuple[str, ...]) -> list[str | int]:
+    from fti_qdrant.errors import UnknownImageId
+    from fti_qdrant.gallery.point_ids import parsed_id
+
+    found = []
+    for text in texts:
+        try:
+            found.append(parsed_id(text))
+        except UnknownImageId as error:
+            raise click.UsageError(f"{option}: {error}") from None
+    return found
 
 
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
