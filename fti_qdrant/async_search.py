@@ -316,7 +316,7 @@ class AsyncComposedSearch:
             awaiting = cast("QdrantClient", AwaitedClient(client))
             candidate = await run_awaiting(find_candidate, awaiting, collection, declared)
             composer, spec = await asyncio.to_thread(checked, candidate, **loading, limits=limits)
-            gallery = ServerGallery(awaiting, collection, spec, candidate.shape.name)
+            gallery = ServerGallery(awaiting, candidate.collection, spec, candidate.shape.name)
             gallery.owns_client = False
             search = ComposedSearch(composer, gallery, **reading)
         else:

@@ -20,6 +20,8 @@ from fti_qdrant.adoption.point_sample import (
 from fti_qdrant.errors import BadCollection, ModelMismatch, UnsupportedModel
 from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, StoredImage
 from fti_qdrant.gallery.server import SPEC_KEY
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
+from fti_qdrant.gallery.server_connection import collection_of
 from fti_qdrant.gallery.server_errors import translated
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.pretrained import KNOWN_MODELS, our_name
@@ -39,11 +41,13 @@ class Candidate:
     Attributes:
         described: what the collection's metadata already says; None where it says nothing.
         model: as ``Backbone.load`` takes it.
+        collection: its own name, where an alias was given.
         preprocess: None for what other tools do for this model.
         images: some of its points.
         check: number of them to check the model by.
     """
 
+    collection: str
     shape: CollectionShape
     described: GallerySpec | None
     layout: CollectionLayout
@@ -63,6 +67,7 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
         ModelMismatch: the model has vectors of another size.
         GalleryNotFound, GalleryUnavailable.
     """
+    collection = collection_of(client, collection)
     shape = read_shape(client, collection)
     described = _description(shape)
     if described is not None:
@@ -86,7 +91,7 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
     scheme = id_scheme(images, declared.key_field, shape.name)
     layout = layout.model_copy(update={"ids": scheme})
     preprocess = declared.preprocess or implied
-    return Candidate(shape, described, layout, name, preprocess, images, declared.check)
+    return Candidate(collection, shape, described, layout, name, preprocess, images, declared.check)
 
 
 def check_size(dim: int, size: int, model: str, name: str) -> None:
@@ -193,12 +198,14 @@ def adopt(
     fti-ingest made itself.
     """
     candidate = find_candidate(client, collection, declared)
+    name = candidate.shape.name
+    ServerCapabilities.of(client).require("metadata", name)
     if candidate.layout.ours:
-        name = candidate.shape.name
         raise BadCollection(f"{name} was made by fti-ingest; there is nothing to adopt")
     spec = checked_spec(candidate, load_backbone(candidate, device, precision), limits)
-    with translated(candidate.shape.name):
-        client.update_collection(collection, metadata={SPEC_KEY: spec.model_dump(mode="json")})
+    ours = {SPEC_KEY: spec.model_dump(mode="json")}
+    with translated(name, "write"):
+        client.update_collection(candidate.collection, metadata=ours)
     return spec
 
 

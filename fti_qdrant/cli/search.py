@@ -163,7 +163,7 @@ def query(
     from fti_qdrant.query import Query
 
     filter = parse_filter(filter_json)
-    references = [*images, *_parse_ids("--id", ids)]
+    references = [*images, *_parse_ids(ids)]
     if explain and not references:
         raise click.UsageError("--explain needs an --image or --id")
     asked = Query(  # bad input is refused before a model is loaded, which takes seconds
@@ -179,8 +179,8 @@ def query(
         avoid=avoid,
         weights=weights or None,
         options=_parse_options(composer_options),
-        like=_parse_ids("--like", like),
-        dislike=_parse_ids("--dislike", dislike),
+        like=_numbers(like),
+        dislike=_numbers(dislike),
         offset=offset,
         cutoff=cutoff,
         diversity=diversity,
@@ -210,17 +210,19 @@ def query(
         print_lines(f"sheet: {sheet}", err=as_json)
 
 
-def _parse_ids(option: str, texts: tuple[str, ...]) -> list[str | int]:
+def _parse_ids(texts: tuple[str, ...]) -> list[str | int]:
     from fti_qdrant.errors import UnknownImageId
     from fti_qdrant.gallery.point_ids import parsed_id
 
-    found = []
-    for text in texts:
-        try:
-            found.append(parsed_id(text))
-        except UnknownImageId as error:
-            raise click.UsageError(f"{option}: {error}") from None
-    return found
+    try:
+        return [parsed_id(text) for text in texts]
+    except UnknownImageId as error:
+        raise click.UsageError(f"--id: {error}") from None
+
+
+def _numbers(texts: tuple[str, ...]) -> list[str | int]:
+    """Ids that are numbers as such; all else is looked at with the query."""
+    return [int(text) if text.isascii() and text.isdigit() else text for text in texts]
 
 
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -239,12 +241,17 @@ def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
     """Raises BadImage for files that are missing or too large."""
+    from fti_qdrant.errors import BadImage
     from fti_qdrant.images.read import is_url, read_bytes
     from fti_qdrant.reference_ids import stored_id
 
     for image in images:
         if stored_id(image) is None and not (allow_urls and is_url(image)):
-            read_bytes(image, allow_urls=allow_urls, limits=limits)
+            try:
+                read_bytes(image, allow_urls=allow_urls, limits=limits)
+            except BadImage as error:
+                hint = f"; for the image of this id, pass --id {image}" if image.isdigit() else ""
+                raise BadImage(f"{error}{hint}") from None
 
 
 def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:
