@@ -1,5 +1,4 @@
 /** The page: one state, which the address holds; each change of it is shown and searched for. */
-
 import { get, PAGE, picture, Problem, search } from "./api.js";
 import { $, button, h, toast } from "./dom.js";
 import { countValues, renderFilters } from "./filters.js";
@@ -10,7 +9,6 @@ import { fromAddress, isAsking, isLost, toAddress } from "./state.js";
 import { fits, suggest } from "./suggestions.js";
 
 const SAMPLES = 36, EXAMPLES = 6, FIRST_EXAMPLES = 3;
-const CLEAR = "Clear settings and filters";
 const items = new Map(); // by id: the pictures of the gallery that this page has shown
 const nameOf = (id) => items.has(id) ? titleOf(items.get(id)) : undefined;
 let info, sample, state, counted, facets = new Map(), running = new AbortController();
@@ -33,7 +31,7 @@ function refine({ id }, text = "") {
 }
 
 const pictures = (shown, scores) => grid(shown, scores, (item) => items.set(item.id, item), refine,
-  (item) => showDetail(item, shown, refine, ({ id }) => add([{ id }])));
+  (item) => showDetail(item, refine, ({ id }) => add([{ id }])));
 
 /** Shows all of the state, and searches. */
 function show() {
@@ -45,7 +43,6 @@ function show() {
   document.body.classList.toggle("pictured", state.references.length > 0);
   renderReferences(state.references, nameOf, (references) => change({ references }));
   $("text").value = state.text;
-  $("share").hidden = !isAsking(state);
   renderSettings(info, state);
   showTrail();
   showFilters();
@@ -60,33 +57,30 @@ function showTrail() {
     const shown = references.filter((one) => !isLost(one)).map((one) => referencePicture(one, nameOf));
     return [shown, shown.length && text ? h("em", {}, "but") : null, text ? h("span", { dir: "auto" }, text) : null];
   };
-  const back = (index) => () => change({ ...steps[index], steps: steps.slice(0, index) });
   $("trail").hidden = steps.length === 1;
   $("trail").firstElementChild.replaceChildren(...steps.map((step, index) => h("li", {}, step === state
     ? h("span", { className: "step", ariaCurrent: "step" }, content(step))
-    : button("step", back(index), content(step)))));
+    : button("step", () => change({ ...step, steps: steps.slice(0, index) }), content(step)))));
 }
 
 /** Example texts; before there is a picture, each with one that it fits: one click shows the idea. */
 function showSuggestions() {
   const values = new Map([...facets].map(([field, counts]) => [field, counts.map(({ value }) => value)]));
   const texts = (item) => suggest(values, item?.payload, EXAMPLES);
-  const last = state.references.at(-1);
-  $("text").placeholder = last ? texts(items.get(last.id))[0] : "Describe a picture";
-  if (last) {
-    const chips = texts(items.get(last.id)).map((text) => button("chip", () => change({ text }), text));
-    return $("suggestions").replaceChildren(...chips);
-  }
+  const last = state.references.at(-1), fitting = texts(items.get(last?.id));
+  $("text").placeholder = last ? fitting[0] : "Describe a picture";
   const pairs = sample.filter(({ payload }) => fits(values, payload))
     .map((item, n) => [texts(item)[n % EXAMPLES] ?? texts(item)[0], item])
     .sort(([one], [other]) => other.startsWith("in ") - one.startsWith("in ")); // colors show it best
-  return $("suggestions").replaceChildren(...[...new Map(pairs)].slice(0, FIRST_EXAMPLES).map(([text, item]) =>
-    button("chip", () => refine(item, text), picture(item.id, 160, titleOf(item)), h("em", {}, "but"), text)));
+  const chips = last ? fitting.map((text) => button("chip", () => change({ text }), text))
+    : [...new Map(pairs)].slice(0, FIRST_EXAMPLES).map(([text, item]) => button("chip", () => refine(item, text),
+      picture(item.id, 160, titleOf(item)), h("em", {}, "but"), text));
+  $("suggestions").replaceChildren(...chips);
 }
 
 /** Filters with the counts of before, and then with those that the filters of now leave. */
 async function showFilters() {
-  const fields = info.fields.filter(({ facets: isCounted, range }) => isCounted || range);
+  const fields = info.fields.filter((field) => field.facets || field.range);
   const draw = () => renderFilters(fields, facets, state.filter, (filter) => change({ filter }));
   const under = JSON.stringify(state.filter);
   draw();
@@ -111,13 +105,14 @@ async function runSearch() {
   running.abort();
   const { signal } = (running = new AbortController());
   const isCompared = state.compare && state.references.length && state.text;
-  const composers = isCompared ? [state.composer, state.compare] : [state.composer];
-  $("more").hidden = $("why").hidden = true;
+  const composers = [state.composer, state.compare].slice(0, isCompared ? 2 : 1);
+  for (const id of ["more", "why", "share"]) $(id).hidden = true;
   $("lists").classList.toggle("compared", composers.length > 1);
   if (!isAsking(state)) return showSample();
+  if (document.querySelectorAll(".list").length !== composers.length) showLists("", ...composers.map(skeleton));
+  $("share").hidden = false;
   $("status").textContent = "Searching";
   $("lists").ariaBusy = "true";
-  if ($("lists").querySelectorAll(".list").length !== composers.length) showWaiting(composers);
   try {
     showAnswers(await Promise.all(composers.map((composer) => ask(composer))));
     await showExplanation();
@@ -125,8 +120,6 @@ async function runSearch() {
     if (!signal.aborted) showFailure(error, runSearch);
   }
 }
-
-const showWaiting = (lists) => $("lists").replaceChildren(...lists.map(() => skeleton(PAGE)));
 
 function showLists(status, ...children) {
   $("status").textContent = status;
@@ -136,13 +129,13 @@ function showLists(status, ...children) {
 
 function showAnswers(answers) {
   const [{ hits, query }] = answers, isCompared = answers.length > 1;
-  const scoresOf = (composer) => info.composers.find(({ name }) => name === composer)?.scores;
-  const lists = answers.map((one) => h("div", { className: "list" }, isCompared ? h("h3", {}, one.query.composer) : null,
-    one.hits.length ? pictures(one.hits, scoresOf(one.query.composer))
-      : message("Nothing fits", "No picture passes the filters and the cutoff.", CLEAR, $("clear").onclick)));
-  const count = () => hits.length === 1 ? "1 picture" : hits.length % PAGE ? `${hits.length} pictures` : `The ${hits.length} closest pictures`;
+  const lists = answers.map((one) => h("div", { className: "list" },
+    isCompared ? h("h3", {}, one.query.composer) : null,
+    one.hits.length ? pictures(one.hits, scoresOf(one.query.composer)) : message("Nothing fits",
+      "No picture passes the filters and the cutoff.", "Clear settings and filters", $("clear").onclick)));
+  const count = () => hits.length === 1 ? "1 picture" : `${hits.length} pictures`;
   const warnings = query.warnings.map((text) => h("p", { className: "warning" }, text));
-  showLists(isCompared ? "Two methods side by side" : hits.length ? count() : "No pictures", ...warnings, ...lists);
+  showLists(isCompared ? "Two methods side by side" : count(), ...warnings, ...lists);
   $("why").hidden = !state.references.length;
   $("more").hidden = isCompared || hits.length < PAGE;
   $("more").onclick = async () => {
@@ -155,12 +148,13 @@ function showAnswers(answers) {
   };
 }
 
+const scoresOf = (composer) => info.composers.find(({ name }) => name === composer)?.scores;
+
 async function showExplanation() {
   $("explanation").hidden = $("why").hidden || $("why").ariaExpanded === "false";
   if ($("explanation").hidden) return;
   const { query } = await ask(state.composer, { explain: true, limit: 1 });
-  const { scores } = info.composers.find(({ name }) => name === query.composer);
-  $("explanation").replaceChildren(...explained(query.explanation, scores));
+  $("explanation").replaceChildren(...explained(query.explanation, scoresOf(query.composer)));
 }
 
 function showFailure(error, again) {
@@ -195,17 +189,12 @@ function connect() {
     const isPrivate = state.references.some(({ upload }) => upload);
     toast(isPrivate ? "Link copied. It leaves out the picture that you uploaded." : "Link copied");
   };
-  document.onkeydown = (event) => {
-    if (event.key !== "/" || event.target.matches("input, select")) return;
-    event.preventDefault();
-    $("text").focus();
-  };
   onpopstate = () => { state = fromAddress(location.search); show(); };
 }
 
 /** Reads what the gallery holds, then shows what the address asks for. */
 async function start() {
-  showWaiting([""]);
+  showLists("", skeleton());
   try {
     const [about, some] = await Promise.all([get("info"), get(`items?limit=${SAMPLES}`)]);
     info = { ...about, fields: about.fields.map(withUses) };
