@@ -54,19 +54,12 @@ export function picture(id, size, alt) {
   return image;
 }
 
-/** Shows a picture of the API; where a key is needed, an `img` alone could not send it. */
-export async function showPicture(image, address) {
-  image.src = sessionStorage.getItem(KEY) ? await fetched(address).catch(() => "data:,") : address;
-}
+/** An address that shows a picture; where a key is needed, an `img` or a link could not send it. */
+const shownAt = async (address) =>
+  sessionStorage.getItem(KEY) ? URL.createObjectURL(await (await send(address)).blob()) : address;
 
-/** Opens a stored picture in a new tab; the link alone does that where no key is needed. */
-export async function openOriginal(event, id) {
-  if (!sessionStorage.getItem(KEY)) return;
-  event.preventDefault();
-  open(await fetched(pictureAddress(id)), "_blank", "noopener");
-}
-
-const fetched = async (address) => URL.createObjectURL(await (await send(address)).blob());
+export const showPicture = async (image, address) => (image.src = await shownAt(address).catch(() => "data:,"));
+export const linkPicture = async (link, address) => (link.href = await shownAt(address).catch(() => address));
 
 /** One request. Asks for a key where there is none; tries once more where the server is busy. */
 async function send(path, options, isLast = false) {

@@ -10,28 +10,33 @@ import { fits, suggest } from "./suggestions.js";
 
 const SAMPLES = 36, EXAMPLES = 6, FIRST_EXAMPLES = 3;
 const items = new Map(); // by id: the pictures of the gallery that this page has shown
+const remember = (item) => items.set(item.id, item);
 const nameOf = (id) => items.has(id) ? titleOf(items.get(id)) : undefined;
 let info, sample, state, counted, facets = new Map(), running = new AbortController();
 
 /** Changes the state: a new entry of the browser's history, unless this only tunes the last one. */
 function change(changes, tunes = false) {
-  state = { ...state, ...changes };
-  history[tunes ? "replaceState" : "pushState"](null, "", toAddress(state));
+  state = { ...state, text: typed(), ...changes };
+  history[tunes || toAddress(state) === location.search ? "replaceState" : "pushState"](null, "", toAddress(state));
   show();
+  if (document.activeElement === document.body) focusText();
 }
+
+const typed = () => $("text").value.trim();
+/** Takes over from what had the focus and is gone; not where that would open a phone's keyboard. */
+const focusText = () => matchMedia("(hover)").matches && $("text").focus({ preventScroll: true });
 
 const add = (references) => change({ references: [...state.references, ...references] });
 
 /** A picture of the gallery becomes the reference; what was asked before becomes a step. */
-function refine({ id }, text = "") {
+function refine({ id }, text = typed() === state.text ? "" : typed()) {
   const { steps, ...before } = state;
   change({ references: [{ id }], text, steps: isAsking(before) ? [...steps, before] : [] });
-  $("text").focus({ preventScroll: true });
+  focusText();
   scrollTo({ top: 0 });
 }
 
-const pictures = (shown, scores) => grid(shown, scores, (item) => items.set(item.id, item), refine,
-  (item) => showDetail(item, refine, ({ id }) => add([{ id }])));
+const detail = (item) => showDetail(item, refine, ({ id }) => add([{ id }]));
 
 /** Shows all of the state, and searches. */
 function show() {
@@ -124,22 +129,24 @@ async function runSearch() {
 function showLists(status, ...children) {
   $("status").textContent = status;
   $("lists").ariaBusy = null;
+  const hadFocus = $("lists").contains(document.activeElement);
   $("lists").replaceChildren(...children);
+  if (hadFocus) focusText();
 }
 
 function showAnswers(answers) {
   const [{ hits, query }] = answers, isCompared = answers.length > 1;
   const lists = answers.map((one) => h("div", { className: "list" },
     isCompared ? h("h3", {}, one.query.composer) : null,
-    one.hits.length ? pictures(one.hits, scoresOf(one.query.composer)) : message("Nothing fits",
+    one.hits.length ? grid(one.hits, scoresOf(one.query.composer), remember, refine, detail) : message("Nothing fits",
       "No picture passes the filters and the cutoff.", "Clear settings and filters", $("clear").onclick)));
   const count = () => hits.length === 1 ? "1 picture" : `${hits.length} pictures`;
-  const warnings = query.warnings.map((text) => h("p", { className: "warning" }, text));
-  showLists(isCompared ? "Two methods side by side" : count(), ...warnings, ...lists);
+  showLists(isCompared ? "Two methods side by side" : count(),
+    ...query.warnings.map((text) => h("p", { className: "warning" }, text)), ...lists);
   $("why").hidden = !state.references.length;
   $("more").hidden = isCompared || hits.length < PAGE;
   $("more").onclick = async () => {
-    const next = await ask(state.composer, { offset: hits.length }).catch((error) => toast(error.message));
+    const next = await ask(state.composer, { offset: hits.length }).catch(toastError);
     if (!next) return;
     hits.push(...next.hits);
     lists[0].querySelector(".grid").more(next.hits);
@@ -148,6 +155,7 @@ function showAnswers(answers) {
   };
 }
 
+const toastError = ({ name, message: why }) => void (name === "AbortError" || toast(why));
 const scoresOf = (composer) => info.composers.find(({ name }) => name === composer)?.scores;
 
 async function showExplanation() {
@@ -158,14 +166,14 @@ async function showExplanation() {
 }
 
 function showFailure(error, again) {
-  if (!(error instanceof Problem)) console.error(error);
+  if (!(error instanceof Problem)) console.error(error); // a mistake of this page
   $("explanation").hidden = true;
   showLists("", message(error.title ?? "This page has failed", error.message, "Try again", again));
 }
 
 function showSample() {
   $("explanation").hidden = true;
-  showLists("Choose a picture to start with", sample.length ? pictures(sample)
+  showLists("Choose a picture to start with", sample.length ? grid(sample, null, remember, refine, detail)
     : message("This gallery is empty", "Add pictures with fti-ingest, then open this page again."));
 }
 
@@ -178,11 +186,10 @@ function withUses(field) {
 function connect() {
   connectSources(info, add);
   connectSettings(info, change);
-  $("tuning").open = matchMedia("(min-width: 60rem)").matches;
-  $("ask").onsubmit = (event) => { event.preventDefault(); change({ text: $("text").value.trim() }); };
+  $("ask").onsubmit = (event) => { event.preventDefault(); change({}); };
   $("why").onclick = () => {
     $("why").ariaExpanded = $("why").ariaExpanded === "false";
-    showExplanation().catch((error) => toast(error.message));
+    showExplanation().catch(toastError);
   };
   $("share").onclick = async () => {
     await navigator.clipboard.writeText(location.href);
@@ -201,7 +208,11 @@ async function start() {
     sample = some.items;
     $("gallery").textContent = document.title = info.gallery;
     $("facts").textContent = `${info.images.toLocaleString()} pictures`;
+    const { steps, references } = fromAddress(location.search);
+    const ids = [{ references }, ...steps].flatMap((step) => step.references).map(({ id }) => id).filter(Boolean);
+    await Promise.all(ids.map((id) => get(`items/${encodeURIComponent(id)}`).then(remember, () => null)));
     connect();
+    $("tuning").open = matchMedia("(min-width: 60rem)").matches;
     onpopstate();
   } catch (error) {
     showFailure(error, start);

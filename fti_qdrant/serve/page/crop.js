@@ -1,7 +1,7 @@
 /** A dialog to choose a part of a picture, by pointer or by keyboard. */
 import { $, ask } from "./dom.js";
 
-const LEAST = 0.04, STEP = 0.02;
+const LEAST = 0.04, STEP = 0.02; // of the picture's width or height
 const STEPS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 const between = (value, least, most) => Math.min(Math.max(value, least), most);
 

@@ -43,3 +43,4 @@ export async function askText(title, type) {
 
 /** "skin_tone" as people write it: "Skin tone". */
 export const label = (field) => field.replaceAll(/[._-]+/g, " ").trim().replace(/^./u, (first) => first.toUpperCase());
+export const asText = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));

@@ -1,6 +1,6 @@
 /** Filters by the values of fields, with counts, and by ranges of numbers and dates. */
 import { get } from "./api.js";
-import { $, button, h, label } from "./dom.js";
+import { $, asText, button, h, label } from "./dom.js";
 
 const MOST_VALUES = 60, SHOWN = 6, OPEN = 2;
 const without = (object, name) => Object.fromEntries(Object.entries(object).filter(([key]) => key !== name));
@@ -39,7 +39,7 @@ function valueBoxes(id, counts, chosen, set) {
     const onchange = () => set(checked ? chosen.filter((one) => one !== value) : [...chosen, value]);
     return h("label", { className: "value", hidden: index >= SHOWN && !checked },
       h("input", { type: "checkbox", id: `${id}-${value}`, checked, onchange }),
-      h("span", { dir: "auto" }, String(value)), h("span", { className: "quiet" }, count.toLocaleString()));
+      h("span", { dir: "auto" }, asText(value)), h("span", { className: "quiet" }, count.toLocaleString()));
   });
   const showAll = ({ target }) => { for (const row of rows) row.hidden = false; target.remove(); };
   const hidden = rows.filter((row) => row.hidden).length;

@@ -1,6 +1,6 @@
 /** Pictures in a grid: hits with scores, samples without, skeletons, messages, and one in detail. */
-import { openOriginal, PAGE, picture, pictureAddress, showPicture } from "./api.js";
-import { $, ask, button, h, label, unseen } from "./dom.js";
+import { linkPicture, PAGE, picture, pictureAddress, showPicture } from "./api.js";
+import { $, ask, asText, button, h, label, unseen } from "./dom.js";
 
 const TITLES = ["name", "title", "label", "caption", "product"];
 
@@ -26,7 +26,7 @@ export function grid(shown, scores, seen, refine, detail) {
       h("div", { className: "caption" },
         button("title", () => detail(item), unseen("Details of "), h("span", { dir: "auto" }, title)),
         score === undefined ? null : rated(),
-        group === null ? null : h("span", { className: "quiet group", dir: "auto" }, String(group))));
+        group === null ? null : h("span", { className: "quiet group", dir: "auto" }, asText(group))));
   };
   list.more = (added) => list.append(...added.map(tile));
   list.more(shown);
@@ -58,14 +58,12 @@ const term = (name, ...value) => [h("dt", {}, name), h("dd", { dir: "auto" }, va
 /** Shows a picture with its payload, and what can be done with it. */
 export async function showDetail(item, refine, add) {
   const { id, uri, score, payload } = item, facts = { ...payload, score: score?.toFixed(4), file: uri, id };
-  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
   $("detail-title").textContent = $("detail-picture").alt = titleOf(item);
   $("detail-picture").removeAttribute("src");
   showPicture($("detail-picture"), pictureAddress(id, 1024));
-  $("detail-original").href = pictureAddress(id);
-  $("detail-original").onclick = (event) => openOriginal(event, id);
+  linkPicture($("detail-original"), pictureAddress(id));
   $("detail-payload").replaceChildren(...Object.entries(facts).filter(([, value]) => (value ?? null) !== null)
-    .flatMap(([name, value]) => term(label(name), text(value))));
+    .flatMap(([name, value]) => term(label(name), asText(value))));
   const answer = await ask($("detail"));
   if (answer) ({ refine, add })[answer](item);
 }

@@ -3,10 +3,8 @@
  * References are `{id}`, `{url}` or `{upload}` (a key of `uploads`), each with an optional `crop`,
  * its left, top, right and bottom edge as fractions. `weight` is null where the composer decides.
  */
-export const EMPTY = Object.freeze({
-  references: [], text: "", avoid: "", weight: null, composer: "", compare: "",
-  filter: {}, cutoff: 0, diversity: 0, group: "",
-});
+export const EMPTY = Object.freeze({ references: [], text: "", avoid: "", weight: null, composer: "", compare: "",
+  filter: {}, cutoff: 0, diversity: 0, group: "" });
 const MOST_STEPS = 12;
 
 /** Pictures that the user gave to this page: key -> {file, src, name}. They are in no address. */

@@ -3,8 +3,7 @@ const WORDINGS = {
   color: "in {}", colour: "in {}", gender: "as a {}", time: "at {}", season: "for {}", hair: "with {}",
   tone: "with {}", pattern: "with {}", sleeves: "with {}", material: "made of {}", fabric: "made of {}",
 };
-const PLAIN = ["in red", "in blue", "in black and white", "at night", "as a drawing"];
-const MOST_VALUES = 40;
+const PLAIN = ["in red", "in blue", "in black and white", "at night", "as a drawing"], MOST_VALUES = 40;
 
 /** Fields of attributes: by their name, or as their values are words in small letters; names are not. */
 function isAttribute([field, values]) {
