@@ -61,6 +61,8 @@ class Standin:
         self.version: str | None = "1.18.3"
         self.asked: list[str] = []
         self.refusals: list[tuple[int, str]] = []  # instead of the next answers
+        self.fail_after = -1  # so many more uploads are taken
+        self.hidden: tuple[str, ...] = ()  # what the key may not ask for
         self.read_only = False  # as for a key that may only read
         self.strict: models.StrictModeConfigOutput | None = None
         points = r"/collections/([^/]+)/points"
@@ -94,6 +96,8 @@ class Standin:
             raise Refused(401, "Must provide an API key or an Authorization bearer token")
         if self.refusals:
             raise Refused(*self.refusals.pop(0))
+        if path in self.hidden:
+            raise Refused(403, "Forbidden: Global read access is required")
         if self.read_only and (method in ("PUT", "PATCH", "DELETE") or path.endswith(WRITES)):
             raise Refused(403, "Forbidden: Write access is required")
         for wanted, pattern, handler in self.routes:
@@ -180,6 +184,9 @@ class Standin:
     def upsert(self, name: str, body: Body) -> Any:
         if self.upserts_left == 0:
             os._exit(1)
+        if self.fail_after == 0:
+            raise Refused(500, "disk is full")
+        self.fail_after -= 1
         if self.busy > 0:
             self.busy -= 1
             raise (

@@ -19,10 +19,9 @@ from fti_qdrant.adoption.point_sample import (
 )
 from fti_qdrant.errors import BadCollection, ModelMismatch, UnsupportedModel
 from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, StoredImage
-from fti_qdrant.gallery.server import SPEC_KEY
 from fti_qdrant.gallery.server_capabilities import ServerCapabilities
-from fti_qdrant.gallery.server_connection import collection_of
 from fti_qdrant.gallery.server_errors import translated
+from fti_qdrant.gallery.server_opening import SPEC_KEY
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.pretrained import KNOWN_MODELS, our_name
 
@@ -41,13 +40,11 @@ class Candidate:
     Attributes:
         described: what the collection's metadata already says; None where it says nothing.
         model: as ``Backbone.load`` takes it.
-        collection: its own name, where an alias was given.
         preprocess: None for what other tools do for this model.
         images: some of its points.
         check: number of them to check the model by.
     """
 
-    collection: str
     shape: CollectionShape
     described: GallerySpec | None
     layout: CollectionLayout
@@ -67,8 +64,8 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
         ModelMismatch: the model has vectors of another size.
         GalleryNotFound, GalleryUnavailable.
     """
-    collection = collection_of(client, collection)
     shape = read_shape(client, collection)
+    collection = shape.collection
     described = _description(shape)
     if described is not None:
         declared = declared.completed_by(described)
@@ -91,7 +88,7 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
     scheme = id_scheme(images, declared.key_field, shape.name)
     layout = layout.model_copy(update={"ids": scheme})
     preprocess = declared.preprocess or implied
-    return Candidate(collection, shape, described, layout, name, preprocess, images, declared.check)
+    return Candidate(shape, described, layout, name, preprocess, images, declared.check)
 
 
 def check_size(dim: int, size: int, model: str, name: str) -> None:
@@ -198,14 +195,13 @@ def adopt(
     fti-ingest made itself.
     """
     candidate = find_candidate(client, collection, declared)
-    name = candidate.shape.name
+    name, collection = candidate.shape.name, candidate.shape.collection
     ServerCapabilities.of(client).require("metadata", name)
     if candidate.layout.ours:
         raise BadCollection(f"{name} was made by fti-ingest; there is nothing to adopt")
     spec = checked_spec(candidate, load_backbone(candidate, device, precision), limits)
-    ours = {SPEC_KEY: spec.model_dump(mode="json")}
     with translated(name, "write"):
-        client.update_collection(candidate.collection, metadata=ours)
+        client.update_collection(collection, metadata={SPEC_KEY: spec.model_dump(mode="json")})
     return spec
 
 
