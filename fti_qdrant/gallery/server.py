@@ -118,7 +118,7 @@ class ServerGallery(ServerCalls):
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        size = self.limits.points
+        size = self.limits.upload
         for start in range(0, len(points), size):
             structs = [self._struct(point) for point in points[start : start + size]]
             upsert = self._repeated(self.client.upsert)
