@@ -120,7 +120,7 @@ class ServerGallery(ServerCalls):
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        size = self.limits.points
+        size = self.limits.upload
         for start in range(0, len(points), size):
             part = points[start : start + size]
             if self._words.beside is not None:
