@@ -1,6 +1,8 @@
 """How fast fti-ingest is on both engines, against a bare open_clip loop; and its peak memory.
 
-    python bench/ingest.py [--count 1000] [--display-p3] [--curve 1,2,4] [--memory]
+    python bench/ingest.py [--count 1000] [--display-p3] [--precision bf16]
+    python bench/ingest.py --curve 1,2,4
+    python bench/ingest.py --memory
 
 Throughput: ViT-B/32 with random weights on the CPU. The bare loop is ``model.encode_image`` over
 tensors that are already decoded and preprocessed, with the same threads and batch, timed before and
@@ -103,6 +105,7 @@ def prepared(backbone: Backbone, folder: Path, count: int) -> torch.Tensor:
 
 def bare_rate(model: torch.nn.Module, batches: torch.Tensor) -> float:
     """Images per second of open_clip alone, after a batch to warm up."""
+    batches = batches.to(model.visual.conv1.weight.dtype)
     with torch.inference_mode():
         model.encode_image(batches[:EMBED_ROWS])
         began = time.perf_counter()
@@ -167,24 +170,25 @@ def curve(workers: list[int], count: int, root: Path) -> Table:
 
 
 def throughput(
-    engines: Sequence[EngineName], count: int, root: Path, profile: bytes | None = None
+    engines: Sequence[EngineName], count: int, precision: str, root: Path, profile: bytes | None
 ) -> list[Table]:
     extra = (BACKLOG + 2) * EMBED_ROWS
     name = write_model(root / "model")
     write_jpegs(root / "photos", count + extra, (640, 480), count, profile)
-    model = open_clip.create_model(name, require_pretrained=True).eval()
+    model = open_clip.create_model(name, precision=precision, require_pretrained=True).eval()
     batches = prepared(Backbone.load(name, device="cpu"), root / "photos", count)
     table = Table("engine", "at least", "aim", "measured", "met", "images/s", "bare images/s")
     table.title = (
         f"fti-ingest, {ARCHITECTURE}, {count:,} JPEGs of 640 x 480"
-        f"{' in Display P3' if profile else ''}, batch {EMBED_ROWS}, fp32, CPU, "
+        f"{' in Display P3' if profile else ''}, batch {EMBED_ROWS}, {precision}, CPU, "
         f"{torch.get_num_threads()} threads"
     )
     details = []
     for engine in engines:
         before = bare_rate(model, batches)
+        choice = EngineChoice(engine)
         ours, uses = pipeline_rate(
-            name, root / "photos", root / engine, count, EngineChoice(engine)
+            name, root / "photos", root / engine, count, choice, precision=precision
         )
         bare = (before + bare_rate(model, batches)) / 2
         ratio = ours / bare
@@ -256,6 +260,13 @@ def memory(engines: Sequence[EngineName], few: int, many: int, root: Path) -> Ta
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--count", default=1000, show_default=True, type=click.IntRange(min=EMBED_ROWS))
 @click.option("--display-p3", is_flag=True, help="JPEGs with an embedded color profile.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(("fp32", "bf16")),
+    help="Of the pipeline and of the bare loop.",
+)
 @click.option("--curve", "workers", help="Numbers of workers, 1,2,4: measure these instead.")
 @click.option("--memory", "only_memory", is_flag=True, help="Measure peak memory instead.")
 @click.option("--few", default=2000, show_default=True, type=click.IntRange(min=1))
@@ -264,6 +275,7 @@ def memory(engines: Sequence[EngineName], few: int, many: int, root: Path) -> Ta
 def main(
     count: int,
     display_p3: bool,
+    precision: str,
     workers: str | None,
     only_memory: bool,
     few: int,
@@ -283,7 +295,7 @@ def main(
             tables = [curve([int(one) for one in workers.split(",")], count, root)]
         else:
             profile = profiles.rgb_profile(profiles.DISPLAY_P3, None) if display_p3 else None
-            tables = throughput(engines, count, root, profile)
+            tables = throughput(engines, count, precision, root, profile)
     for table in tables:
         Console().print(table)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 
 def write_jpeg(
-    path: Path, size: tuple[int, int], rng: np.random.Generator, profile: bytes | None = None
+    path: Path | BinaryIO,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    profile: bytes | None = None,
 ) -> None:
     """A JPEG of ``size`` (width, height) with the detail of a photograph.
 
@@ -20,4 +24,4 @@ def write_jpeg(
     smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=np.int64)
     noisy = smooth + rng.integers(-20, 20, (size[1], size[0], 3))
     picture = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-    picture.save(path, quality=90, icc_profile=profile)
+    picture.save(path, "JPEG", quality=90, icc_profile=profile)

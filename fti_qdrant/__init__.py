@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.errors import FtiError
     from fti_qdrant.gallery import EdgeGallery, Gallery, ServerGallery
+    from fti_qdrant.images.crop import Cropped
     from fti_qdrant.model.backbone import Backbone, ImageFeatures
     from fti_qdrant.model.inverter import Inverter, PseudoWords
     from fti_qdrant.query import Hit, Hits, Query
@@ -33,6 +34,7 @@ _HOMES = {
     "Backbone": "model.backbone",
     "ImageFeatures": "model.backbone",
     "Composer": "composers.composer",
+    "Cropped": "images.crop",
     "FtiError": "errors",
     "EdgeGallery": "gallery",
     "Gallery": "gallery",
@@ -51,6 +53,7 @@ __all__ = [
     "Backbone",
     "ComposedSearch",
     "Composer",
+    "Cropped",
     "EdgeGallery",
     "FtiError",
     "Gallery",

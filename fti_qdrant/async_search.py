@@ -1,29 +1,106 @@
-"""``AsyncComposedSearch``: ``ComposedSearch`` for asyncio."""
+"""``AsyncComposedSearch``: ``ComposedSearch`` for asyncio, and many queries in one model pass."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from qdrant_client import AsyncQdrantClient
+
+from fti_qdrant.adoption.attach import checked, find_candidate
+from fti_qdrant.adoption.declaration import Declaration
+from fti_qdrant.awaiting import awaited, run_awaiting
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters.grammar import FilterLike
-from fti_qdrant.gallery import FacetCount, Gallery
+from fti_qdrant.gallery import FacetCount, Gallery, ServerGallery
+from fti_qdrant.gallery.async_gallery import (
+    AsyncGallery,
+    AwaitedClient,
+    WorkerGallery,
+    in_worker,
+    over_client,
+)
+from fti_qdrant.gallery.clients import (
+    ClientSource,
+    asynchronous_twin,
+    check_no_options,
+    is_local,
+)
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference
+from fti_qdrant.query_batches import BatchLimits, BatchObserver, QueryBatches
+from fti_qdrant.query_model import EXPLAINED_WORDS, ModelTask, QueryModel, Understood
 from fti_qdrant.refinements import OrderLike, SearchParamsLike
 from fti_qdrant.search import ComposedSearch
 
 if TYPE_CHECKING:
     import torch
+    from qdrant_client import QdrantClient
     from typing_extensions import Self
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_BATCH, MAX_QUEUE, MAX_WAIT = BatchLimits.max_batch, BatchLimits.max_queue, BatchLimits.max_wait
+
+READERS = 4
+"""Threads that read and decode reference pictures."""
+
+STORE_WORKERS = 8
+"""Threads for a client that is no plain ``QdrantClient``; Edge and local mode have one."""
+
+
+class OnLoop:
+    """Who does what takes long in a query, while the event loop goes on."""
+
+    def __init__(
+        self, batches: QueryBatches[ModelTask, list[Understood]], readers: ThreadPoolExecutor
+    ):
+        """Args:
+        batches: of the model.
+        readers: for pictures.
+        """
+        self.batches = batches
+        self.readers = readers
+
+    def read(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        return awaited(self._read(tasks)) if tasks else []
+
+    def understand(self, task: ModelTask) -> list[Understood]:
+        """A large task goes in parts, so that others come in between."""
+        made: list[Understood] = []
+        size = self.batches.limits.max_batch
+        for start in range(0, len(task.queries), size):
+            part = ModelTask(task.queries[start : start + size], task.words)
+            answer = asyncio.wrap_future(self.batches.submit(part, len(part.queries)))
+            made.extend(awaited(answer))
+        return made
+
+    async def _read(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        began = time.perf_counter()
+        reading = [in_worker(self.readers, task) for task in tasks]
+        results = await asyncio.gather(*reading, return_exceptions=True)
+        self.batches.observer.stage_done("read", time.perf_counter() - began)
+        for one in results:
+            if isinstance(one, BaseException):
+                raise one
+        return cast("list[T]", results)
 
 
 class AsyncComposedSearch:
-    """The same for asyncio: each call runs in a worker thread, so the event loop stays free.
+    """The same for asyncio, for services that answer many at one time.
+
+    Queries that come while the model runs make up its next batch, in the one thread that it has.
+    Pictures are read in a few threads; a server is asked by an ``AsyncQdrantClient``. More queries
+    than ``max_queue`` at one time raise ``Overloaded``. A query whose await is cancelled before the
+    model takes it is never computed.
 
     Example:
         >>> async def main() -> None:                                     # doctest: +SKIP
@@ -31,9 +108,57 @@ class AsyncComposedSearch:
         ...         hits = await search.query("dress.jpg", "in red")
     """
 
-    def __init__(self, search: ComposedSearch):
-        """Wraps a ``ComposedSearch``, which may be used beside it."""
+    def __init__(
+        self,
+        search: ComposedSearch,
+        *,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+        max_wait: float = MAX_WAIT,
+        observer: BatchObserver | None = None,
+    ):
+        """Wraps a ``ComposedSearch``, which may be used beside it.
+
+        Args:
+            max_batch, max_queue, max_wait: see ``BatchLimits``.
+            observer: is told batch sizes and the seconds of each stage, for metrics.
+
+        Raises BadQuery: a limit out of range.
+        """
         self.search = search
+        limits = BatchLimits(max_batch, max_queue, max_wait)
+        self._batches: QueryBatches[ModelTask, list[Understood]] = QueryBatches(
+            QueryModel(search.composer, search.gallery).run, limits, observer
+        )
+        self._readers = ThreadPoolExecutor(READERS, "fti-qdrant reader")
+        self._store = ThreadPoolExecutor(_store_workers(search.gallery), "fti-qdrant store")
+        self._views: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ComposedSearch] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @property
+    def gallery(self) -> AsyncGallery:
+        """The gallery's own methods, to be awaited."""
+        return AsyncGallery(self.search.gallery, lambda: self._view().gallery)
+
+    @property
+    def observer(self) -> BatchObserver:
+        """Is told batch sizes and the seconds of each stage; may be replaced at any time."""
+        return self._batches.observer
+
+    @observer.setter
+    def observer(self, observer: BatchObserver) -> None:
+        self._batches.observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for the model now."""
+        return self._batches.waiting
+
+    @property
+    def limits(self) -> BatchLimits:
+        """How queries are gathered."""
+        return self._batches.limits
 
     @classmethod
     async def open(
@@ -47,9 +172,14 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+        max_wait: float = MAX_WAIT,
+        observer: BatchObserver | None = None,
     ) -> Self:
-        """See ``ComposedSearch.open``."""
+        """See ``ComposedSearch.open`` and ``AsyncComposedSearch``."""
         search = await asyncio.to_thread(
             ComposedSearch.open,
             path,
@@ -60,18 +190,29 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
-        return cls(search)
+        return cls(
+            search,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            max_wait=max_wait,
+            observer=observer,
+        )
 
     @classmethod
     async def connect(
         cls,
-        url: str,
+        url: ClientSource | AsyncQdrantClient,
         collection: str,
         *,
         api_key: str | None = None,
         grpc_port: int | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         model: str | None = None,
         inverter: str | None = None,
         device: str | torch.device | None = None,
@@ -79,25 +220,143 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+        max_wait: float = MAX_WAIT,
+        observer: BatchObserver | None = None,
     ) -> Self:
-        """See ``ComposedSearch.connect``."""
-        search = await asyncio.to_thread(
-            ComposedSearch.connect,
-            url,
-            collection,
-            api_key=api_key,
-            grpc_port=grpc_port,
-            model=model,
-            inverter=inverter,
-            device=device,
-            precision=precision,
-            preprocess=preprocess,
-            backend=backend,
-            allow_urls=allow_urls,
-            limits=limits,
+        """See ``ComposedSearch.connect`` and ``AsyncComposedSearch``.
+
+        Args:
+            url: also an ``AsyncQdrantClient``, which is used as it is and never closed. Of a
+                ``QdrantClient`` an asynchronous one with the same options is made.
+        """
+        loading: dict[str, Any] = {
+            "model": model,
+            "inverter": inverter,
+            "device": device,
+            "precision": precision,
+            "preprocess": preprocess,
+            "backend": backend,
+            "allow_urls": allow_urls,
+            "allow_paths": allow_paths,
+            "limits": limits,
+        }
+        connection: dict[str, Any] = {
+            "api_key": api_key,
+            "grpc_port": grpc_port,
+            "timeout": timeout,
+            "headers": headers,
+            "prefix": prefix,
+            "ca_file": ca_file,
+        }
+        if isinstance(url, AsyncQdrantClient):
+            check_no_options(url, [name for name, value in connection.items() if value])
+            gallery = await _opened(url, collection)
+            search = await asyncio.to_thread(ComposedSearch.over, gallery, **loading)
+        else:
+            search = await asyncio.to_thread(
+                ComposedSearch.connect, url, collection, **connection, **loading
+            )
+        return cls(
+            search,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            max_wait=max_wait,
+            observer=observer,
         )
-        return cls(search)
+
+    @classmethod
+    async def attach(
+        cls,
+        client: ClientSource | AsyncQdrantClient,
+        collection: str,
+        *,
+        model: str | None = None,
+        vector: str | None = None,
+        uri_field: str | None = None,
+        image_root: str | None = None,
+        inverter: str | None = None,
+        check: int = 32,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        allow_paths: bool = True,
+        limits: ImageLimits = DEFAULT_LIMITS,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+        max_wait: float = MAX_WAIT,
+        observer: BatchObserver | None = None,
+    ) -> Self:
+        """See ``ComposedSearch.attach`` and ``AsyncComposedSearch``.
+
+        Args:
+            client: as for ``connect``.
+        """
+        reading: dict[str, Any] = {
+            "allow_urls": allow_urls,
+            "allow_paths": allow_paths,
+            "limits": limits,
+        }
+        loading: dict[str, Any] = {
+            "inverter": inverter,
+            "device": device,
+            "precision": precision,
+            "backend": backend,
+        }
+        connection: dict[str, Any] = {
+            "api_key": api_key,
+            "grpc_port": grpc_port,
+            "timeout": timeout,
+            "headers": headers,
+            "prefix": prefix,
+            "ca_file": ca_file,
+        }
+        if isinstance(client, AsyncQdrantClient):
+            check_no_options(client, [name for name, value in connection.items() if value])
+            declared = Declaration(
+                model, vector, uri_field, image_root, preprocess=preprocess, check=check
+            )
+            awaiting = cast("QdrantClient", AwaitedClient(client))
+            candidate = await run_awaiting(find_candidate, awaiting, collection, declared)
+            composer, spec = await asyncio.to_thread(checked, candidate, **loading, limits=limits)
+            gallery = ServerGallery(
+                awaiting, candidate.shape.collection, spec, candidate.shape.name
+            )
+            gallery.owns_client = False
+            search = ComposedSearch(composer, gallery, **reading)
+        else:
+            search = await asyncio.to_thread(
+                ComposedSearch.attach,
+                client,
+                collection,
+                model=model,
+                vector=vector,
+                uri_field=uri_field,
+                image_root=image_root,
+                check=check,
+                preprocess=preprocess,
+                **connection,
+                **loading,
+                **reading,
+            )
+        return cls(
+            search,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            max_wait=max_wait,
+            observer=observer,
+        )
 
     @classmethod
     async def over(
@@ -111,9 +370,14 @@ class AsyncComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+        max_wait: float = MAX_WAIT,
+        observer: BatchObserver | None = None,
     ) -> Self:
-        """See ``ComposedSearch.over``."""
+        """See ``ComposedSearch.over`` and ``AsyncComposedSearch``."""
         search = await asyncio.to_thread(
             ComposedSearch.over,
             gallery,
@@ -124,9 +388,16 @@ class AsyncComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
-        return cls(search)
+        return cls(
+            search,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            max_wait=max_wait,
+            observer=observer,
+        )
 
     async def query(
         self,
@@ -157,8 +428,9 @@ class AsyncComposedSearch:
         search_params: SearchParamsLike | None = None,
     ) -> Hits:
         """See ``ComposedSearch.query``."""
-        return await asyncio.to_thread(
-            self.search.query,
+        return await self._run(
+            1,
+            self._view().query,
             image,
             text,
             filter=filter,
@@ -187,7 +459,7 @@ class AsyncComposedSearch:
 
     async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
         """See ``ComposedSearch.query_many``."""
-        return await asyncio.to_thread(self.search.query_many, queries)
+        return await self._run(len(queries), self._view().query_many, queries)
 
     async def compose(
         self,
@@ -203,8 +475,9 @@ class AsyncComposedSearch:
         dislike: Reference | Sequence[Reference] | None = None,
     ) -> ComposedQuery:
         """See ``ComposedSearch.compose``."""
-        return await asyncio.to_thread(
-            self.search.compose,
+        return await self._run(
+            1,
+            self._view().compose,
             image,
             text,
             composer=composer,
@@ -216,11 +489,17 @@ class AsyncComposedSearch:
             dislike=dislike,
         )
 
+    async def compose_many(
+        self, queries: Sequence[Query | Mapping[str, Any]]
+    ) -> list[ComposedQuery]:
+        """See ``ComposedSearch.compose_many``."""
+        return await self._run(len(queries), self._view().compose_many, queries)
+
     async def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
     ) -> list[FacetCount]:
         """See ``ComposedSearch.facets``."""
-        return await asyncio.to_thread(self.search.facets, field, filter=filter, limit=limit)
+        return await self._run(1, self._view().facets, field, filter=filter, limit=limit)
 
     async def explain(
         self,
@@ -228,15 +507,19 @@ class AsyncComposedSearch:
         text: str | None = None,
         *,
         composer: str | None = None,
-        words: int = 5,
+        words: int = EXPLAINED_WORDS,
     ) -> Explanation:
         """See ``ComposedSearch.explain``."""
-        return await asyncio.to_thread(
-            self.search.explain, image, text, composer=composer, words=words
-        )
+        return await self._run(1, self._view().explain, image, text, composer=composer, words=words)
 
     async def close(self) -> None:
-        """Closes the gallery."""
+        """Waits for the batch in the model, and closes the gallery; other queries fail."""
+        await asyncio.to_thread(self._batches.close)
+        view = self._views.pop(asyncio.get_running_loop(), None)
+        if view is not None and isinstance(view.gallery, ServerGallery):
+            await run_awaiting(view.gallery.close)
+        for workers in (self._readers, self._store):
+            workers.shutdown(wait=False)
         await asyncio.to_thread(self.search.close)
 
     async def __aenter__(self) -> Self:
@@ -244,3 +527,49 @@ class AsyncComposedSearch:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _run(
+        self, queries: int, method: Callable[P, T], *args: P.args, **options: P.kwargs
+    ) -> T:
+        with self._batches.admitted(max(1, queries)):
+            return await run_awaiting(method, *args, **options)
+
+    def _view(self) -> ComposedSearch:
+        """The search on the running event loop: connections belong to one loop."""
+        self.search.gallery.check_open()
+        loop = asyncio.get_running_loop()
+        if loop not in self._views:
+            runner = OnLoop(self._batches, self._readers)
+            self._views[loop] = self.search._running(self._gallery_on_loop(), runner)
+        return self._views[loop]
+
+    def _gallery_on_loop(self) -> Gallery:
+        gallery = self.search.gallery
+        if isinstance(gallery, ServerGallery):
+            if isinstance(gallery.client, AwaitedClient):  # the user's own
+                return over_client(gallery, gallery.client.client, self._asked)
+            twin = asynchronous_twin(gallery.client)
+            if twin is not None:
+                made = over_client(gallery, twin, self._asked)
+                made.owns_client = True
+                return made
+        most = _store_workers(gallery)
+        return cast(Gallery, WorkerGallery(gallery, self._store, most, self._asked))
+
+    def _asked(self, seconds: float) -> None:
+        self._batches.observer.stage_done("store", seconds)
+
+
+async def _opened(client: AsyncQdrantClient, collection: str) -> ServerGallery:
+    """A collection by the user's client, which stays his."""
+    awaiting = cast("QdrantClient", AwaitedClient(client))
+    gallery = await run_awaiting(ServerGallery.open, awaiting, collection)
+    gallery.owns_client = False
+    return gallery
+
+
+def _store_workers(gallery: Gallery) -> int:
+    """Edge and local mode answer one call at a time."""
+    if isinstance(gallery, ServerGallery) and not is_local(gallery.client):
+        return STORE_WORKERS
+    return 1

@@ -69,6 +69,10 @@ class HubUnavailable(CheckpointError):
     exit_code = 1
 
 
+class BadCollection(FtiError, ValueError):
+    """A collection of another program that cannot be searched as it is, or as it is described."""
+
+
 class GalleryNotFound(FtiError, LookupError):
     """No gallery at this path, or no such collection on the server."""
 
@@ -81,6 +85,27 @@ class GalleryUnavailable(FtiError, RuntimeError):
     """The gallery is there but cannot be used now: locked, server down, access refused."""
 
     exit_code = 1
+
+
+class Overloaded(FtiError, RuntimeError):
+    """More queries at one time than a search takes.
+
+    Attributes:
+        retry_after: seconds after which it is worth trying again.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, retry_after: float = 1.0):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after)
+
+
+class GalleryExists(GalleryUnavailable):
+    """A gallery that was to be created is there already: open it."""
 
 
 class OutputUnavailable(FtiError, OSError):

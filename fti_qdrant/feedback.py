@@ -10,6 +10,7 @@ import numpy as np
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.gallery import StoredImage
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.query import Query
 from fti_qdrant.reference_ids import Reference, stored_id
 
@@ -19,7 +20,9 @@ Information Retrieval, 2008, section 9.1.1)."""
 
 
 def with_feedback(
-    queries: Sequence[Query], composed: Sequence[ComposedQuery], rated: Mapping[str, StoredImage]
+    queries: Sequence[Query],
+    composed: Sequence[ComposedQuery],
+    rated: Mapping[StoredId, StoredImage],
 ) -> list[ComposedQuery]:
     """Each composed query, moved by the images that its query likes and dislikes.
 

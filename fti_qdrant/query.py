@@ -11,6 +11,7 @@ import numpy as np
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.filters.grammar import FilterLike
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.protocol import MOST_HITS
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 from fti_qdrant.reference_ids import Reference as Reference
@@ -159,7 +160,8 @@ class Hit:
     """One result.
 
     Attributes:
-        id: of the stored image; may be passed as the image of the next query.
+        id: of the stored image, a number or the text of a UUID; may be passed as the image of the
+            next query.
         score: cosine of the query vector and the image, -1 to 1.
         uri: path or URI of the image when it was ingested.
         payload: the user's own fields, or those that ``with_payload`` names.
@@ -167,7 +169,7 @@ class Hit:
         group: the value of the field that ``group_by`` names.
     """
 
-    id: str
+    id: StoredId
     score: float
     uri: str | None
     payload: dict[str, Any]

@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from fti_qdrant.errors import BadQuery
+from fti_qdrant.errors import BadQuery, UnknownImageId
+from fti_qdrant.gallery.point_ids import StoredId, is_number, stored_form
 from fti_qdrant.images import ImageSource
+from fti_qdrant.images.crop import Cropped
 
-Reference = ImageSource | uuid.UUID
-"""A picture in any form, or the id of a stored image (a UUID, or its text)."""
+Reference = ImageSource | uuid.UUID | int
+"""A picture in any form, or the id of a stored image: a UUID, its text, or a whole number."""
 
 
 def as_list(references: Any) -> list[Any]:
@@ -33,13 +35,33 @@ def check_like(liked: Sequence[Reference], disliked: Sequence[Reference]) -> Non
         raise BadQuery(f"image {min(map(str, twice))} is in both like and dislike; keep one")
 
 
-def stored_id(reference: Reference) -> str | None:
-    """The point id that a reference names, or None where it is a picture."""
-    if isinstance(reference, uuid.UUID):
-        return str(reference)
+def named_id(reference: Reference) -> StoredId | None:
+    """The point id that a reference names, of the whole image or of a part; None for a picture.
+
+    Raises BadQuery as ``stored_id``.
+    """
+    return stored_id(reference.image if isinstance(reference, Cropped) else reference)
+
+
+def stored_id(reference: Reference) -> StoredId | None:
+    """The point id that a reference names, or None where it is a picture or a part of one.
+
+    A number is always an id, and a text of digits always a path.
+
+    Example:
+        >>> stored_id(42), stored_id("42")
+        (42, None)
+
+    Raises BadQuery for a number that is no id.
+    """
+    try:
+        if is_number(reference) or isinstance(reference, uuid.UUID):
+            return stored_form(reference)
+    except UnknownImageId as error:
+        raise BadQuery(str(error)) from None
     if isinstance(reference, str) and len(reference) == 36:
         try:
-            return str(uuid.UUID(reference))
-        except ValueError:
+            return stored_form(reference)
+        except UnknownImageId:
             return None
     return None

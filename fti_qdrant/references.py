@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from fti_qdrant.composers.registry import (
     ComposerDescription,
     find_composer,
 )
-from fti_qdrant.errors import BadQuery, ModelMismatch, UnknownImageId
+from fti_qdrant.errors import BadImage, BadQuery, ModelMismatch, UnknownImageId
 from fti_qdrant.gallery import Gallery, StoredImage
-from fti_qdrant.gallery.points import OURS
+from fti_qdrant.gallery.layout import CollectionLayout
+from fti_qdrant.gallery.point_ids import StoredId, id_order
 from fti_qdrant.gallery.pseudo_words import unstacked
 from fti_qdrant.images import (
     DEFAULT_LIMITS,
+    Cropped,
     ImageLimits,
     ImageSource,
     LoadedImage,
@@ -37,7 +40,25 @@ from fti_qdrant.images import (
 )
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query
-from fti_qdrant.reference_ids import Reference, stored_id
+from fti_qdrant.reference_ids import Reference, named_id, stored_id
+from fti_qdrant.stored_pictures import image_place
+
+ReadAll = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """What may be read for a query.
+
+    Attributes:
+        allow_urls: whether a reference may be an http(s) URL.
+        allow_paths: False refuses every path, unread.
+        limits: of each picture.
+    """
+
+    allow_urls: bool = False
+    allow_paths: bool = True
+    limits: ImageLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True)
@@ -78,10 +99,10 @@ class LoadedQuery:
         """The composer's options that the query gives."""
         return self.query.composer_options
 
-    @property
-    def pictures(self) -> tuple[ImageSource | None, ...]:
+    def pictures(self, layout: CollectionLayout) -> tuple[ImageSource | None, ...]:
         """As ``ReferencePictures.sources``."""
-        return tuple(map(_place, self.query.references, self.sources))
+        pairs = zip(self.query.references, self.sources)
+        return tuple(_place(reference, source, layout) for reference, source in pairs)
 
     @property
     def stored(self) -> list[StoredImage]:
@@ -110,14 +131,15 @@ def with_composer(query: Query, composer: Composer) -> Query:
     return replace(query, composer=name, warnings=(*query.warnings, *warnings))
 
 
-def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str, StoredImage]:
-    """The images, by id, of those references that are ids; in one request.
+def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[StoredId, StoredImage]:
+    """The images, by id, of those references that are ids or parts of ids; in one request.
 
     Raises UnknownImageId, which names the first that the gallery does not have.
     """
-    ids = {one for reference in references if (one := stored_id(reference))}
-    stored = {image.id: image for image in gallery.retrieve(sorted(ids))} if ids else {}
-    missing = sorted(ids - stored.keys())
+    ids = {one for reference in references if (one := named_id(reference)) is not None}
+    found = gallery.retrieve(sorted(ids, key=id_order)) if ids else []
+    stored = {image.id: image for image in found}
+    missing = sorted(ids - stored.keys(), key=id_order)
     if missing:
         raise UnknownImageId(
             f"gallery {gallery.name} has no image {missing[0]}"
@@ -130,37 +152,59 @@ def stored_images(references: Iterable[Reference], gallery: Gallery) -> dict[str
 def load_references(
     queries: Sequence[Query],
     gallery: Gallery,
-    allow_urls: bool,
-    limits: ImageLimits = DEFAULT_LIMITS,
+    rules: ReadingRules,
+    composer: Composer,
+    read_all: ReadAll,
 ) -> list[LoadedQuery]:
     """Reads each picture once, and all stored images in one request.
 
     Args:
         queries: from ``with_composer``.
-        limits: of each picture.
+        rules: for the pictures that a query names; those that the gallery stores are read.
+        read_all: calls functions that read a picture each, and returns what they return.
 
     Raises BadImage, UnknownImageId.
     """
     stored = stored_images([ref for query in queries for ref in query.references], gallery)
-    pictures: dict[object, LoadedImage] = {}
+    tasks: dict[object, Callable[[], LoadedImage | HashedImage]] = {}
 
-    def read(reference: Reference, decode: bool) -> LoadedImage | StoredImage | HashedImage:
+    def planned(reference: Reference, decode: bool) -> object:
+        """The key of a picture that will be read, or the stored image."""
         id = stored_id(reference)
-        if id is not None or isinstance(reference, uuid.UUID):
-            return stored[str(id)]
-        if not decode:
-            return HashedImage(content_hash(reference, allow_urls=allow_urls, limits=limits))
-        key = _identity(reference)
-        if key not in pictures:
-            pictures[key] = open_image(reference, allow_urls=allow_urls, limits=limits)
-        return pictures[key]
+        if id is not None:
+            return stored[id]
+        picture = cast("ImageSource", reference)  # or what is none at all: opening it says so
+        source, allowed = picture, rules
+        if isinstance(reference, Cropped) and (whole := named_id(reference)) is not None:
+            place = _picture_place(stored[whole], gallery.spec.layout)
+            source, allowed = Cropped(place, reference.box), replace(rules, allow_paths=True)
+        key = (_identity(picture), decode)
+        tasks.setdefault(key, partial(_read, source, decode, allowed, composer))
+        return key
 
-    loaded = []
+    plans = []
     for query in queries:
         decode = LoadedQuery(query, ()).composer.uses_image or query.explain
-        sources = tuple(read(reference, decode) for reference in query.references)
-        loaded.append(LoadedQuery(query, sources))
-    return loaded
+        plans.append([planned(reference, decode) for reference in query.references])
+    pictures: dict[object, Any] = dict(zip(tasks, read_all(list(tasks.values()))))
+    return [
+        LoadedQuery(
+            query,
+            tuple(one if isinstance(one, StoredImage) else pictures[one] for one in plan),
+        )
+        for query, plan in zip(queries, plans)
+    ]
+
+
+def _read(
+    reference: ImageSource,
+    decode: bool,
+    rules: ReadingRules,
+    composer: Composer,
+) -> LoadedImage | HashedImage:
+    if not decode:
+        return HashedImage(content_hash(reference, **vars(rules)))
+    return composer.fitted(open_image(reference, **vars(rules)))
 
 
 def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
@@ -179,7 +223,9 @@ def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
         return loaded
     what = "pseudo-words" if chosen.needs_inverter else "features that are not normalized"
     missing = f"the gallery stores no {what} for image {lacking[0].id}"
-    remedy = f"pass the picture itself{', or ingest with pseudo-words' * chosen.needs_inverter}"
+    remedy = "pass the picture itself"
+    if chosen.needs_inverter:
+        remedy += ", or add them with fti-ingest words"
     if asked.composer is not None:
         raise BadQuery(f"{missing}; {remedy}, or use composer {WITHOUT_INVERTER!r}")
     warning = f"{missing}, so composer {WITHOUT_INVERTER!r} answered; for {chosen.name!r}, {remedy}"
@@ -209,17 +255,17 @@ def embed_references(
     """
     embedding = [query for query in queries if query.embeds]
     inverting = [query for query in embedding if query.inverts]
-    pictures = {picture.sha256: picture for query in embedding for picture in _pictures(query)}
-    fresh: dict[str, References] = {}
+    pictures = {one.identity: one for query in embedding for one in _pictures(query)}
+    fresh: dict[object, References] = {}
     if pictures:
         features = composer.backbone.image_features([one.image for one in pictures.values()])
-        rows = {sha256: row for row, sha256 in enumerate(pictures)}
-        inverted = list({one.sha256: None for query in inverting for one in _pictures(query)})
-        plain = [sha256 for sha256 in pictures if sha256 not in set(inverted)]
+        rows = {identity: row for row, identity in enumerate(pictures)}
+        inverted = list({one.identity: None for query in inverting for one in _pictures(query)})
+        plain = [identity for identity in pictures if identity not in set(inverted)]
         for group, invert in ((inverted, True), (plain, False)):
             if group:
-                part = features.take([rows[sha256] for sha256 in group])
-                images = [pictures[sha256].image for sha256 in group]
+                part = features.take([rows[identity] for identity in group])
+                images = [pictures[identity].image for identity in group]
                 for_words = composer.word_features(images) if invert else None
                 references = composer.references(
                     part, (1,) * len(group), invert=invert, for_words=for_words
@@ -241,7 +287,8 @@ def stored_words(image: StoredImage, composer: Composer, gallery: Gallery) -> Ps
             f"{gallery.spec.words.inverter}, and another one is loaded; load that inverter, or "
             "ingest again"
         )
-    words = unstacked(image.words, int(image.payload[OURS]["r"]))
+    facts = gallery.spec.layout.facts(image.payload)
+    words = unstacked(image.words, facts.get("r"), gallery.spec.words.topk)
     return words.to(composer.backbone.device)
 
 
@@ -250,12 +297,12 @@ def _pictures(query: LoadedQuery) -> list[LoadedImage]:
 
 
 def _of_query(
-    query: LoadedQuery, composer: Composer, gallery: Gallery, fresh: dict[str, References]
+    query: LoadedQuery, composer: Composer, gallery: Gallery, fresh: Mapping[object, References]
 ) -> References:
     parts = []
     for source in query.sources:
         if isinstance(source, LoadedImage):
-            parts.append(fresh[source.sha256])
+            parts.append(fresh[source.identity])
         elif isinstance(source, StoredImage):
             inverts = query.inverts and composer.inverter is not None
             words = stored_words(source, composer, gallery) if inverts else None
@@ -267,14 +314,36 @@ def _of_query(
 
 
 def _place(
-    reference: Reference, source: LoadedImage | StoredImage | HashedImage
+    reference: Reference,
+    source: LoadedImage | StoredImage | HashedImage,
+    layout: CollectionLayout,
 ) -> ImageSource | None:
     """Where a reference can be read again; None where it cannot."""
     if isinstance(source, StoredImage):
-        return source.payload.get(OURS, {}).get("uri")
-    if isinstance(reference, uuid.UUID) or hasattr(reference, "read"):
+        return image_place(source.payload, layout)
+    if isinstance(reference, Cropped):
+        whole = source.uri if isinstance(source, LoadedImage) else None
+        return Cropped(whole, reference.box) if whole else _again(reference)
+    return _again(reference)
+
+
+def _again(reference: Reference) -> ImageSource | None:
+    whole = reference.image if isinstance(reference, Cropped) else reference
+    if named_id(whole) is not None or hasattr(whole, "read"):
         return None
+    assert not isinstance(reference, (uuid.UUID, int))
     return reference
+
+
+def _picture_place(image: StoredImage, layout: CollectionLayout) -> str:
+    """Where the picture of a stored image is. Raises BadImage where that is not known."""
+    place = image_place(image.payload, layout)
+    if place is None:
+        raise BadImage(
+            f"image {image.id} cannot be cropped: the gallery does not store where its picture "
+            "is; pass the picture itself"
+        )
+    return place
 
 
 def _identity(reference: ImageSource) -> object:

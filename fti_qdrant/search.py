@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fti_qdrant.adoption.attach import checked, find_candidate
+from fti_qdrant.adoption.declaration import Declaration
 from fti_qdrant.composers.composer import Composer
-from fti_qdrant.composers.inputs import References
-from fti_qdrant.composition import ComposedQuery, compose_queries
+from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.errors import BadQuery
-from fti_qdrant.explanation import Explanation, QueryExplainer
+from fti_qdrant.explanation import Explanation
 from fti_qdrant.feedback import with_feedback
 from fti_qdrant.filters.field_choices import facets
 from fti_qdrant.filters.grammar import FilterLike
@@ -22,15 +24,24 @@ from fti_qdrant.gallery import (
     Gallery,
     ScoredPoint,
     ServerGallery,
-    connect,
 )
+from fti_qdrant.gallery.client_options import ClientOptions
+from fti_qdrant.gallery.clients import ClientSource, choose_client, open_collection
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
+from fti_qdrant.query_model import (
+    EXPLAINED_WORDS,
+    InCaller,
+    ModelTask,
+    QueryModel,
+    QueryRunner,
+    Understood,
+)
 from fti_qdrant.references import (
     LoadedQuery,
+    ReadingRules,
     answerable,
-    embed_references,
     load_references,
     stored_images,
     with_composer,
@@ -57,6 +68,7 @@ class ComposedSearch:
         gallery: Gallery,
         *,
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ):
         """Raises ModelMismatch where another model made the gallery's vectors."""
@@ -64,9 +76,10 @@ class ComposedSearch:
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
+        self.allow_paths = allow_paths
         self.limits = limits
-        self._explainer = QueryExplainer(composer.backbone)
         self._fields = StoredFields(gallery)
+        self._runner: QueryRunner = InCaller(QueryModel(composer, gallery))
 
     @classmethod
     def open(
@@ -80,6 +93,7 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens an embedded gallery.
@@ -93,6 +107,9 @@ class ComposedSearch:
             preprocess: by default as the gallery was made; see ``Backbone.load``.
             backend: ``torch``, or ``openvino``, which is faster on a CPU (an extra).
             allow_urls: whether a reference may be an http(s) URL.
+            allow_paths: whether a reference may be a path on this machine. Pass False where
+                references come from others: every path is then refused, whether there is a file
+                or not, and images are given as bytes or as ids.
             limits: of each reference image.
 
         Raises GalleryNotFound, GalleryUnavailable (open in another process), ModelMismatch.
@@ -106,17 +123,22 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
 
     @classmethod
     def connect(
         cls,
-        url: str,
+        url: ClientSource,
         collection: str,
         *,
         api_key: str | None = None,
         grpc_port: int | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         model: str | None = None,
         inverter: str | None = None,
         device: str | torch.device | None = None,
@@ -124,22 +146,30 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Opens a collection on a Qdrant server.
 
         Args:
-            url: such as ``http://localhost:6333``.
+            url: such as ``http://localhost:6333``; or a ``QdrantClient`` of your own, which is
+                used as it is and never closed; or the folder of qdrant-client's local mode.
             collection: its name.
             api_key: by default the environment's ``QDRANT_API_KEY``.
             grpc_port: sends data by gRPC, to this port (Qdrant's default is 6334).
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            timeout: seconds for one request, 30 by default.
+            headers: sent with every request.
+            prefix: path of the server behind a proxy, where it is not in the URL.
+            ca_file: PEM file of the authority that signed the server's certificate.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
-        Raises GalleryUnavailable (no server, wrong key), GalleryNotFound, ModelMismatch.
+        Raises GalleryUnavailable (no server, wrong key, options beside a client that has its own),
+        GalleryNotFound, ModelMismatch.
         """
+        options = ClientOptions.of(timeout, headers, prefix, ca_file)
         return cls.over(
-            ServerGallery.open(connect(url, api_key, grpc_port=grpc_port), collection),
+            open_collection(url, collection, api_key=api_key, grpc_port=grpc_port, options=options),
             model=model,
             inverter=inverter,
             device=device,
@@ -147,8 +177,85 @@ class ComposedSearch:
             preprocess=preprocess,
             backend=backend,
             allow_urls=allow_urls,
+            allow_paths=allow_paths,
             limits=limits,
         )
+
+    @classmethod
+    def attach(
+        cls,
+        client: ClientSource,
+        collection: str,
+        *,
+        model: str | None = None,
+        vector: str | None = None,
+        uri_field: str | None = None,
+        image_root: str | None = None,
+        inverter: str | None = None,
+        check: int = 32,
+        api_key: str | None = None,
+        grpc_port: int | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        precision: str | None = None,
+        preprocess: str | None = None,
+        backend: Backend = "torch",
+        allow_urls: bool = False,
+        allow_paths: bool = True,
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Searches a collection that another program made; writes nothing into it.
+
+        The model that made its vectors is declared and checked: by their size, and by the images
+        of some points, which are embedded again and compared with what is stored.
+
+        Args:
+            client: as for ``connect``.
+            model: what made the vectors, also by the names of other tools, such as
+                ``clip-ViT-B-32``; may be left out where the name of the vector or the collection's
+                metadata says it.
+            vector: name of the image vector, ``""`` for the unnamed one; may be left out where
+                there is only one.
+            uri_field: payload field that says where an image is: a path, a URL, ``s3://``, or the
+                image itself in base64. Without it nothing is checked, and every answer says so.
+            image_root: folder or URI that relative values of ``uri_field`` begin at.
+            check: how many images to compare; 0 checks nothing.
+            preprocess: how pictures were prepared; by default as other tools do for the model,
+                ``center-crop`` for a CLIP.
+            inverter, api_key, grpc_port, timeout, headers, prefix, ca_file, device, precision,
+                backend, allow_urls, allow_paths, limits: as for ``connect``.
+
+        Raises:
+            BadCollection: no vector that can be used, several and none named, or a wrong name.
+            ModelMismatch: another model made the vectors; the message says what fits better.
+            UnsupportedModel, GalleryNotFound, GalleryUnavailable.
+        """
+        declared = Declaration(
+            model, vector, uri_field, image_root, preprocess=preprocess, check=check
+        )
+        options = ClientOptions.of(timeout, headers, prefix, ca_file)
+        chosen = choose_client(client, api_key=api_key, grpc_port=grpc_port, options=options)
+        try:
+            candidate = find_candidate(chosen.client, collection, declared)
+            composer, spec = checked(
+                candidate,
+                inverter=inverter,
+                device=device,
+                precision=precision,
+                backend=backend,
+                limits=limits,
+            )
+        except BaseException:
+            chosen.close()
+            raise
+        gallery = ServerGallery(
+            chosen.client, candidate.shape.collection, spec, candidate.shape.name
+        )
+        gallery.owns_client = chosen.ours
+        return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
 
     @classmethod
     def over(
@@ -162,13 +269,14 @@ class ComposedSearch:
         preprocess: str | None = None,
         backend: Backend = "torch",
         allow_urls: bool = False,
+        allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Searches an open gallery, which is closed where the model cannot be loaded.
 
         Args:
-            model, inverter, device, precision, preprocess, backend, allow_urls, limits:
-                as for ``open``.
+            model, inverter, device, precision, preprocess, backend, allow_urls, allow_paths,
+                limits: as for ``open``.
 
         Raises ModelMismatch.
         """
@@ -183,7 +291,9 @@ class ComposedSearch:
                 preprocess=chosen,
                 backend=backend,
             )
-            return cls(composer, gallery, allow_urls=allow_urls, limits=limits)
+            return cls(
+                composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits
+            )
         except BaseException:
             gallery.close()
             raise
@@ -219,8 +329,9 @@ class ComposedSearch:
         """Images like the reference, changed as the text says, that pass the filter.
 
         Args:
-            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, or
-                a list of either. Without it, the text alone is searched.
+            image: a picture (path, bytes, file, PIL image, array), the id of a stored image, a
+                ``Cropped`` part of either, or a list of these. Without it, the text alone is
+                searched.
             text: what should be different. Without it, images like the reference are searched.
             filter: on the payload; a mapping (see ``fti_qdrant.filters.grammar``) or a qdrant
                 Filter.
@@ -307,18 +418,23 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
+        layout = self.gallery.spec.layout
         plans = [refined(query, self._fields) for query in chosen]
-        loaded, references, composed = self._compose(asked, chosen)
+        loaded, understood = self._understand(asked, chosen)
         searches = [
-            replace(plan, vector=one.unit_vector, filter=without_references(plan.filter, query))
-            for query, one, plan in zip(loaded, composed, plans)
+            replace(
+                plan,
+                vector=one.composed.unit_vector,
+                filter=without_references(plan.filter, query, layout),
+            )
+            for query, one, plan in zip(loaded, understood, plans)
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
             check_not_empty(self.gallery)
         return [
-            self._hits(query, answer, one, used)
-            for query, answer, one, used in zip(loaded, answers, composed, references)
+            self._hits(query, answer, one)
+            for query, answer, one in zip(loaded, answers, understood)
         ]
 
     def compose(
@@ -351,8 +467,21 @@ class ComposedSearch:
             like=like,
             dislike=dislike,
         )
-        _, _, (composed,) = self._compose([query], [with_composer(query, self.composer)])
-        return composed
+        return self.compose_many([query])[0]
+
+    def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+        """The vectors of several queries: one batch through each tower of the model.
+
+        Args:
+            queries: as for ``query_many``; what they say about the search does not matter.
+
+        Raises BadQuery, BadImage, UnknownImageId.
+        """
+        asked = [_as_query(query) for query in queries]
+        if not asked:
+            return []
+        chosen = [with_composer(query, self.composer) for query in asked]
+        return [one.composed for one in self._understand(asked, chosen)[1]]
 
     def explain(
         self,
@@ -360,7 +489,7 @@ class ComposedSearch:
         text: str | None = None,
         *,
         composer: str | None = None,
-        words: int = 5,
+        words: int = EXPLAINED_WORDS,
     ) -> Explanation:
         """How the model understands a query: see ``Explanation``.
 
@@ -373,31 +502,33 @@ class ComposedSearch:
         """
         query = Query(image=image, text=text, composer=composer, explain=True)
         chosen = [with_composer(query, self.composer)]
-        (loaded,), (references,), (composed,) = self._compose([query], chosen)
-        return self._explainer.explain(composed, references, self._pictures(loaded), words)
+        (loaded,), (understood,) = self._understand([query], chosen, words)
+        assert understood.explanation is not None
+        return replace(understood.explanation, pictures=self._pictures(loaded))
 
-    def _compose(
-        self, asked: Sequence[Query], chosen: Sequence[Query]
-    ) -> tuple[list[LoadedQuery], list[References | None], list[ComposedQuery]]:
-        """Reads and embeds the references, and composes.
+    def _understand(
+        self,
+        asked: Sequence[Query],
+        chosen: Sequence[Query],
+        words: int = EXPLAINED_WORDS,
+    ) -> tuple[list[LoadedQuery], list[Understood]]:
+        """Reads and embeds the references, composes, and explains where a query asks for it.
 
         Args:
             asked: the queries as the user gave them.
             chosen: the same from ``with_composer``.
+            words: of an explanation.
         """
         self.gallery.check_open()  # after a fork the model would wait for ever, too
         rated = stored_images(
             [one for query in chosen for one in (*query.liked, *query.disliked)], self.gallery
         )
-        loaded = [
-            answerable(query, original)
-            for query, original in zip(
-                load_references(chosen, self.gallery, self.allow_urls, self.limits), asked
-            )
-        ]
-        references = embed_references(loaded, self.composer, self.gallery)
-        composed = compose_queries(loaded, references, self.composer)
-        return loaded, references, with_feedback(chosen, composed, rated)
+        rules = ReadingRules(self.allow_urls, self.allow_paths, self.limits)
+        read = load_references(chosen, self.gallery, rules, self.composer, self._runner.read)
+        loaded = [answerable(query, original) for query, original in zip(read, asked)]
+        understood = self._runner.understand(ModelTask(loaded, words))
+        moved = with_feedback(chosen, [one.composed for one in understood], rated)
+        return loaded, [replace(one, composed=new) for one, new in zip(understood, moved)]
 
     def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
@@ -421,18 +552,29 @@ class ComposedSearch:
         self,
         loaded: LoadedQuery,
         answer: Sequence[ScoredPoint],
-        composed: ComposedQuery,
-        references: References | None,
+        understood: Understood,
     ) -> Hits:
-        query = replace(loaded.query, warnings=composed.warnings)
+        spec = self.gallery.spec
+        warnings = (*understood.composed.warnings, *spec.warnings)
+        query = replace(loaded.query, warnings=warnings)
         pictures = self._pictures(loaded)
-        explanation = (
-            self._explainer.explain(composed, references, pictures) if query.explain else None
-        )
-        return Hits(map(as_hit, answer), query, explanation, pictures)
+        explanation = understood.explanation
+        if explanation is not None:
+            explanation = replace(explanation, pictures=pictures)
+        hits = [as_hit(point, query, spec.layout) for point in answer]
+        return Hits(hits, query, explanation, pictures)
+
+    def _running(self, gallery: Gallery, runner: QueryRunner) -> Self:
+        """The same search with another way to its gallery, and another runner."""
+        other = copy.copy(self)
+        other.gallery = gallery
+        other._fields = StoredFields(gallery)
+        other._runner = runner
+        return other
 
     def _pictures(self, loaded: LoadedQuery) -> ReferencePictures:
-        return ReferencePictures(loaded.pictures, self.allow_urls, self.limits)
+        places = loaded.pictures(self.gallery.spec.layout)
+        return ReferencePictures(places, self.allow_urls, self.limits)
 
     def close(self) -> None:
         """Closes the gallery."""

@@ -11,15 +11,14 @@ from fti_qdrant.filters.field_choices import group_field, order_field, payload_f
 from fti_qdrant.filters.grammar import both
 from fti_qdrant.filters.stored_fields import StoredFields
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
-from fti_qdrant.gallery.points import OURS, SHA256_KEY
+from fti_qdrant.gallery.layout import SHA256_KEY, CollectionLayout
 from fti_qdrant.query import Hit, Query
-from fti_qdrant.reference_ids import stored_id
+from fti_qdrant.reference_ids import named_id
 from fti_qdrant.refinements import field_order, payload_names, search_params
+from fti_qdrant.stored_pictures import image_place
 
 if TYPE_CHECKING:  # its module loads torch
     from fti_qdrant.references import LoadedQuery
-
-URI = f"{OURS}.uri"
 
 
 def refined(query: Query, fields: StoredFields) -> VectorQuery:
@@ -29,6 +28,7 @@ def refined(query: Query, fields: StoredFields) -> VectorQuery:
     """
     names = payload_names(query.with_payload)
     params = search_params(query.search_params)
+    uri = fields.gallery.spec.layout.uri_field
     in_params = params.exact if params and "exact" in params.model_fields_set else None
     return VectorQuery(
         vector=np.empty(0),
@@ -45,25 +45,27 @@ def refined(query: Query, fields: StoredFields) -> VectorQuery:
         order_by=_order(query, fields),
         payload_fields=None
         if names is None
-        else (URI, *(payload_field(fields, name) for name in names)),
+        else (*([uri] if uri else []), *(payload_field(fields, name) for name in names)),
         params=params,
     )
 
 
-def without_references(filter: models.Filter | None, query: LoadedQuery) -> models.Filter | None:
+def without_references(
+    filter: models.Filter | None, query: LoadedQuery, layout: CollectionLayout
+) -> models.Filter | None:
     """A filter that also leaves out the references and the liked and disliked images.
 
-    References are recognized by their id, or by the content hash of their file.
+    References are recognized by their id, or by the content hash of their file, which our own
+    galleries store.
     """
     if not query.query.exclude_reference:
         return filter
-    rated = [stored_id(one) for one in (*query.query.liked, *query.query.disliked)]
-    ids: list[Any] = [id for id in rated if id is not None]
+    named = [named_id(one) for one in (*query.query.references, *query.query.liked)]
+    named += [named_id(one) for one in query.query.disliked]
+    ids: list[Any] = [id for id in dict.fromkeys(named) if id is not None]
     hashes = []
     for source in query.sources:
-        if isinstance(source, StoredImage):
-            ids.append(source.id)
-        else:
+        if not isinstance(source, StoredImage) and layout.ours:
             hashes.append(source.sha256)
     excluded: list[Any] = []
     if hashes:
@@ -74,11 +76,14 @@ def without_references(filter: models.Filter | None, query: LoadedQuery) -> mode
     return both(filter, models.Filter(must_not=excluded)) if excluded else filter
 
 
-def as_hit(point: ScoredPoint) -> Hit:
-    """A hit of a point: our own fields apart from the user's."""
-    ours = point.payload.get(OURS, {})
-    payload = {name: value for name, value in point.payload.items() if name != OURS}
-    return Hit(point.id, point.score, ours.get("uri"), payload, point.vector, point.group)
+def as_hit(point: ScoredPoint, query: Query, layout: CollectionLayout) -> Hit:
+    """A hit of a point: our own fields apart from the user's, and of these what was asked for."""
+    payload = layout.users_fields(point.payload)
+    names = payload_names(query.with_payload)
+    if names is not None and layout.uri_field not in names:
+        payload.pop(layout.uri_field or "", None)  # it was read for the place of the image
+    uri = image_place(point.payload, layout)
+    return Hit(point.id, point.score, uri, payload, point.vector, point.group)
 
 
 def _order(query: Query, fields: StoredFields) -> FieldOrder | None:

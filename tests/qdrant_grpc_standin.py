@@ -17,7 +17,9 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from tests.qdrant_standin import Refused, Standin
 
 CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -46,11 +48,27 @@ class _Door:
         return self._ask(context, method, "/".join(["/collections", _name(request), *below]))
 
 
+class Root(_Door, messages.QdrantServicer):  # type: ignore[misc]
+    def HealthCheck(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        return messages.HealthCheckReply(**self._ask(context, "GET", "/"))
+
+
 class Collections(_Door, messages.CollectionsServicer):  # type: ignore[misc]
     def List(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         found = self._ask(context, "GET", "/collections")["collections"]
         named = [messages.CollectionDescription(name=one["name"]) for one in found]
         return messages.ListCollectionsResponse(collections=named)
+
+    def ListAliases(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        found = self._ask(context, "GET", "/aliases")["aliases"]
+        return messages.ListAliasesResponse(
+            aliases=[messages.AliasDescription(**one) for one in found]
+        )
+
+    def UpdateAliases(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        actions = [_json(GrpcToRest.convert_alias_operations(one)) for one in request.actions]
+        self._ask(context, "POST", "/collections/aliases", {"actions": actions})
+        return messages.CollectionOperationResponse(result=True)
 
     def CollectionExists(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         exists = messages.CollectionExists(**self._of(context, "GET", request, "exists"))
@@ -72,8 +90,12 @@ class Collections(_Door, messages.CollectionsServicer):  # type: ignore[misc]
         return messages.CollectionOperationResponse(result=True)
 
     def Update(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        hnsw = GrpcToRest.convert_hnsw_config_diff(request.hnsw_config)
-        asked = models.UpdateCollection(hnsw_config=hnsw)
+        vectors = _converted(request, "vectors_config", GrpcToRest.convert_vectors_config_diff)
+        asked = models.UpdateCollection(
+            hnsw_config=_converted(request, "hnsw_config", GrpcToRest.convert_hnsw_config_diff),
+            vectors=vectors,
+            metadata=GrpcToRest.convert_payload(request.metadata) or None,
+        )
         self._ask(context, "PATCH", f"/collections/{_name(request)}", _json(asked))
         return messages.CollectionOperationResponse(result=True)
 
@@ -92,6 +114,26 @@ class Points(_Door, messages.PointsServicer):  # type: ignore[misc]
         kind = messages.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
         body = {"field_name": request.field_name, "field_schema": kind}
         self._ask(context, "PUT", f"/collections/{_name(request)}/index", body)
+        return _completed()
+
+    def CreateVectorName(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        given = request.dense_config
+        dense = models.DenseVectorConfig(
+            size=given.size,
+            distance=GrpcToRest.convert_distance(given.distance),
+            multivector_config=_converted(
+                given, "multivector_config", GrpcToRest.convert_multivector_config
+            ),
+            datatype=_converted(given, "datatype", GrpcToRest.convert_datatype),
+        )
+        path = f"/collections/{_name(request)}/vectors/{request.vector_name}"
+        self._ask(context, "PUT", path, _json(models.DenseVectorNameConfig(dense=dense)))
+        return _completed()
+
+    def UpdateVectors(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        points = [_json(GrpcToRest.convert_point_vectors(one)) for one in request.points]
+        path = f"/collections/{_name(request)}/points/vectors"
+        self._ask(context, "PUT", path, {"points": points})
         return _completed()
 
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -131,19 +173,16 @@ class Points(_Door, messages.PointsServicer):  # type: ignore[misc]
         counted = self._points(context, request, "/count", asked)
         return messages.CountResponse(result=messages.CountResult(count=counted["count"]))
 
+    def Query(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        asked = GrpcToRest.convert_query_points(request)
+        answer = self._points(context, request, "/query", asked)
+        return messages.QueryResponse(result=_scored(answer))
+
     def QueryBatch(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         searches = [_json(GrpcToRest.convert_query_points(one)) for one in request.query_points]
         answers = self._points(context, request, "/query/batch", {"searches": searches})
         return messages.QueryBatchResponse(
-            result=[
-                messages.BatchResult(
-                    result=[
-                        RestToGrpc.convert_scored_point(models.ScoredPoint.model_validate(one))
-                        for one in answer["points"]
-                    ]
-                )
-                for answer in answers
-            ]
+            result=[messages.BatchResult(result=_scored(answer)) for answer in answers]
         )
 
     def QueryGroups(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -179,8 +218,15 @@ class Points(_Door, messages.PointsServicer):  # type: ignore[misc]
 @contextmanager
 def serving(data: Path, api_key: str | None = None, busy: int = 0) -> Iterator[int]:
     """The services in this process, over a stand-in on a folder; yields their port."""
-    standin = Standin(str(data), api_key, busy)
+    with serving_grpc(Standin(str(data), api_key, busy)) as port:
+        yield port
+
+
+@contextmanager
+def serving_grpc(standin: Standin) -> Iterator[int]:
+    """The same over a stand-in."""
     server = grpc.server(ThreadPoolExecutor(4))
+    messages.add_QdrantServicer_to_server(Root(standin), server)
     messages.add_CollectionsServicer_to_server(Collections(standin), server)
     messages.add_PointsServicer_to_server(Points(standin), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -214,6 +260,11 @@ def _given(request: Any, field: str) -> Any:
 
 def _converted(request: Any, field: str, convert: Callable[[Any], Any]) -> Any:
     return convert(getattr(request, field)) if request.HasField(field) else None
+
+
+def _scored(answer: dict[str, Any]) -> list[Any]:
+    found = [models.ScoredPoint.model_validate(one) for one in answer["points"]]
+    return [RestToGrpc.convert_scored_point(one) for one in found]
 
 
 def _records(found: list[Any]) -> list[Any]:

@@ -26,6 +26,9 @@ from qdrant_client import QdrantClient, models
 
 Body = dict[str, Any]
 
+WRITES = ("/points/delete", "/collections/aliases")
+"""Paths of changes that are sent by POST."""
+
 
 class Refused(Exception):
     """An answer that is not 200."""
@@ -43,6 +46,9 @@ class Standin:
         busy: so many upserts are turned away first, by turns with 503 and with 429 and a
             Retry-After.
         die_after: the process ends without an answer at the upsert after so many.
+
+    Attributes:
+        asked: method and path of each request.
     """
 
     def __init__(self, data: str, api_key: str | None = None, busy: int = 0, die_after: int = -1):
@@ -52,17 +58,30 @@ class Standin:
         self.busy = busy
         self.upserts_left = die_after
         self.lock = threading.Lock()
+        self.version: str | None = "1.18.3"
+        self.asked: list[str] = []
+        self.refusals: list[tuple[int, str]] = []  # instead of the next answers
+        self.fail_after = -1  # so many more uploads are taken
+        self.hidden: tuple[str, ...] = ()  # what the key may not ask for
+        self.read_only = False  # as for a key that may only read
+        self.strict: models.StrictModeConfigOutput | None = None
         points = r"/collections/([^/]+)/points"
         self.routes: list[tuple[str, str, Callable[..., Any]]] = [
+            ("GET", r"/", self.root),
             ("GET", r"/collections", self.collections),
+            ("GET", r"/aliases", self.aliases),
+            ("POST", r"/collections/aliases", self.change_aliases),
             ("GET", r"/collections/([^/]+)/exists", self.exists),
             ("GET", r"/collections/([^/]+)", self.describe),
             ("PUT", r"/collections/([^/]+)", self.create),
             ("PATCH", r"/collections/([^/]+)", self.change),
             ("DELETE", r"/collections/([^/]+)", self.drop),
             ("PUT", r"/collections/([^/]+)/index", self.index),
+            ("PUT", r"/collections/([^/]+)/vectors/([^/]+)", self.create_vector),
+            ("PUT", points + "/vectors", self.update_vectors),
             ("PUT", points, self.upsert),
             ("POST", points, self.retrieve),
+            ("POST", points + "/query", self.query),
             ("POST", points + "/query/batch", self.query_batch),
             ("POST", points + "/query/groups", self.query_groups),
             ("POST", r"/collections/([^/]+)/facet", self.facet),
@@ -72,20 +91,43 @@ class Standin:
         ]
 
     def answer(self, method: str, path: str, body: Body, api_key: str | None) -> Any:
-        if self.api_key and api_key != self.api_key:
+        self.asked.append(f"{method} {path}")
+        if self.api_key and api_key != self.api_key and path != "/":
             raise Refused(401, "Must provide an API key or an Authorization bearer token")
+        if self.refusals:
+            raise Refused(*self.refusals.pop(0))
+        if path in self.hidden:
+            raise Refused(403, "Forbidden: Global read access is required")
+        if self.read_only and (method in ("PUT", "PATCH", "DELETE") or path.endswith(WRITES)):
+            raise Refused(403, "Forbidden: Write access is required")
         for wanted, pattern, handler in self.routes:
             found = re.fullmatch(pattern, path)
             if method == wanted and found:
                 with self.lock:
                     name = found.groups()
                     if name and handler not in (self.exists, self.create):
-                        self._check_exists(*name)
+                        self._check_exists(name[0])
+                        name = (self._collection_of(name[0]), *name[1:])
+                        if self.strict is not None:
+                            self._check_strict(name[0], self.strict, body)
                     return _plain(handler(*name, body))
         raise Refused(404, f"the stand-in does not know {method} {path}")
 
+    def root(self, body: Body) -> Any:
+        """The one answer that is not wrapped as a result."""
+        if self.version is None:
+            raise Refused(403, "Forbidden")
+        return {"title": "qdrant - vector search engine", "version": self.version}
+
     def collections(self, body: Body) -> Any:
         return self.client.get_collections()
+
+    def aliases(self, body: Body) -> Any:
+        return self.client.get_aliases()
+
+    def change_aliases(self, body: Body) -> Any:
+        asked = models.ChangeAliasesOperation.model_validate(body)
+        return self.client.update_collection_aliases(asked.actions)
 
     def exists(self, name: str, body: Body) -> Any:
         return {"exists": self.client.collection_exists(name)}
@@ -96,37 +138,55 @@ class Standin:
         kept = self._settings(name)
         info["config"]["params"].update(kept["params"])
         info["config"]["hnsw_config"].update(kept["hnsw"])
+        info["config"]["strict_mode_config"] = _plain(self.strict)
+        info["payload_schema"] = {
+            field: {"data_type": kind, "points": 0} for field, kind in kept["indexes"].items()
+        }
         return info
 
     def create(self, name: str, body: Body) -> Any:
-        if self.client.collection_exists(name):
+        if self._collection_of(name) != name or self.client.collection_exists(name):
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         asked = models.CreateCollection.model_validate(body)
         names = ("vectors", "shard_number", "replication_factor", "on_disk_payload")
         params = {key: body[key] for key in names if body.get(key) is not None}
-        self._keep(name, {"params": params, "hnsw": {}})
+        self._keep(name, {"params": params, "hnsw": {}, "indexes": {}})
         return self.client.create_collection(
             name, vectors_config=asked.vectors, metadata=asked.metadata
         )
 
     def change(self, name: str, body: Body) -> Any:
-        models.UpdateCollection.model_validate(body)
+        asked = models.UpdateCollection.model_validate(body)
         kept = self._settings(name)
         kept["hnsw"].update(body.get("hnsw_config") or {})
+        for vector, diff in (body.get("vectors") or {}).items():
+            params = kept["params"]["vectors"]
+            if vector not in params:
+                raise Refused(400, f"Wrong input: Not existing vector name error: {vector}")
+            params[vector].update({key: one for key, one in diff.items() if one is not None})
         self._keep(name, kept)
+        if asked.metadata is not None:
+            self.client.update_collection(name, metadata=asked.metadata)
         return True
 
     def drop(self, name: str, body: Body) -> Any:
         return self.client.delete_collection(name)
 
     def index(self, name: str, body: Body) -> Any:
-        """Local mode has no indexes; the request must be right all the same."""
-        models.CreateFieldIndex.model_validate(body)
+        """Local mode has no indexes; what is there is told all the same."""
+        asked = models.CreateFieldIndex.model_validate(body)
+        kept = self._settings(name)
+        kind: Any = asked.field_schema
+        kept["indexes"][asked.field_name] = getattr(kind, "type", kind).value
+        self._keep(name, kept)
         return {"operation_id": 0, "status": "completed"}
 
     def upsert(self, name: str, body: Body) -> Any:
         if self.upserts_left == 0:
             os._exit(1)
+        if self.fail_after == 0:
+            raise Refused(500, "disk is full")
+        self.fail_after -= 1
         if self.busy > 0:
             self.busy -= 1
             raise (
@@ -141,10 +201,32 @@ class Standin:
             points = [models.PointStruct.model_validate(one) for one in body["points"]]
         return self.client.upsert(name, points)
 
+    def create_vector(self, name: str, vector: str, body: Body) -> Any:
+        """As 1.18 does: how it is indexed and kept is said afterwards."""
+        if (self.version or "") < "1.18":
+            raise Refused(404, "")
+        asked = models.DenseVectorNameConfig.model_validate(body)
+        self.client.create_vector_name(name, vector, asked)
+        kept = self._settings(name)
+        vectors = kept["params"]["vectors"]
+        vectors = {"": vectors} if "size" in vectors else vectors
+        dense = asked.dense.model_dump(mode="json", exclude_none=True)
+        kept["params"]["vectors"] = {**vectors, vector: dense}
+        self._keep(name, kept)
+        return {"operation_id": 0, "status": "completed"}
+
+    def update_vectors(self, name: str, body: Body) -> Any:
+        asked = models.UpdateVectors.model_validate(body)
+        return self.client.update_vectors(name, asked.points)
+
     def retrieve(self, name: str, body: Body) -> Any:
         asked = models.PointRequest.model_validate(body)
         vectors = asked.with_vector or False
         return self.client.retrieve(name, asked.ids, asked.with_payload, with_vectors=vectors)
+
+    def query(self, name: str, body: Body) -> Any:
+        asked = models.QueryRequest.model_validate(body)
+        return self.client.query_batch_points(name, [asked])[0]
 
     def query_batch(self, name: str, body: Body) -> Any:
         asked = models.QueryRequestBatch.model_validate(body)
@@ -190,12 +272,38 @@ class Standin:
         selector: Any = TypeAdapter(models.PointsSelector).validate_python(body)
         return self.client.delete(name, selector)
 
+    def _check_strict(self, name: str, strict: models.StrictModeConfigOutput, body: Body) -> None:
+        """As strict mode refuses: in one sentence, with what to do."""
+        searches = body.get("searches", [body])
+        limits = {
+            "limit": (max(one.get("limit") or 0 for one in searches), strict.max_query_limit),
+            "batchsize": (len(body.get("points", [])), strict.upsert_max_batchsize),
+            "search_batchsize": (len(searches), strict.search_max_batchsize),
+        }
+        for key, (value, most) in limits.items():
+            if most is not None and value > most:
+                told = f'Limit exceeded {value} > {most} for "{key}"'
+                help = f'Help: Reduce the "{key}" parameter to or below {most}.'
+                raise Refused(400, f"Bad request: {told}. {help}")
+        if strict.unindexed_filtering_retrieve is False:
+            indexed = {"_fti.sha256", *self._settings(name)["indexes"]}
+            filters = json.dumps([one.get("filter") for one in searches])
+            for key in sorted({*re.findall(r'"key": "([^"]+)"', filters)} - indexed):
+                told = f'Index required but not found for "{key}" of one of the following types: '
+                help = "Help: Create an index for this key or use a different filter."
+                raise Refused(400, f"Bad request: {told}[keyword, uuid]. {help}")
+
     def _settings(self, name: str) -> dict[str, Body]:
         kept: dict[str, Body] = json.loads((self.data / f"{name}.json").read_text())
         return kept
 
     def _keep(self, name: str, settings: dict[str, Body]) -> None:
         (self.data / f"{name}.json").write_text(json.dumps(settings))
+
+    def _collection_of(self, name: str) -> str:
+        """What an alias stands for."""
+        held = {one.alias_name: one.collection_name for one in self.client.get_aliases().aliases}
+        return held.get(name, name)
 
     def _check_exists(self, name: str) -> None:
         if not self.client.collection_exists(name):
@@ -226,6 +334,9 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
             except Exception as error:
                 self._send(400, {"status": {"error": f"{type(error).__name__}: {error}"}}, {})
             else:
+                if path == "/":
+                    self._send(200, result, {})
+                    return
                 self._send(200, {"result": result, "status": "ok", "time": 0.001}, {})
 
         do_GET = do_PATCH = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
@@ -249,9 +360,22 @@ def handler_of(standin: Standin) -> type[BaseHTTPRequestHandler]:
 @contextmanager
 def serving_rest(data: Path) -> Iterator[int]:
     """A stand-in in this process, on a folder; yields its port."""
-    standin = Standin(str(data))
+    with serving_standin(Standin(str(data))) as port:
+        yield port
+
+
+@contextmanager
+def serving_standin(standin: Standin, grpc: bool = False) -> Iterator[int]:
+    """A stand-in in this process, over HTTP or gRPC; yields its port."""
+    if grpc:
+        from tests.qdrant_grpc_standin import serving_grpc
+
+        with serving_grpc(standin) as port:
+            yield port
+        return
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(standin))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve = {"poll_interval": 0.02}
+    threading.Thread(target=server.serve_forever, kwargs=serve, daemon=True).start()
     try:
         yield server.server_address[1]
     finally:

@@ -21,16 +21,21 @@ BUILT_IN = {
     "ModelMismatch": ValueError,
     "CheckpointError": ValueError,
     "HubUnavailable": ValueError,
+    "BadCollection": ValueError,
     "GalleryNotFound": LookupError,
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,
+    "Overloaded": RuntimeError,
+    "GalleryExists": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
 EXIT_CODES = {
     "GalleryUnavailable": 1,
+    "GalleryExists": 1,
     "HubUnavailable": 1,
     "OutputUnavailable": 1,
+    "Overloaded": 1,
     "Interrupted": 130,
 }
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]

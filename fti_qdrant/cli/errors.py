@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 import click
 
 from fti_qdrant.cli.option_spelling import as_options
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.errors import FtiError, Interrupted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,12 +73,12 @@ def _leave(message: str, code: int) -> None:
     if os.environ.get(DEBUG):
         raise
     in_one_line = re.sub(r"\s*\n\s*", " ", as_options(message).strip())
-    click.echo(f"Error: {printable(in_one_line)}", err=True)
+    print_lines(f"Error: {in_one_line}", err=True)
     sys.exit(code)
 
 
 def _stop(message: str) -> None:
-    click.echo(printable(message), err=True)
+    print_lines(message, err=True)
     sys.exit(Interrupted.exit_code)
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 
 if TYPE_CHECKING:
     from fti_ingest.run.ingest import IngestJob
@@ -22,4 +20,4 @@ def run_ingest(job: IngestJob) -> None:
 
     with progress_bar() as callbacks:
         report = ingest(job, callbacks)
-    click.echo(printable(report.line()))
+    print_lines(report.line())

@@ -11,9 +11,15 @@ import click
 from fti_qdrant.benchmarks.published import Published, published_by
 from fti_qdrant.cli.console import print_tables
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.user_text import as_text, print_json
+from fti_qdrant.cli.user_text import as_text, print_json, print_lines
 from fti_qdrant.composers.defaults import default_composer
-from fti_qdrant.model.pretrained import KNOWN_INVERTERS, KNOWN_MODELS, KnownInverter, KnownModel
+from fti_qdrant.model.pretrained import (
+    KNOWN_INVERTERS,
+    KNOWN_MODELS,
+    KnownInverter,
+    KnownModel,
+)
+from fti_qdrant.model.pretrained import RECIPE_OF_OTHER_TOOLS as OTHERS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,8 +45,8 @@ def models(as_json: bool) -> None:
     if as_json:
         print_json(_as_dict())
         return
-    print_tables([_models_table(), _inverters_table(), _figures_table()])
-    click.echo(
+    print_tables([_models_table(), _names_table(), _inverters_table(), _figures_table()])
+    print_lines(
         "Other models: ARCH/PRETRAINED of open_clip, hf-hub:ORG/REPO, local-dir:PATH. Other "
         "inverters: a folder, a checkpoint file, ORG/REPO[@REVISION][:FILE] on the hub."
     )
@@ -80,6 +86,12 @@ def _models_table() -> Table:
         for row in KNOWN_MODELS.values()
     ]
     return _table("Models", MODEL_COLUMNS, rows)
+
+
+def _names_table() -> Table:
+    rows = [(name, row.name) for row in KNOWN_MODELS.values() for name in row.names]
+    title = f"Names by which other tools know a model; with their preprocessing, {OTHERS}"
+    return _table(title, ("name", "model"), rows)
 
 
 def _inverters_table() -> Table:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-ARGUMENTS = ("allow_urls", "composer", "inverter", "model")
+ARGUMENTS = (
+    *("allow_urls", "composer", "inverter", "model"),
+    *("vector", "uri_field", "preprocess"),
+)
 """Arguments that the commands have as options of the same name."""
 
 _ARGUMENT = re.compile(rf"\b({'|'.join(ARGUMENTS)})=(True|\.\.\.|'[\w-]+')")

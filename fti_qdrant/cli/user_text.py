@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -40,6 +40,17 @@ def as_text(value: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(printable(value), style)
+
+
+def print_lines(*lines: object, err: bool = False, file: IO[str] | None = None) -> None:
+    """Prints each argument as one line, whatever is in it.
+
+    Args:
+        err: on standard error.
+        file: in place of standard output.
+    """
+    for line in lines:
+        click.echo(printable(line), file=file, err=err)
 
 
 def print_json(value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,8 @@ from fti_qdrant.model.openvino_backend import Backend, compiled_inverter
 if TYPE_CHECKING:
     from PIL import Image
     from typing_extensions import Self
+
+    from fti_qdrant.images import LoadedImage
 
 
 class Composer:
@@ -83,8 +86,13 @@ class Composer:
         backbone = Backbone.load(
             model, device=device, precision=precision, preprocess=preprocess, backend=backend
         )
-        source = inverter or ("mini" if model == "mini" else None)
-        return cls(backbone, load_inverter(source, model) if source else None)
+        return cls.with_inverter(backbone, inverter)
+
+    @classmethod
+    def with_inverter(cls, backbone: Backbone, inverter: str | None = None) -> Self:
+        """A loaded backbone, with an inverter by name; ``mini`` has its own. Raises as ``load``."""
+        source = inverter or ("mini" if backbone.name == "mini" else None)
+        return cls(backbone, load_inverter(source, backbone.name) if source else None)
 
     @property
     def default_composer(self) -> str:
@@ -159,6 +167,15 @@ class Composer:
         for_words = self.word_features(images) if invert else None
         sizes = (1,) * len(images)
         return self.references(features, sizes, invert=invert, for_words=for_words)
+
+    def fitted(self, picture: LoadedImage) -> LoadedImage:
+        """The picture in the model's own input size, where that changes no feature.
+
+        A picture that waits for the model then takes a hundred kilobytes, whatever it was.
+        """
+        if self.word_preprocess is not None or not self.backbone.preprocess.keeps_squares:
+            return picture
+        return replace(picture, image=self.backbone.preprocess.square(picture.image))
 
     def word_features(self, images: Sequence[Image.Image]) -> ImageFeatures | None:
         """The features that pseudo-words are made of.

@@ -28,6 +28,7 @@ from fti_qdrant.filters.value_kinds import (
     shown,
 )
 from fti_qdrant.gallery import Gallery
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import OURS, Payload
 
 MOST_READ = 100_000
@@ -99,7 +100,9 @@ class StoredFields:
             return
         if not self._kinds[key] & asked.kinds:  # values of other kinds may have come since
             values = values or self._values(key)
-            with suppress(GalleryUnavailable):  # a server may refuse to look without an index
+            with suppress(
+                BadFilter, GalleryUnavailable
+            ):  # strict mode refuses to look without an index
                 self._values(key, probe(key, asked.kinds))
         if not self._kinds[key] & asked.kinds:
             raise _mismatch(key, self._kinds[key], asked, values)
@@ -152,7 +155,7 @@ class StoredFields:
             raise _mismatch(name, kinds, asked, values)
         return models.HasIdCondition(has_id=ids)
 
-    def _all(self, name: str) -> Iterator[tuple[str, Payload]]:
+    def _all(self, name: str) -> Iterator[tuple[StoredId, Payload]]:
         """Every image, where they are not too many."""
         if self.gallery.count() > MOST_READ:
             raise BadFilter(

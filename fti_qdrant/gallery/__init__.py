@@ -12,6 +12,9 @@ from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
     from fti_qdrant.gallery.edge import EdgeGallery
+    from fti_qdrant.gallery.layout import CollectionLayout
+    from fti_qdrant.gallery.model_check import ModelCheck
+    from fti_qdrant.gallery.point_ids import point_id
     from fti_qdrant.gallery.points import (
         FacetCount,
         GalleryPoint,
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
         ScoredPoint,
         StoredImage,
         WordsSpec,
-        point_id,
     )
     from fti_qdrant.gallery.protocol import FieldOrder, Gallery, GalleryState, VectorQuery
     from fti_qdrant.gallery.server import ServerGallery
@@ -28,16 +30,18 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "connect": "server_connection",
+    "CollectionLayout": "layout",
     "EdgeGallery": "edge",
     "FacetCount": "points",
     "FieldOrder": "protocol",
     "GalleryPoint": "points",
     "GallerySpec": "points",
     "IndexType": "points",
+    "ModelCheck": "model_check",
     "ScoredPoint": "points",
     "StoredImage": "points",
     "WordsSpec": "points",
-    "point_id": "points",
+    "point_id": "point_ids",
     "Gallery": "protocol",
     "GalleryState": "protocol",
     "VectorQuery": "protocol",
@@ -45,6 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CollectionLayout",
     "EdgeGallery",
     "FacetCount",
     "FieldOrder",
@@ -53,6 +58,7 @@ __all__ = [
     "GallerySpec",
     "GalleryState",
     "IndexType",
+    "ModelCheck",
     "ScoredPoint",
     "ServerGallery",
     "StoredImage",

@@ -10,15 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import qdrant_edge as edge
 from filelock import FileLock
 
-from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.atomic_files import write_text
+from fti_qdrant.errors import GalleryExists, GalleryUnavailable
+from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_engine import (
     check_version,
     engine_config,
     engine_errors,
     index_type,
+    with_words,
 )
 from fti_qdrant.gallery.edge_folder import (
     SHARD_FOLDER,
@@ -26,14 +30,19 @@ from fti_qdrant.gallery.edge_folder import (
     UNFINISHED_SPEC,
     check_free,
     check_space,
+    followed,
     locked,
     not_found,
 )
 from fti_qdrant.gallery.edge_requests import engine_filter, search_request
-from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
+from fti_qdrant.gallery.point_conversion import (
+    point_vectors,
+    scored_point,
+    stored_images,
+    vector_names,
+)
+from fti_qdrant.gallery.point_ids import StoredId, stored_form
 from fti_qdrant.gallery.points import (
-    IMAGE_VECTOR,
-    WORDS_VECTOR,
     FacetCount,
     GalleryPoint,
     GallerySpec,
@@ -41,11 +50,10 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
-    as_uuid,
+    WordsSpec,
     check_points,
-    indexes_made,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork, indexed_images
 from fti_qdrant.gallery.read_only import PrivateCopy, is_read_only
 from fti_qdrant.gallery.search_steps import answer_all, in_order
 
@@ -62,6 +70,8 @@ class EdgeGallery:
     Safe to use from several threads; after a ``fork`` the child must open its own. A gallery in a
     folder that cannot be written is searched in a temporary copy.
     """
+
+    exact_by_default = True
 
     def __init__(
         self,
@@ -83,15 +93,15 @@ class EdgeGallery:
     def create(cls, path: str | os.PathLike[str], spec: GallerySpec) -> Self:
         """Creates an empty gallery.
 
-        Raises GalleryUnavailable: there is one already, the folder contains other things or cannot
-        be written, or the engine's version is not supported.
+        Raises GalleryExists; GalleryUnavailable: the folder contains other things or cannot be
+        written, or the engine's version is not supported.
         """
         check_version()
         folder = Path(path)
         check_free(folder)
         with locked(folder, make=True) as lock:
             if (folder / SPEC_FILE).exists():
-                raise GalleryUnavailable(f"{str(folder)!r} is a gallery already; open it")
+                raise GalleryExists(f"{str(folder)!r} is a gallery already; open it")
             unfinished, shard_folder = folder / UNFINISHED_SPEC, folder / SHARD_FOLDER
             with engine_errors(folder):
                 if unfinished.exists():
@@ -99,7 +109,7 @@ class EdgeGallery:
                 unfinished.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 shard_folder.mkdir(parents=True)
                 shard = edge.EdgeShard.create(str(shard_folder), engine_config(spec))
-                for field, kind in indexes_made(spec.indexes).items():
+                for field, kind in spec.payload_indexes.items():
                     shard.update(edge.UpdateOperation.create_field_index(field, index_type(kind)))
                 shard.flush()
                 unfinished.replace(folder / SPEC_FILE)
@@ -107,13 +117,13 @@ class EdgeGallery:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Opens an existing gallery.
+        """Opens an existing gallery; of a link, the folder that it stands for now.
 
         Raises GalleryNotFound: no gallery there; GalleryUnavailable: damaged, open already, or the
         engine's version is not supported.
         """
         check_version()
-        folder = Path(path)
+        folder = followed(Path(path))
         if not (folder / SPEC_FILE).is_file():
             raise not_found(folder)
         if is_read_only(folder):
@@ -152,9 +162,7 @@ class EdgeGallery:
         self._check_writable()
         check_space(self.path)
         with self._write_lock, engine_errors(self.path):
-            converted = [
-                edge.Point(point.id, point_vectors(point), point.payload) for point in points
-            ]
+            converted = [self._point(point) for point in points]
             self._open_shard().update(edge.UpdateOperation.upsert_points(converted))
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
@@ -164,25 +172,29 @@ class EdgeGallery:
         return answer_all(queries, self._ask, self.count, makes_groups=False)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [as_uuid(one) for one in ids]
-        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        wanted = [stored_form(one) for one in ids]
+        names = vector_names(self.spec, words=True)
         with engine_errors(self.path):
             records = self._open_shard().retrieve(list(wanted), True, names)
-        found = {record.id: stored_image(record) for record in records}
+        found = stored_images(records, self.spec.layout)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
         with engine_errors(self.path):
             return int(self._open_shard().count(edge.CountRequest(filter=engine_filter(filter))))
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
-        offset = None
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
+        offset, wanted = None, engine_filter(filter)
         while True:
-            request = edge.ScrollRequest(offset=offset, limit=page, with_payload=True)
+            request = edge.ScrollRequest(
+                offset=offset, limit=page, filter=wanted, with_payload=True
+            )
             with engine_errors(self.path):
                 records, offset = self._open_shard().scroll(request)
             for record in records:
-                yield str(record.id), record.payload or {}
+                yield stored_form(record.id), record.payload or {}
             if offset is None:
                 return
 
@@ -193,6 +205,15 @@ class EdgeGallery:
             )
             records, _ = self._open_shard().scroll(request)
         return [record.payload or {} for record in records]
+
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
+        request = edge.QueryRequest(
+            limit=count, query=edge.Sample.Random, with_vector=vector_names(self.spec)
+        )
+        with engine_errors(self.path):
+            drawn = self._open_shard().query(request)
+        found = stored_images(drawn, self.spec.layout)
+        return {id: image.vector for id, image in found.items()}
 
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
@@ -213,17 +234,42 @@ class EdgeGallery:
         return [FacetCount(hit.value, hit.count) for hit in hits]
 
     def indexes(self) -> Mapping[str, str]:
-        return indexes_made(self.spec.indexes)
+        return self.spec.payload_indexes
 
     def index_command(self, field: str, kind: str) -> str:
         return f"fti-ingest IMAGES --gallery NEW --index '{field}:{kind}'"
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        unwanted: list[int | uuid.UUID | str] = [as_uuid(one) for one in ids]
+        unwanted: list[int | uuid.UUID | str] = [stored_form(one) for one in ids]
         if unwanted:
             self._check_writable()
             with self._write_lock, engine_errors(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(unwanted))
+
+    def add_words(self, words: WordsSpec) -> None:
+        self._check_writable()
+        spec = self.spec.model_copy(update={"words": words})
+        with self._write_lock, engine_errors(self.path):
+            self._shard = with_words(self._open_shard(), self.path / SHARD_FOLDER, spec)
+            write_text(self.path / SPEC_FILE, spec.model_dump_json(indent=2) + "\n")
+            self.spec = spec
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        """Embedded galleries have them beside the image vectors, never elsewhere."""
+        return []
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        self._check_writable()
+        check_space(self.path)
+        name = self.spec.layout.words_vector
+        with self._write_lock, engine_errors(self.path):
+            shard = self._open_shard()
+            there = [record.id for record in shard.retrieve(list(words), False, False)]
+            vectors = [
+                edge.PointVectors(id, {name: words[stored_form(id)].tolist()}) for id in there
+            ]
+            if vectors:
+                shard.update(edge.UpdateOperation.update_vectors(vectors))
 
     def build_index(self) -> int:
         self._check_writable()
@@ -231,12 +277,18 @@ class EdgeGallery:
             self._open_shard().optimize()
         return self.state().indexed
 
+    def storage(self) -> CollectionConfig:
+        return CollectionConfig()
+
     def state(self) -> GalleryState:
         with engine_errors(self.path):
             info = self._open_shard().info()
+        points = int(info.points_count)
         return GalleryState(
-            points=int(info.points_count),
-            indexed=int(info.indexed_vectors_count),
+            points=points,
+            indexed=indexed_images(
+                int(info.indexed_vectors_count), 2 if self.spec.words else 1, points
+            ),
             segments=int(info.segments_count),
             optimizer="idle; an embedded gallery is optimized on request only",
         )
@@ -289,5 +341,9 @@ class EdgeGallery:
             requests = [search_request(query, self.spec) for query in queries]
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
         return [
-            in_order(map(scored_point, answer), query) for query, answer in zip(queries, answers)
+            in_order([scored_point(hit, self.spec.layout) for hit in answer], query)
+            for query, answer in zip(queries, answers)
         ]
+
+    def _point(self, point: GalleryPoint) -> edge.Point:
+        return edge.Point(point.id, point_vectors(point, self.spec.layout), point.payload)

@@ -11,7 +11,7 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from fti_qdrant.errors import FtiError, GalleryUnavailable
-from fti_qdrant.gallery.points import IMAGE_VECTOR, WORDS_VECTOR, GallerySpec, IndexType
+from fti_qdrant.gallery.points import GallerySpec, IndexType
 
 PACKAGE = "qdrant-edge-py"
 OLDEST, NEWEST = (0, 9), (0, 9)
@@ -64,9 +64,11 @@ def engine_errors(path: Path) -> Iterator[None]:
 
 def engine_config(spec: GallerySpec) -> edge.EdgeConfig:
     """The vectors of a gallery. Pseudo-words stay on disk, in float16, without an index."""
-    vectors = {IMAGE_VECTOR: edge.EdgeVectorParams(spec.fingerprint.dim, edge.Distance.Cosine)}
+    layout = spec.layout
+    image = edge.EdgeVectorParams(spec.fingerprint.dim, edge.Distance.Cosine)
+    vectors = {layout.image_vector: image}
     if spec.words:
-        vectors[WORDS_VECTOR] = edge.EdgeVectorParams(
+        vectors[layout.words_vector] = edge.EdgeVectorParams(
             spec.words.token_dim,
             edge.Distance.Dot,
             on_disk=True,
@@ -75,6 +77,26 @@ def engine_config(spec: GallerySpec) -> edge.EdgeConfig:
             hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
         )
     return edge.EdgeConfig(vectors=vectors)
+
+
+def with_words(shard: edge.EdgeShard, folder: Path, spec: GallerySpec) -> edge.EdgeShard:
+    """The shard with a vector for pseudo-words, loaded anew.
+
+    Adding a vector that is there already does nothing. Only loading by a whole configuration says
+    that it stays on disk and has no index.
+    """
+    assert spec.words is not None
+    operation = edge.UpdateOperation.create_dense_vector(
+        spec.layout.words_vector,
+        spec.words.token_dim,
+        edge.Distance.Dot,
+        edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+        edge.VectorStorageDatatype.Float16,
+    )
+    shard.update(operation)
+    shard.flush()
+    shard.close()
+    return edge.EdgeShard.load(str(folder), engine_config(spec))
 
 
 def index_type(kind: IndexType) -> edge.PayloadSchemaType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from fti_qdrant.atomic_files import PART
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.other_folders import what_it_is
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
 UNFINISHED_SPEC = SPEC_FILE + PART
@@ -36,6 +38,15 @@ MAY_BE_THERE = {
 }
 
 
+def followed(path: Path) -> Path:
+    """The folder that a link stands for now; any other path stays as it is.
+
+    The engine opens files while it runs: through a link that is switched meanwhile, it would open
+    those of another gallery.
+    """
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def check_free(folder: Path) -> None:
     """Raises GalleryUnavailable where a folder contains anything that is not ours."""
     if not folder.is_dir() or (folder / SPEC_FILE).exists():
@@ -43,6 +54,10 @@ def check_free(folder: Path) -> None:
     if _has_lost_its_spec(folder):
         raise GalleryUnavailable(
             f"{_lost_spec(folder)}; restore that file, or choose another folder"
+        )
+    if other := what_it_is(folder):
+        raise GalleryUnavailable(
+            f"{str(folder)!r} is not a gallery: {other}; or choose a new or empty folder"
         )
     if contents := _contents(folder):
         raise GalleryUnavailable(
@@ -69,6 +84,8 @@ def not_found(folder: Path) -> GalleryNotFound:
     if folder.is_dir():
         if _has_lost_its_spec(folder):
             return GalleryNotFound(f"{where}: {_lost_spec(folder)}; restore that file")
+        if other := what_it_is(folder):
+            return GalleryNotFound(f"{where}: {other}")
         if contents := _contents(folder):
             return GalleryNotFound(
                 f"{where}: it contains {contents}, and is not the folder of a gallery; pass one "

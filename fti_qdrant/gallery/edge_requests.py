@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import qdrant_edge as edge
 
-from fti_qdrant.gallery.points import IMAGE_VECTOR, GallerySpec, check_vector
+from fti_qdrant.gallery.points import GallerySpec, check_vector
 from fti_qdrant.gallery.protocol import DIVERSE_CANDIDATES, VectorQuery
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ def search_request(query: VectorQuery, spec: GallerySpec) -> edge.QueryRequest:
     fields = query.payload_fields
     return edge.QueryRequest(
         limit=query.limit,
-        query=_scoring(query),
+        query=_scoring(query, spec.layout.image_vector),
         filter=engine_filter(query.filter),
         score_threshold=query.score_above,
         with_payload=True if fields is None else list(fields) or False,
-        with_vector=[IMAGE_VECTOR] if query.with_vectors else None,
+        with_vector=[spec.layout.image_vector] if query.with_vectors else None,
         params=_params(query),
     )
 
@@ -40,11 +40,11 @@ def engine_filter(filter: models.Filter | None) -> edge.Filter | None:
     return to_edge(filter)
 
 
-def _scoring(query: VectorQuery) -> Any:
+def _scoring(query: VectorQuery, using: str) -> Any:
     vector = query.vector.tolist()
     if not query.diversity:
-        return edge.Query.Nearest(vector, using=IMAGE_VECTOR)
-    return edge.Mmr(vector, 1 - query.diversity, DIVERSE_CANDIDATES, using=IMAGE_VECTOR)
+        return edge.Query.Nearest(vector, using=using)
+    return edge.Mmr(vector, 1 - query.diversity, DIVERSE_CANDIDATES, using=using)
 
 
 def _params(query: VectorQuery) -> edge.SearchParams:

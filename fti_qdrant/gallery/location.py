@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fti_qdrant.gallery.client_options import TIMEOUT, ClientOptions
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.points import GallerySpec
 
@@ -47,6 +49,8 @@ class ServerLocation:
         api_key: by default the environment's ``QDRANT_API_KEY``.
         grpc_port: data is sent by gRPC, to this port.
         patience: seconds to wait for a server that is gone after it has once answered.
+        client_options: timeout, headers, prefix and certificates.
+        patience_at_start: seconds to wait for its first answer.
     """
 
     url: str
@@ -54,10 +58,12 @@ class ServerLocation:
     api_key: str | None = field(default=None, repr=False)
     grpc_port: int | None = None
     patience: float | None = None
+    client_options: ClientOptions = field(default_factory=ClientOptions)
+    patience_at_start: float = 0.0
 
     def open(self) -> ServerGallery:
-        """Raises GalleryNotFound, GalleryUnavailable; does not wait for a server."""
-        return self._open(0)
+        """Raises GalleryNotFound, GalleryUnavailable."""
+        return self._open(self.patience_at_start)
 
     def open_patiently(self) -> ServerGallery:
         """The same for a worker, which waits: the driver has already reached the server."""
@@ -70,20 +76,42 @@ class ServerLocation:
         client = self._connect(self.patience or 0)
         return ServerGallery.create(client, self.collection, spec, storage, self.patience)
 
+    @property
+    def has_key(self) -> bool:
+        return bool(self.api_key or os.environ.get("QDRANT_API_KEY"))
+
     def options(self) -> list[str]:
-        """The options of the command lines; the API key is passed in the environment."""
+        """The options of the command lines; the API key is passed in the environment.
+
+        Headers may be secrets too, and are left out.
+        """
         grpc = [] if self.grpc_port is None else ["--grpc", "--grpc-port", str(self.grpc_port)]
-        return ["--url", self.url, "--collection", self.collection, *grpc]
+        chosen = self.client_options
+        others = {"--prefix": chosen.prefix, "--ca-file": chosen.ca_file}
+        if chosen.timeout != TIMEOUT:
+            others["--timeout"] = f"{chosen.timeout:g}"
+        given = [part for name, value in others.items() if value for part in (name, value)]
+        return ["--url", self.url, "--collection", self.collection, *grpc, *given]
 
     def _open(self, patience: float) -> ServerGallery:
         from fti_qdrant.gallery.server import ServerGallery
 
         return ServerGallery.open(self._connect(patience), self.collection, self.patience)
 
+    def connect(self) -> QdrantClient:
+        """A client of the server, for what is not a gallery yet. Raises GalleryUnavailable."""
+        return self._connect(self.patience_at_start)
+
     def _connect(self, patience: float) -> QdrantClient:
         from fti_qdrant.gallery.server_connection import connect
 
-        return connect(self.url, self.api_key, grpc_port=self.grpc_port, patience=patience)
+        return connect(
+            self.url,
+            self.api_key,
+            grpc_port=self.grpc_port,
+            patience=patience,
+            options=self.client_options,
+        )
 
 
 GalleryLocation = EmbeddedLocation | ServerLocation

@@ -1,9 +1,8 @@
-"""What a gallery stores: one point for each image, and how its id is made."""
+"""What a gallery stores: one point for each image, and a description of itself."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,44 +10,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch, UnknownImageId
+from fti_qdrant.errors import BadManifest, GalleryUnavailable, ModelMismatch
+from fti_qdrant.gallery.layout import IMAGE_VECTOR as IMAGE_VECTOR
+from fti_qdrant.gallery.layout import OUR_LAYOUT, CollectionLayout
+from fti_qdrant.gallery.layout import OURS as OURS
+from fti_qdrant.gallery.layout import SHA256_KEY as SHA256_KEY
+from fti_qdrant.gallery.layout import WORDS_VECTOR as WORDS_VECTOR
+from fti_qdrant.gallery.layout import Payload as Payload
+from fti_qdrant.gallery.model_check import ModelCheck
+from fti_qdrant.gallery.point_ids import PointId as PointId
+from fti_qdrant.gallery.point_ids import StoredId, stored_form
+from fti_qdrant.gallery.point_ids import point_id as point_id
 from fti_qdrant.model.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-IMAGE_VECTOR = "image"
-WORDS_VECTOR = "pseudo_words"
-OURS = "_fti"
-"""Payload key of our own fields, beside the user's."""
-
-SHA256_KEY = f"{OURS}.sha256"
-IMAGE_NAMESPACE = uuid.UUID("5c3f0f9e-7d0b-5a6e-9f3b-2b1a4f7d9c10")
-
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
-Payload = dict[str, Any]
-PointId = str | uuid.UUID
 
 
 def indexes_made(wanted: Mapping[str, IndexType]) -> dict[str, IndexType]:
     """The payload indexes of a gallery: the requested ones, and ours, which finds references."""
     return {**wanted, SHA256_KEY: "keyword"}
-
-
-def point_id(key: str) -> str:
-    """The point id of an image: uuid5 of its key, its path or URI relative to the source.
-
-    Ingesting the same image again therefore replaces the same point.
-    """
-    return str(uuid.uuid5(IMAGE_NAMESPACE, key.replace("\\", "/")))
-
-
-def as_uuid(id: PointId) -> uuid.UUID:
-    """An image id, however it is written. Raises UnknownImageId where it is not a UUID."""
-    try:
-        return uuid.UUID(str(id))
-    except ValueError:
-        raise UnknownImageId(f"{id!r} is not an image id; pass the UUID of a hit") from None
 
 
 class WordsSpec(BaseModel):
@@ -58,6 +41,7 @@ class WordsSpec(BaseModel):
         inverter: hash of its weights.
         name: folder or hub name that it was loaded by; None for a model's own.
         preprocess: of the pictures that they are made of; None where it is the gallery's.
+        partial: they were added to an existing gallery, and some images may have none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +51,7 @@ class WordsSpec(BaseModel):
     token_dim: int
     name: str | None = None
     preprocess: str | None = None
+    partial: bool = False
 
     def matches(self, other: WordsSpec) -> bool:
         """Whether the pseudo-words of the two may be mixed."""
@@ -81,6 +66,9 @@ class GallerySpec(BaseModel):
         fingerprint: of the model that made its vectors.
         indexes: payload fields with an index, and their types.
         words: set where pseudo-words are stored.
+        layout: names of its vectors and payload fields.
+        check: how the model was checked where a user declared it; None where fti-ingest made all
+            vectors.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,6 +77,18 @@ class GallerySpec(BaseModel):
     fingerprint: Fingerprint
     indexes: dict[str, IndexType] = {}
     words: WordsSpec | None = None
+    layout: CollectionLayout = OUR_LAYOUT
+    check: ModelCheck | None = None
+
+    @property
+    def payload_indexes(self) -> dict[str, IndexType]:
+        """All indexes that fti-ingest makes: in another program's collection, none but its own."""
+        return indexes_made(self.indexes) if self.layout.ours else dict(self.indexes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What every answer should say."""
+        return () if self.check is None else self.check.warnings()
 
     @classmethod
     def read(cls, text: str | bytes, where: str) -> Self:
@@ -142,7 +142,7 @@ class GalleryPoint:
         words: ``[1 + topk, t]`` pseudo-words, or None; the payload says how many are used.
     """
 
-    id: str
+    id: StoredId
     vector: np.ndarray
     payload: Payload
     words: np.ndarray | None = None
@@ -152,7 +152,7 @@ class GalleryPoint:
 class StoredImage:
     """A stored image; ``vector`` is L2-normalized, ``words`` are rounded to float16."""
 
-    id: str
+    id: StoredId
     payload: Payload
     vector: np.ndarray
     words: np.ndarray | None = None
@@ -178,7 +178,7 @@ class FacetCount:
 class ScoredPoint:
     """One search result; ``score`` is the cosine, ``group`` the value that it was grouped by."""
 
-    id: str
+    id: StoredId
     score: float
     payload: Payload = field(default_factory=dict)
     vector: np.ndarray | None = None
@@ -191,12 +191,14 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
     Raises:
         ModelMismatch: vectors of another size, zero, or with NaN; pseudo-words of another shape.
         BadManifest: a payload that is not JSON.
-        UnknownImageId: an id that is not a UUID.
+        UnknownImageId: an id that is neither a UUID nor a number.
     """
     for point in points:
-        as_uuid(point.id)
+        stored_form(point.id)
         _check_payload(point)
         check_vector(point.vector, spec.fingerprint.dim, f"image {point.id}")
+        if point.words is None and spec.words is not None and spec.words.partial:
+            continue
         if (point.words is None) != (spec.words is None):
             raise ModelMismatch(
                 f"image {point.id}: pseudo-words are "
@@ -205,12 +207,20 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
             )
         if spec.words and point.words is not None:
             shape = (1 + spec.words.topk, spec.words.token_dim)
-            if point.words.shape != shape or not np.isfinite(point.words).all():
+            fits = point.words.shape == shape or (
+                spec.words.partial and _is_part(point.words.shape, shape)
+            )
+            if not fits or not np.isfinite(point.words).all():
                 raise ModelMismatch(
                     f"image {point.id}: pseudo-words of shape {point.words.shape} with "
                     f"{np.count_nonzero(~np.isfinite(point.words))} values that are not finite; "
                     f"the gallery needs {shape}"
                 )
+
+
+def _is_part(shape: tuple[int, ...], whole: tuple[int, int]) -> bool:
+    """Whether pseudo-words are the used rows of those of a shape."""
+    return len(shape) == 2 and 0 < shape[0] <= whole[0] and shape[1] == whole[1]
 
 
 def _check_payload(point: GalleryPoint) -> None:

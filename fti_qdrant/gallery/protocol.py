@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.gallery.collection_config import CollectionConfig
+from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import (
     FacetCount,
     GalleryPoint,
@@ -17,6 +19,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    WordsSpec,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +95,8 @@ class GalleryState:
 
     Attributes:
         points: images.
-        indexed: vectors in the approximate index; all others are compared one by one.
+        indexed: images in the approximate index; all others are compared one by one. See
+            ``indexed_images``.
         segments: parts that the store divides them into.
         optimizer: what the store's optimizer is doing, as text.
         bulk: a bulk load has started and not ended; no index is built, and searches are exact.
@@ -105,6 +109,26 @@ class GalleryState:
     bulk: bool = False
 
 
+def indexed_images(indexed_vectors: int, vectors: int, images: int) -> int:
+    """Images in the approximate index, of an engine's number of vectors.
+
+    Qdrant adds up all vectors of the segments that it has indexed, also those that have no index of
+    their own, as pseudo-words. Where every image has every vector, as in our galleries, that is so
+    many times the images; elsewhere the figure is an estimate. While the optimizer rewrites a
+    segment, images may be counted twice.
+
+    Args:
+        indexed_vectors: what the engine reports.
+        vectors: of each image.
+        images: in the gallery.
+
+    Example:
+        >>> indexed_images(21_376, vectors=2, images=12_000)
+        10688
+    """
+    return min(indexed_vectors // max(vectors, 1), images)
+
+
 def after_fork(name: str) -> GalleryUnavailable:
     """The error for a gallery that a forked process has inherited: its threads and connections
     stayed with the parent, so a call would wait for ever."""
@@ -114,12 +138,25 @@ def after_fork(name: str) -> GalleryUnavailable:
     )
 
 
+class Described(Protocol):
+    """What is known of a gallery without opening it."""
+
+    @property
+    def spec(self) -> GallerySpec: ...
+
+    @property
+    def name(self) -> str: ...
+
+
 class Gallery(Protocol):
     """Where image vectors live.
 
     All methods raise GalleryUnavailable where the store is closed or cannot be reached, or was
     opened before a fork.
     """
+
+    exact_by_default: bool
+    """Whether searches compare with every vector unless they ask for the approximate index."""
 
     @property
     def spec(self) -> GallerySpec: ...
@@ -164,8 +201,13 @@ class Gallery(Protocol):
         """Exact number of images."""
         ...
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
         """Every id with its payload, ordered by id, read one page at a time.
+
+        Args:
+            filter: only images that pass it.
 
         Images that it has yielded may be deleted while it runs.
         """
@@ -173,6 +215,10 @@ class Gallery(Protocol):
 
     def sample(self, filter: models.Filter | None = None, most: int = 100) -> list[Payload]:
         """Payloads of up to ``most`` images that pass the filter, the first by id."""
+        ...
+
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
+        """Ids and vectors (``[d]``, L2-normalized) of up to so many images, drawn at random."""
         ...
 
     def has_field(self, key: str) -> bool:
@@ -200,15 +246,38 @@ class Gallery(Protocol):
         """Removes images; unknown ids are ignored."""
         ...
 
+    def add_words(self, words: WordsSpec) -> None:
+        """Makes a place for the pseudo-words of a gallery that was made without them.
+
+        Says so in its description. An interrupted call is finished by the next one.
+        Raises BadCollection where the place is taken.
+        """
+        ...
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        """Those of the images without stored pseudo-words, where another collection has these."""
+        ...
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        """Stores the pseudo-words of images, ``[1 + r, t]`` each; see ``pseudo_words.used_rows``.
+
+        Of images that were deleted meanwhile, none.
+        """
+        ...
+
     def build_index(self) -> int:
-        """Waits until the approximate index is built; returns how many vectors are in it.
+        """Waits until the approximate index is built; returns how many images are in it.
 
         Small galleries have none (0): Qdrant searches them exactly.
         """
         ...
 
+    def storage(self) -> CollectionConfig:
+        """How its vectors are stored; embedded, always as they are."""
+        ...
+
     def state(self) -> GalleryState:
-        """Points, indexed vectors, segments, and what the optimizer is doing."""
+        """Images, how many are indexed, segments, and what the optimizer is doing."""
         ...
 
     def flush(self) -> None:

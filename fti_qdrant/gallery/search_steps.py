@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.gallery.field_order import ordered
 from fti_qdrant.gallery.grouping import Group, beyond, grouped, having
+from fti_qdrant.gallery.point_ids import id_order
 from fti_qdrant.gallery.points import ScoredPoint
 from fti_qdrant.gallery.protocol import DIVERSE_CANDIDATES, MOST_HITS, VectorQuery
 
@@ -269,9 +270,9 @@ def in_order(hits: Iterable[ScoredPoint], query: VectorQuery) -> Points:
     return [replace(hit, vector=None) for hit in hits]  # Edge returns what it has compared
 
 
-def by_score(hit: ScoredPoint) -> tuple[float, str]:
+def by_score(hit: ScoredPoint) -> tuple[float, bool, Any]:
     """Sort key: the best first, equal scores by id."""
-    return -hit.score, hit.id
+    return -hit.score, *id_order(hit.id)
 
 
 def _too_many(query: VectorQuery, most: int) -> BadQuery:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
-from fti_qdrant.gallery.point_conversion import point_vectors, scored_point, stored_image
+from fti_qdrant.gallery.point_conversion import (
+    point_vectors,
+    scored_point,
+    stored_images,
+    vector_names,
+)
+from fti_qdrant.gallery.point_ids import StoredId, stored_form
 from fti_qdrant.gallery.points import (
-    IMAGE_VECTOR,
-    WORDS_VECTOR,
     FacetCount,
     GalleryPoint,
     GallerySpec,
@@ -25,55 +26,35 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
-    as_uuid,
+    WordsSpec,
     check_points,
-    indexes_made,
 )
-from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
+from fti_qdrant.gallery.request_limits import RequestLimits
 from fti_qdrant.gallery.search_steps import answer_all, in_order
-from fti_qdrant.gallery.server_collection import (
-    SEARCH_LINKS,
-    creation_options,
-    read_config,
-)
+from fti_qdrant.gallery.server_calls import ServerCalls
+from fti_qdrant.gallery.server_collection import SEARCH_LINKS, read_config
 from fti_qdrant.gallery.server_connection import gallery_name, url_of
-from fti_qdrant.gallery.server_errors import retrying, translated
-from fti_qdrant.gallery.server_requests import group_options, search_request
+from fti_qdrant.gallery.server_opening import SPEC_KEY, create_collection, find_collection
+from fti_qdrant.gallery.server_requests import features_of, group_options, search_request
+from fti_qdrant.gallery.server_state import gallery_state, is_busy
+from fti_qdrant.gallery.server_words import WordsPlace
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SPEC_KEY = "fti_qdrant"
-"""Our key in the collection's own metadata."""
 
-REQUEST_POINTS = 64
-"""Points per upsert request: under 5 MB with the pseudo-words of a ViT-L."""
+class ServerGallery(ServerCalls):
+    """A collection on a Qdrant server. Safe to use from several threads.
 
-BUSY = "busy"
-STATES = {
-    models.CollectionStatus.GREEN: "idle; everything is optimized",
-    models.CollectionStatus.YELLOW: f"{BUSY} optimizing",
-    models.CollectionStatus.GREY: "waiting; it starts with the next update",
-    models.CollectionStatus.RED: "failed; see the server's log",
-}
-"""The colors of a collection, in words."""
+    Use ``create`` or ``open``.
+    """
 
-T = TypeVar("T")
-
-
-class ServerGallery:
-    """A collection on a Qdrant server. Safe to use from several threads."""
+    exact_by_default = False
 
     def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
-        """Use ``create`` or ``open``; ``name`` is for messages."""
-        self.client = client
-        self.collection = collection
-        self.spec = spec
-        self.name = name
-        self.patience: float | None = None
-        """Seconds to wait for a server that does not answer; None retries uploads a few times."""
-        self._closed = False
-        self._pid = os.getpid()
+        """``name`` is for messages."""
+        super().__init__(client, collection, spec, name)
         self._fields: set[str] = set()
 
     @property
@@ -93,27 +74,12 @@ class ServerGallery:
 
         ``patience`` as the attribute.
 
-        Raises GalleryUnavailable: it exists already, or the server refuses.
+        Raises:
+            GalleryExists: there is one already.
+            GalleryUnavailable: the server refuses, or is too old.
         """
-        name = gallery_name(client, collection)
-        storage = storage or CollectionConfig()
-
-        tries = count(1)
-
-        def make() -> None:
-            if next(tries) > 1 and client.collection_exists(collection):
-                return  # created by an earlier attempt whose answer was lost
-            client.create_collection(
-                collection,
-                metadata={SPEC_KEY: spec.model_dump(mode="json")},
-                **creation_options(storage, spec),
-            )
-
-        with translated(name):
-            if retrying(client.collection_exists, patience)(collection):
-                raise GalleryUnavailable(f"{name} exists already; open it, or choose another name")
-            retrying(make, patience)()
-        made = cls(client, collection, spec, name)
+        create_collection(client, collection, spec, storage or CollectionConfig(), patience)
+        made = cls(client, collection, spec, gallery_name(client, collection))
         made.patience = patience
         made.index_fields()
         return made
@@ -122,49 +88,46 @@ class ServerGallery:
     def open(cls, client: QdrantClient, collection: str, patience: float | None = None) -> Self:
         """Opens an existing collection; ``patience`` as the attribute.
 
+        Args:
+            collection: its name, or an alias; the gallery keeps to the collection that the alias
+                stands for now.
+
         Raises:
             GalleryNotFound: the server has no such collection.
-            GalleryUnavailable: no server, access refused, or a collection that is not ours.
+            GalleryUnavailable: no server, access refused, a server that is too old, or a collection
+                that is not ours.
         """
-        name = gallery_name(client, collection)
-        with translated(name):
-            if not retrying(client.collection_exists, patience)(collection):
-                there = retrying(client.get_collections, patience)().collections
-                names = ", ".join(one.name for one in there)
-                raise GalleryNotFound(
-                    f"no {name}; the server has: {names or 'no collections'}. Create one with: "
-                    f"fti-ingest IMAGES --url URL --collection {collection}"
-                )
-            info = retrying(client.get_collection, patience)(collection)
-            metadata = info.config.metadata or {}
-        if SPEC_KEY not in metadata:
-            raise GalleryUnavailable(
-                f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
-                "model is unknown; ingest into a new collection"
-            )
-        spec = GallerySpec.read(json.dumps(metadata[SPEC_KEY]), name)
-        opened = cls(client, collection, spec, name)
+        found = find_collection(client, collection, patience)
+        opened = cls(client, found.collection, found.spec, found.name)
         opened.patience = patience
+        opened.alias = found.alias
+        opened.limits = RequestLimits.of(found.config, found.spec.layout.image_vector)
         return opened
 
     def index_fields(self) -> None:
-        """Creates missing payload indexes: an earlier creation may have been interrupted."""
-        for field, kind in indexes_made(self.spec.indexes).items():
+        """Creates missing payload indexes: an earlier creation may have been interrupted.
+
+        None in a collection that another program made.
+        """
+        for field, kind in self.spec.payload_indexes.items() if self.spec.layout.ours else ():
             schema = models.PayloadSchemaType(kind)
-            self._call(self.client.create_payload_index, self.collection, field, schema, wait=True)
+            self._write(self.client.create_payload_index, self.collection, field, schema, wait=True)
 
     def storage(self) -> CollectionConfig:
         """How the collection stores its vectors."""
-        info = self._call(self.client.get_collection, self.collection)
-        return read_config(info.config.params)
+        return read_config(self._info().config, self.spec.layout.image_vector)
 
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        for start in range(0, len(points), REQUEST_POINTS):
-            structs = [_struct(point) for point in points[start : start + REQUEST_POINTS]]
-            upsert = retrying(self.client.upsert) if self.patience is None else self.client.upsert
-            self._call(upsert, self.collection, points=structs, wait=True)
+        size = self.limits.upload
+        for start in range(0, len(points), size):
+            part = points[start : start + size]
+            if self._words.beside is not None:
+                self.store_words({one.id: one.words for one in part if one.words is not None})
+            structs = [self._struct(point) for point in part]
+            upsert = self._repeated(self.client.upsert)
+            self._write(upsert, self.collection, points=structs, wait=True)
 
     def search(self, query: VectorQuery) -> list[ScoredPoint]:
         return self.search_many([query])[0]
@@ -173,26 +136,35 @@ class ServerGallery:
         return answer_all(queries, self._ask, self.count, makes_groups=True)
 
     def retrieve(self, ids: Sequence[PointId]) -> list[StoredImage]:
-        wanted = [str(as_uuid(one)) for one in ids]
-        names = [IMAGE_VECTOR, *([WORDS_VECTOR] if self.spec.words else [])]
+        wanted = [stored_form(one) for one in ids]
+        names = vector_names(self.spec, words=True)
         records = self._call(
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
-        found = {str(record.id): stored_image(record) for record in records}
+        found = stored_images(records, self.spec.layout)
+        for id, words in self._words.beside_images(list(found)).items():
+            found[id] = replace(found[id], words=words)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
-        call = self._call(self.client.count, self.collection, count_filter=filter, exact=True)
-        return int(call.count)
+        ask = self._call if filter is None else self._search
+        return int(ask(self.client.count, self.collection, count_filter=filter, exact=True).count)
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[str, Payload]]:
-        offset = None
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
+        offset, page = None, self.limits.page(page)
         while True:
             records, offset = self._call(
-                self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
+                self.client.scroll,
+                self.collection,
+                scroll_filter=filter,
+                limit=page,
+                offset=offset,
+                with_payload=True,
             )
             for record in records:
-                yield str(record.id), record.payload or {}
+                yield stored_form(record.id), record.payload or {}
             if offset is None:
                 return
 
@@ -201,10 +173,22 @@ class ServerGallery:
             self.client.scroll,
             self.collection,
             scroll_filter=filter,
-            limit=most,
+            limit=self.limits.page(most),
             with_payload=True,
         )
         return [record.payload or {} for record in records]
+
+    def random_vectors(self, count: int) -> dict[StoredId, np.ndarray]:
+        found = self._call(
+            self.client.query_points,
+            self.collection,
+            query=models.SampleQuery(sample=models.Sample.RANDOM),
+            limit=self.limits.page(count),
+            with_payload=False,
+            with_vectors=vector_names(self.spec),
+        )
+        drawn = stored_images(found.points, self.spec.layout)
+        return {id: image.vector for id, image in drawn.items()}
 
     def has_field(self, key: str) -> bool:
         if key not in self._fields:
@@ -223,24 +207,44 @@ class ServerGallery:
     def facets(
         self, field: str, filter: models.Filter | None = None, limit: int = 10
     ) -> list[FacetCount]:
+        self.able.require("facets", self.name)
         options = {"facet_filter": filter, "limit": limit, "exact": True}
-        found = self._call(self.client.facet, self.collection, field, **options)
+        found = self._search(self.client.facet, self.collection, field, **options)
         return [FacetCount(hit.value, hit.count) for hit in found.hits]
 
     def indexes(self) -> Mapping[str, str]:
         """Those made with the collection, and those that were added on the server."""
-        info = self._call(self.client.get_collection, self.collection)
+        info = self._info()
         there = {name: one.data_type.value for name, one in info.payload_schema.items()}
-        return {**indexes_made(self.spec.indexes), **there}
-
-    def index_command(self, field: str, kind: str) -> str:
-        return f"QdrantClient(URL).create_payload_index({self.collection!r}, {field!r}, {kind!r})"
+        return {**self.spec.payload_indexes, **there}
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        unwanted: list[Any] = [str(as_uuid(one)) for one in ids]
+        unwanted: list[Any] = [stored_form(one) for one in ids]
         if unwanted:
             selector = models.PointIdsList(points=unwanted)
-            self._call(self.client.delete, self.collection, points_selector=selector, wait=True)
+            self._write(self.client.delete, self.collection, points_selector=selector, wait=True)
+            self._words.delete(unwanted)
+
+    def add_words(self, words: WordsSpec) -> None:
+        layout = self._words.make(words)
+        spec = self.spec.model_copy(update={"words": words, "layout": layout})
+        ours = {SPEC_KEY: spec.model_dump(mode="json")}
+        self._write(self.client.update_collection, self.collection, metadata=ours)
+        self.spec = spec
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        return self._words.lacking(ids)
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        ids = list(words)
+        for start in range(0, len(ids), self.limits.points):
+            part = ids[start : start + self.limits.points]
+            self._words.store({id: words[id] for id in part})
+
+    @property
+    def _words(self) -> WordsPlace:
+        ask = (self._call, self._write)
+        return WordsPlace(self.client, self.collection, self.spec.layout, *ask)
 
     def begin_bulk(self) -> None:
         """Turns index building off during a bulk load: it saves memory and repeated work."""
@@ -252,75 +256,58 @@ class ServerGallery:
 
     def _set_links(self, links: int) -> None:
         config = models.HnswConfigDiff(m=links)
-        self._call(self.client.update_collection, self.collection, hnsw_config=config)
+        self._write(self.client.update_collection, self.collection, hnsw_config=config)
 
     def build_index(self) -> int:
         """Waits: a server builds its index by itself."""
-        settled = Retrying(
-            retry=retry_if_result(lambda state: state.optimizer.startswith(BUSY)),
-            wait=wait_fixed(1),
-        )
+        settled = Retrying(retry=retry_if_result(is_busy), wait=wait_fixed(1))
         return settled(self.state).indexed
 
     def state(self) -> GalleryState:
-        info = self._call(self.client.get_collection, self.collection)
-        problem = getattr(info.optimizer_status, "error", None)
-        return GalleryState(
-            points=self.count(),
-            indexed=int(info.indexed_vectors_count or 0),
-            segments=int(info.segments_count or 0),
-            optimizer=f"failed: {problem}" if problem else STATES[info.status],
-            bulk=info.config.hnsw_config.m == 0,
-        )
+        return gallery_state(self._info(), self.count(), self.spec.layout.ours)
 
     def flush(self) -> None:
         """Does nothing: a server flushes by itself, and ``upsert`` has waited for it."""
 
-    def close(self) -> None:
-        if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
-            self._closed = True
-            self.client.close()
-
-    def check_open(self) -> None:
-        if os.getpid() != self._pid:
-            raise after_fork(self.name)
-        if self._closed:
-            raise GalleryUnavailable(f"{self.name} is closed; connect again")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        self.check_open()
-        with translated(self.name):
-            if self.patience is not None:  # every call of a gallery may safely be repeated
-                function = retrying(function, self.patience)
-            return function(*args, **options)
-
     def _ask(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
         """One request for all queries, and one for each that makes groups."""
-        requests = [search_request(query, self.spec) for query in queries if not query.group_by]
-        batch = self.client.query_batch_points
-        answers = iter(self._call(batch, self.collection, requests=requests) if requests else ())
+        for feature in {feature for query in queries for feature in features_of(query)}:
+            self.able.require(feature, self.name)
+        requests = [
+            search_request(query, self.spec, self.limits) for query in queries if not query.group_by
+        ]
+        answers = iter(self._batches(requests))
         return [
             self._groups(query)
             if query.group_by
-            else in_order(map(scored_point, next(answers).points), query)
+            else in_order(self._scored(next(answers).points), query)
             for query in queries
         ]
 
-    def _groups(self, query: VectorQuery) -> list[ScoredPoint]:
-        options = group_options(query, self.spec)
-        found = self._call(self.client.query_points_groups, self.collection, **options)
+    def _batches(self, requests: Sequence[models.QueryRequest]) -> list[models.QueryResponse]:
+        """In one request, or in as many as strict mode wants."""
+        size = self.limits.searches or max(len(requests), 1)
+        batch = self.client.query_batch_points
         return [
-            replace(scored_point(hit), group=group.id)
-            for group in found.groups
-            for hit in group.hits
+            answer
+            for start in range(0, len(requests), size)
+            for answer in self._search(
+                batch, self.collection, requests=requests[start : start + size]
+            )
         ]
 
+    def _groups(self, query: VectorQuery) -> list[ScoredPoint]:
+        options = group_options(query, self.spec, self.limits)
+        found = self._search(self.client.query_points_groups, self.collection, **options)
+        return [
+            replace(hit, group=group.id)
+            for group in found.groups
+            for hit in self._scored(group.hits)
+        ]
 
-def _struct(point: GalleryPoint) -> models.PointStruct:
-    return models.PointStruct(id=point.id, vector=point_vectors(point), payload=point.payload)
+    def _scored(self, hits: Sequence[Any]) -> list[ScoredPoint]:
+        return [scored_point(hit, self.spec.layout) for hit in hits]
+
+    def _struct(self, point: GalleryPoint) -> models.PointStruct:
+        vectors = point_vectors(point, self.spec.layout)
+        return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -15,13 +16,22 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from tenacity import (
     RetryCallState,
     Retrying,
+    nap,
     retry_if_exception,
     stop_after_attempt,
     stop_after_delay,
 )
 from tenacity.wait import wait_exponential_jitter
 
+from fti_qdrant.awaiting import awaited, is_awaiting
 from fti_qdrant.errors import FtiError, GalleryNotFound, GalleryUnavailable, first_line
+from fti_qdrant.gallery.server_refusals import (
+    Asked,
+    IndexCommand,
+    Refusal,
+    refused,
+    sentence_of,
+)
 
 ATTEMPTS = 5
 LONGEST_PAUSE = 60
@@ -35,14 +45,34 @@ PASSING = (
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.INTERNAL,
 )
-REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+STATUS_OF_CODE = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+}
+"""The HTTP status that means the same."""
+
+TOO_LARGE = "larger than max"
+"""What gRPC says of a message that is too long, under the code of a server that is busy."""
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 @contextmanager
-def translated(name: str) -> Iterator[None]:
-    """Turns the client's errors into ours, of one line. (UnexpectedResponse cannot be pickled.)"""
+def translated(
+    name: str, asked: Asked = "read", index_command: IndexCommand | None = None
+) -> Iterator[None]:
+    """Turns the client's errors into ours, of one line. (UnexpectedResponse cannot be pickled.)
+
+    Args:
+        name: of what was asked, for the message.
+        asked: what for: a query that the server refuses is a BadQuery or a BadFilter.
+        index_command: makes the command that makes a payload index, for messages.
+    """
     try:
         yield
     except FtiError:
@@ -54,7 +84,7 @@ def translated(name: str) -> Iterator[None]:
             f"{name}: the server does not answer ({error.source}); is it running?"
         ) from None
     except UnexpectedResponse as error:
-        raise _of_status(name, error) from None
+        raise refused(name, asked, _refusal(error), index_command) from None
     except ResourceExhaustedResponse as error:
         raise GalleryUnavailable(
             f"{name}: the server asks to slow down; try again in {error.retry_after_s} s"
@@ -62,7 +92,7 @@ def translated(name: str) -> Iterator[None]:
     except QdrantException as error:  # a Retry-After that is a date, as proxies may send
         raise GalleryUnavailable(f"{name}: the server asks to slow down ({error})") from None
     except grpc.RpcError as error:
-        raise _of_code(name, error) from None
+        raise refused(name, asked, _refusal_of_code(error), index_command) from None
     except httpx.HTTPError as error:
         raise GalleryUnavailable(f"{name}: the connection failed ({error})") from None
     except (
@@ -70,10 +100,21 @@ def translated(name: str) -> Iterator[None]:
         AssertionError,
     ) as error:  # the client asserts that there is a result
         raise _not_qdrants(name) from error
+    except NotImplementedError as error:
+        raise GalleryUnavailable(
+            f"{name}: qdrant-client's local mode cannot do this ({first_line(error)}); use a "
+            "Qdrant server"
+        ) from None
+    except RuntimeError as error:
+        raise GalleryUnavailable(
+            f"{name}: the client is closed or broken ({first_line(error)}); connect again"
+        ) from None
     except ValueError as error:  # qdrant-client's local mode
         if "not found" in str(error):
             raise GalleryNotFound(f"{name}: {error}") from None
-        raise GalleryUnavailable(f"{name}: {error}") from None
+        if asked in ("search", "create"):
+            raise refused(name, asked, Refusal(400, "", sentence_of(str(error)))) from None
+        raise GalleryUnavailable(f"{name}: {first_line(error)}") from None
 
 
 def retrying(call: Callable[..., T], patience: float | None = None) -> Callable[..., T]:
@@ -87,9 +128,29 @@ def retrying(call: Callable[..., T], patience: float | None = None) -> Callable[
         stop=stop_after_attempt(ATTEMPTS) if patience is None else stop_after_delay(patience),
         wait=pause,
         before_sleep=_warn,
+        sleep=_sleep,
         reraise=True,
     )
     return policy.wraps(call)
+
+
+def _sleep(seconds: float) -> None:
+    """Lets an event loop go on, where there is one."""
+    if is_awaiting():
+        awaited(asyncio.sleep(seconds))
+    else:
+        nap.sleep(seconds)
+
+
+def exists_already(error: Exception) -> bool:
+    """Whether creating something failed because it is there already."""
+    if isinstance(error, UnexpectedResponse):
+        refusal = _refusal(error)
+    elif isinstance(error, grpc.RpcError):
+        refusal = _refusal_of_code(error)
+    else:
+        refusal = Refusal(400, "", str(error))
+    return refusal.status == 409 or (refusal.status == 400 and "already exists" in refusal.sentence)
 
 
 def _warn(state: RetryCallState) -> None:
@@ -98,6 +159,8 @@ def _warn(state: RetryCallState) -> None:
     seconds = state.next_action.sleep if state.next_action else 0.0
     if isinstance(error, grpc.RpcError):
         reason = str(error.details())
+    elif isinstance(error, UnexpectedResponse):
+        reason = _refusal(error).answer
     else:
         reason = first_line(getattr(error, "source", None) or error or TimeoutError())
     logger.warning("the Qdrant server failed (%s); trying again in %.1f s", reason, seconds)
@@ -109,7 +172,7 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, ResourceExhaustedResponse):
         return error.retry_after_s <= LONGEST_PAUSE
     if isinstance(error, grpc.RpcError):
-        return error.code() in PASSING
+        return error.code() in PASSING and TOO_LARGE not in str(error.details())
     if isinstance(error, ResponseHandlingException):  # not Qdrant's answer: a retry will not help
         return not isinstance(error.source, ValueError)
     return isinstance(error, (QdrantException, httpx.HTTPError))
@@ -127,22 +190,13 @@ def _not_qdrants(name: str) -> GalleryUnavailable:
     return GalleryUnavailable(f"{name}: the answer is not one of Qdrant's; is the address right?")
 
 
-def _of_code(name: str, error: grpc.RpcError) -> FtiError:
+def _refusal(error: UnexpectedResponse) -> Refusal:
+    body = error.content.decode(errors="replace")
+    return Refusal(error.status_code or 0, "", sentence_of(body) or error.reason_phrase)
+
+
+def _refusal_of_code(error: grpc.RpcError) -> Refusal:
     """The same for gRPC, where a failed call is itself the error."""
-    code, reason = error.code(), str(error.details())[:300]
-    if code in REFUSED:
-        return GalleryUnavailable(f"{name}: the server refused access; check the API key")
-    if code == grpc.StatusCode.NOT_FOUND:
-        return GalleryNotFound(f"{name} does not exist")
-    return GalleryUnavailable(f"{name}: the server answered {code.name}: {reason}")
-
-
-def _of_status(name: str, error: UnexpectedResponse) -> FtiError:
-    if error.status_code in (401, 403):
-        return GalleryUnavailable(
-            f"{name}: the server refused access ({error.status_code}); check the API key"
-        )
-    if error.status_code == 404:
-        return GalleryNotFound(f"{name} does not exist")
-    reason = error.content.decode(errors="replace")[:300]
-    return GalleryUnavailable(f"{name}: the server answered {error.status_code}: {reason}")
+    code, sentence = error.code(), sentence_of(str(error.details()))
+    status = 413 if TOO_LARGE in sentence else STATUS_OF_CODE.get(code, 500)
+    return Refusal(status, code.name, sentence)

@@ -11,6 +11,7 @@ from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
     from fti_qdrant.images.color import to_rgb
+    from fti_qdrant.images.crop import Cropped
     from fti_qdrant.images.decoding import DecodedImage, decode, decode_pixels
     from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
     from fti_qdrant.images.preprocess import Preprocess, target_pad
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "Cropped": "crop",
     "DEFAULT_LIMITS": "limits",
     "ImageLimits": "limits",
     "Preprocess": "preprocess",
@@ -40,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "Cropped",
     "DecodedImage",
     "ImageLimits",
     "ImageSource",

@@ -79,9 +79,17 @@ class DecodedImage:
 
 
 def decode(
-    data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+    data: bytes,
+    *,
+    uri: str | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    draft_side: float = DRAFT_SIDE,
 ) -> DecodedImage:
     """Encoded bytes -> an upright picture. What is wrong with metadata does not matter.
+
+    Args:
+        draft_side: pixels that both sides of a JPEG keep at least where it is decoded at a part
+            of its size; more for a picture of which only a part is used.
 
     Raises BadImage.
     """
@@ -92,7 +100,7 @@ def decode(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decoded(form, info, limits, label)
+                return _decoded(form, info, limits, label, draft_side)
         except BadImage:
             raise
         except Exception as error:  # damaged files raise nearly anything inside Pillow's decoders
@@ -101,21 +109,27 @@ def decode(
 
 
 def decode_pixels(
-    data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+    data: bytes,
+    *,
+    uri: str | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    draft_side: float = DRAFT_SIDE,
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Encoded bytes -> ``LoadedImage``'s image and size, without hashing the bytes.
 
     Of an animation, the first frame. Raises BadImage.
     """
-    decoded = decode(data, uri=uri, limits=limits)
+    decoded = decode(data, uri=uri, limits=limits, draft_side=draft_side)
     return decoded.in_srgb(), decoded.size
 
 
-def _decoded(data: bytes, info: dict[str, Any], limits: ImageLimits, label: str) -> DecodedImage:
+def _decoded(
+    data: bytes, info: dict[str, Any], limits: ImageLimits, label: str, draft_side: float
+) -> DecodedImage:
     picture = _opened(data, limits)
     picture.info.update(info)
     size = picture.size
-    _shrink(picture, limits, label)
+    _shrink(picture, limits, label, draft_side)
     scale_transparency(picture)
     picture.load()
     levels = file_levels(picture, data)
@@ -137,14 +151,14 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def _shrink(picture: Image.Image, limits: ImageLimits, label: str) -> None:
+def _shrink(picture: Image.Image, limits: ImageLimits, label: str, draft_side: float) -> None:
     """Has a large JPEG decoded at a part of its size. Raises BadImage over the limits."""
     if not isinstance(picture, JpegImagePlugin.JpegImageFile):
         return check_size(picture.size, limits.max_pixels, label)
     most = limits.in_jpeg("progressive" in picture.info)
     check_size(picture.size, most, label)
     width, height = picture.size
-    usual = max(part for part in PARTS if part == 1 or min(width, height) // part >= DRAFT_SIDE)
+    usual = max(part for part in PARTS if part == 1 or min(width, height) // part >= draft_side)
     for part in PARTS:
         fits = math.ceil(width / part) * math.ceil(height / part) <= limits.max_pixels
         if part >= usual and fits and (part == usual or min(width, height) // part >= LEAST_SIDE):

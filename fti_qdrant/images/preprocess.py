@@ -115,6 +115,11 @@ class Preprocess:
         down = "-down" if self.rounding == "down" else ""
         return f"{self.interpolation}{shorter}/center-crop-{self.size}{down}"
 
+    @property
+    def keeps_squares(self) -> bool:
+        """Whether a picture that ``square`` has made passes it unchanged."""
+        return self.shorter in (0, self.size)
+
     def by(self, wanted: str) -> Preprocess:
         """The same model's input, made by another recipe.
 
@@ -132,6 +137,11 @@ class Preprocess:
         if named.recipe == "target-pad":
             return replace(self, recipe="target-pad")
         return replace(named, size=self.size, mean=self.mean, std=self.std)
+
+    @property
+    def unpadded(self) -> Preprocess:
+        """As other tools prepare pictures for this model: none pads them as ``target-pad`` does."""
+        return replace(self, recipe="center-crop") if self.recipe == "target-pad" else self
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB picture -> uint8 ``[3, size, size]``."""
@@ -175,11 +185,15 @@ def shorter_side(
     This and ``center_crop`` round as torchvision's transforms do. Importing torchvision would take
     longer than everything else that a decoding worker needs.
     """
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    other = int(size * long / short)
-    wanted = (size, other) if width <= height else (other, size)
+    wanted = shorter_side_size(image.size, size)
     return image if wanted == image.size else image.resize(wanted, resampling)
+
+
+def shorter_side_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Width and height after scaling until the shorter one is ``shorter``."""
+    width, height = size
+    other = int(shorter * max(size) / min(size))
+    return (shorter, other) if width <= height else (other, shorter)
 
 
 def center_crop(image: Image.Image, size: int, rounding: Rounding = "half-even") -> Image.Image:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Union
 
@@ -13,7 +14,9 @@ from PIL import Image
 
 from fti_qdrant.errors import BadImage, first_line
 from fti_qdrant.images.color import to_rgb
+from fti_qdrant.images.crop import Box, Cropped
 from fti_qdrant.images.decoding import (
+    DRAFT_SIDE,
     check_bytes,
     check_size,
     decode_pixels,
@@ -22,7 +25,7 @@ from fti_qdrant.images.decoding import (
 )
 from fti_qdrant.images.limits import DEFAULT_LIMITS, ImageLimits
 
-ImageSource = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray]
+ImageSource = Union[str, "os.PathLike[str]", bytes, BinaryIO, Image.Image, np.ndarray, Cropped]
 
 
 @dataclass(frozen=True)
@@ -34,50 +37,81 @@ class LoadedImage:
         sha256: of the encoded bytes where there were any, otherwise of the pixels.
         uri: path or URL it came from; None for bytes, file objects, pictures and arrays.
         size: width and height after EXIF rotation, before a large JPEG was scaled down.
+        crop: the part of the picture that ``image`` is; None for all of it. ``sha256``, ``uri``
+            and ``size`` are those of the whole picture.
     """
 
     image: Image.Image
     sha256: str
     uri: str | None
     size: tuple[int, int]
+    crop: Box | None = None
+
+    @property
+    def identity(self) -> tuple[str, Box | None]:
+        """Equal for equal pixels."""
+        return self.sha256, self.crop
 
 
 def open_image(
-    source: ImageSource, *, allow_urls: bool = False, limits: ImageLimits = DEFAULT_LIMITS
+    source: ImageSource,
+    *,
+    allow_urls: bool = False,
+    allow_paths: bool = True,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> LoadedImage:
     """Opens a path, bytes, file object, PIL image, numpy array or (if allowed) http(s) URL.
 
-    Arrays are ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, or floats in 0..1.
+    Arrays are ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, or floats in 0..1. ``Cropped`` gives a
+    part of any of these.
+
+    Args:
+        allow_paths: False refuses every path, unread: for sources that come from others.
 
     Raises:
-        BadImage: missing, unreadable, not an image, truncated, over the limits, or a URL
-            without ``allow_urls=True``.
+        BadImage: missing, unreadable, not an image, truncated, over the limits, a URL without
+            ``allow_urls=True``, or a path with ``allow_paths=False``.
     """
-    if isinstance(source, Image.Image):
-        return _from_picture(source, limits)
-    if isinstance(source, np.ndarray):
-        return _from_picture(_picture_of(source), limits)
-    data, uri = read_bytes(source, allow_urls=allow_urls, limits=limits)
-    return decode_image(data, uri=uri, limits=limits)
+    whole = _whole(source)
+    if isinstance(whole, np.ndarray):
+        whole = _picture_of(whole)
+    if isinstance(whole, Image.Image):
+        found = _from_picture(whole, limits)
+    else:
+        data, uri = read_bytes(whole, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
+        side = DRAFT_SIDE / source.share if isinstance(source, Cropped) else DRAFT_SIDE
+        found = decode_image(data, uri=uri, limits=limits, draft_side=side)
+    if isinstance(source, Cropped):
+        return replace(found, image=source.of(found.image), crop=source.box)
+    return found
 
 
 def content_hash(
-    source: ImageSource, *, allow_urls: bool = False, limits: ImageLimits = DEFAULT_LIMITS
+    source: ImageSource,
+    *,
+    allow_urls: bool = False,
+    allow_paths: bool = True,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> str:
     """``LoadedImage.sha256`` of a source. Encoded images are read and not decoded.
 
-    Raises BadImage: missing, unreadable, empty, over the limits, or a URL without
-    ``allow_urls=True``.
+    Raises BadImage: missing, unreadable, empty, over the limits, a URL without
+    ``allow_urls=True``, or a path with ``allow_paths=False``.
     """
-    if isinstance(source, (Image.Image, np.ndarray)):
-        return open_image(source, limits=limits).sha256
-    data, uri = read_bytes(source, allow_urls=allow_urls, limits=limits)
+    whole = _whole(source)
+    if isinstance(whole, (Image.Image, np.ndarray)):
+        return open_image(whole, limits=limits).sha256
+    data, uri = read_bytes(whole, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
     check_bytes(data, uri, limits)
     return hashlib.sha256(data).hexdigest()
 
 
 def read_bytes(
-    source: str | os.PathLike[str] | bytes | BinaryIO, *, allow_urls: bool, limits: ImageLimits
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+    *,
+    allow_urls: bool,
+    allow_paths: bool = True,
+    limits: ImageLimits,
 ) -> tuple[bytes, str | None]:
     """The encoded bytes of a source, and its path or URL. Raises BadImage."""
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -91,6 +125,11 @@ def read_bytes(
 
         return fetch(source, limits), source
     if isinstance(source, (str, os.PathLike)):
+        if not allow_paths:  # before the disk is asked: the answer must not tell what is on it
+            raise BadImage(
+                f"{os.fspath(source)!r} is neither an image id nor a URL, and paths are off; pass "
+                "the bytes of the picture, or the id of a stored image"
+            )
         return _read_file(source, limits), os.fspath(source)
     if hasattr(source, "read"):
         try:
@@ -112,11 +151,30 @@ def is_url(source: str) -> bool:
 
 
 def decode_image(
-    data: bytes, *, uri: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+    data: bytes,
+    *,
+    uri: str | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    draft_side: float = DRAFT_SIDE,
 ) -> LoadedImage:
-    """Encoded bytes -> upright RGB picture with its content hash. Raises BadImage."""
-    image, size = decode_pixels(data, uri=uri, limits=limits)
+    """Encoded bytes -> upright RGB picture with its content hash. Raises BadImage.
+
+    Args:
+        draft_side: as for ``decoding.decode``.
+    """
+    image, size = decode_pixels(data, uri=uri, limits=limits, draft_side=draft_side)
     return LoadedImage(image, hashlib.sha256(data).hexdigest(), uri, size)
+
+
+def _whole(
+    source: ImageSource,
+) -> str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray:
+    """The source without its crop."""
+    if not isinstance(source, Cropped):
+        return source
+    if isinstance(source.image, (uuid.UUID, int)):
+        raise BadImage(f"{source.image} is the id of a stored image; crop it in a query")
+    return _whole(source.image)
 
 
 def _from_picture(picture: Image.Image, limits: ImageLimits) -> LoadedImage:

@@ -18,6 +18,8 @@ from fti_qdrant.images.limits import ImageLimits
 
 MAX_REDIRECTS = 5
 NAT64 = int(ipaddress.IPv6Address("64:ff9b::"))
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that is given out for the public Internet; what is beside it, networks use for themselves."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -104,12 +106,24 @@ def public_address(host: str, port: int) -> str:
     found = _addresses(host, port)
     for address in found:
         ip = _reached(ipaddress.ip_address(address.split("%")[0]))
-        if not ip.is_global or ip.is_multicast:
+        if not is_public(ip):
             raise BadImage(
                 f"host {host!r} is {address}, which is not a public address; images are fetched "
                 "from public servers only"
             )
     return found[0]  # the system lists the best route first
+
+
+def is_public(ip: Address) -> bool:
+    """Whether an address is one of the public Internet.
+
+    Example:
+        >>> [is_public(ipaddress.ip_address(one)) for one in ("8.8.8.8", "10.0.0.1", "fec0::1")]
+        [True, False, False]
+    """
+    if not ip.is_global or ip.is_multicast:
+        return False
+    return isinstance(ip, ipaddress.IPv4Address) or ip in GLOBAL_UNICAST
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.abilities import Abilities, Ability
+from fti_qdrant.model.activation import activation_of
 from fti_qdrant.model.cpu import fit_threads
 from fti_qdrant.model.device import best_device, check_device
 from fti_qdrant.model.features import ImageFeatures
@@ -42,6 +43,7 @@ from fti_qdrant.model.precision import (
     use_bf16_if_exact,
     warn_if_slow,
 )
+from fti_qdrant.model.pretrained import our_name
 from fti_qdrant.model.prompts import Prompts
 from fti_qdrant.model.text_tower import TextTower
 from fti_qdrant.model.tokens import Tokens, Vocabulary
@@ -100,7 +102,7 @@ class Backbone(nn.Module):
         self.name = name
         self.preprocess = preprocess or preprocess_of(model.visual)
         self._weights_hash = cached_weights_hash(model.state_dict(), weights_files)
-        self._activation = _activation_of(model)
+        self._activation = activation_of(model)
         self._width = token_width(model.visual)
         self.visual = for_inference(model.visual)
         self.text, self._tokenizer, refusal = text_parts(model, tokenizer)
@@ -130,8 +132,9 @@ class Backbone(nn.Module):
 
         Args:
             name: ``mini``; ``ARCH/PRETRAINED`` or ``hf-hub:ORG/REPO`` of open_clip;
-                ``hf:ORG/REPO[@REVISION]``, a CLIPModel of transformers; or a folder that holds a
-                model of either kind.
+                ``hf:ORG/REPO[@REVISION]``, a CLIPModel of transformers; a folder that holds a
+                model of either kind; or what other tools call a known model, such as
+                ``clip-ViT-B-32``, with their preprocessing.
             device: as torch takes it, by name or as ``torch.device``; by default cuda, else mps,
                 else cpu.
             precision: fp32, bf16 or fp16; by default fp16 on cuda, and on a CPU that multiplies
@@ -147,6 +150,8 @@ class Backbone(nn.Module):
             ModelMismatch: the weights were trained with another activation (OpenAI's QuickGELU),
                 or an unknown preprocessing.
         """
+        name, implied = our_name(name)
+        preprocess = preprocess or implied
         check_precision(precision or "fp32")
         check_backend(backend, None if device is None else str(device), precision)
         chosen = "cpu" if backend == "openvino" else str(device or best_device())
@@ -291,12 +296,3 @@ class Backbone(nn.Module):
         """Plain texts -> L2-normalized ``[B, d]`` in float32; the end of a too long text is cut."""
         vectors = self.text_features(self.tokenize(texts))
         return F.normalize(vectors.float(), dim=-1)
-
-
-def _activation_of(model: nn.Module) -> str:
-    """The activation of the MLPs: QuickGELU and GELU have the same weights and other features."""
-    for ending in ("mlp.gelu", "mlp.act"):  # open_clip's towers and timm's
-        for name, part in model.named_modules():
-            if name.endswith(ending):
-                return type(part).__name__
-    return "unknown"

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,6 +216,11 @@ class _OfflineMode:
 
 
 _OFFLINE = _OfflineMode()
+
+
+def offline() -> AbstractContextManager[None]:
+    """For calls that must not fetch anything: they use what the cache holds, or fail."""
+    return _OFFLINE
 
 
 def _cached_revisions(repository: str) -> Iterator[tuple[str, set[str], tuple[str, ...]]]:

@@ -16,8 +16,9 @@ from fti_qdrant.errors import ModelMismatch, UnsupportedModel, first_line
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.hub import fetching, quiet
 from fti_qdrant.model.image_tower import preprocess_of
-from fti_qdrant.model.names import LOCAL, MINI, is_transformers, local_folder
+from fti_qdrant.model.names import LOCAL, MINI, TRANSFORMERS, is_transformers, local_folder
 from fti_qdrant.model.transformers_clip import load_transformers_clip
+from fti_qdrant.model.transformers_weights import PICKLED, SAFETENSORS
 
 HUB = "hf-hub:"
 """Prefix of a hub repository with a model of open_clip."""
@@ -99,7 +100,7 @@ def split_name(name: str) -> tuple[str, str | None]:
         raise UnsupportedModel(
             f"unknown model {name!r}; use mini, ARCH/PRETRAINED such as "
             "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/REPO of open_clip, hf:ORG/REPO of "
-            "transformers, or the folder of a model"
+            "transformers, a name such as clip-ViT-B-32, or the folder of a model"
         )
     if not pretrained:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -127,6 +128,20 @@ def weights_file(name: str) -> Path | None:
         path = Path("~/.cache/clip").expanduser() / config["url"].rpartition("/")[2]
         return path if path.is_file() else None
     return None
+
+
+def on_this_machine(name: str) -> bool:
+    """Whether a model could be loaded without fetching its weights; looked up without a network."""
+    if local_folder(name) is not None:
+        return True
+    if is_transformers(name):
+        repository, _, revision = name.removeprefix(TRANSFORMERS).partition("@")
+        files = (SAFETENSORS, PICKLED)
+        found = [
+            try_to_load_from_cache(repository, file, revision=revision or None) for file in files
+        ]
+        return any(isinstance(one, str) for one in found)
+    return weights_file(name) is not None
 
 
 def _hub_file(repository: str, name: str) -> Path | None:

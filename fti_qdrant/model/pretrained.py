@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fti_qdrant.images.recipes import Recipe
+from fti_qdrant.model.names import local_folder
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class KnownModel:
         architecture: open_clip's name of the same towers.
         composer: the one that it was trained for; None for the usual ones.
         method: its name in ``fti_qdrant.benchmarks.published``, where it has figures.
+        names: what other tools call the same weights. Loaded by one of these, it has the
+            preprocessing of those tools, ``center-crop``.
     """
 
     name: str
@@ -41,6 +44,7 @@ class KnownModel:
     architecture: str
     composer: str | None = None
     method: str | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,36 @@ KNOWN_MODELS = _by_name(
             "openai/clip-vit-large-patch14",
             "target-pad",
             "ViT-L-14-quickgelu",
+            names=(
+                *("clip-ViT-L-14", "sentence-transformers/clip-ViT-L-14"),
+                *("openai/clip-vit-large-patch14", "ViT-L/14"),
+            ),
+        ),
+        KnownModel(
+            "ViT-B-32-quickgelu/openai",
+            "photographs; in many existing collections",
+            *(151_277_313, 512),
+            "mit",
+            "openai/clip-vit-base-patch32",
+            "target-pad",
+            "ViT-B-32-quickgelu",
+            names=(
+                *("clip-ViT-B-32", "sentence-transformers/clip-ViT-B-32"),
+                *("Qdrant/clip-ViT-B-32-vision", "openai/clip-vit-base-patch32", "ViT-B/32"),
+            ),
+        ),
+        KnownModel(
+            "ViT-B-16-quickgelu/openai",
+            "photographs; in many existing collections",
+            *(149_620_737, 512),
+            "mit",
+            "openai/clip-vit-base-patch16",
+            "target-pad",
+            "ViT-B-16-quickgelu",
+            names=(
+                *("clip-ViT-B-16", "sentence-transformers/clip-ViT-B-16"),
+                *("openai/clip-vit-base-patch16", "ViT-B/16"),
+            ),
         ),
         KnownModel(
             "ViT-B-32/laion2b_s34b_b79k",
@@ -210,6 +244,41 @@ KNOWN_MODELS = _by_name(
     ]
 )
 """Name -> model, the embedded one and those for composed search first."""
+
+RECIPE_OF_OTHER_TOOLS: Recipe = "center-crop"
+
+_BY_OTHER_NAME = {name: row for row in KNOWN_MODELS.values() for name in row.names}
+
+
+def our_name(name: str) -> tuple[str, Recipe | None]:
+    """A model's name as ``Backbone.load`` takes it, and the preprocessing that the name implies.
+
+    Example:
+        >>> our_name("clip-ViT-B-32")
+        ('ViT-B-32-quickgelu/openai', 'center-crop')
+        >>> our_name("ViT-B-32/laion2b_s34b_b79k")
+        ('ViT-B-32/laion2b_s34b_b79k', None)
+    """
+    if name in _BY_OTHER_NAME and local_folder(name) is None:
+        return _BY_OTHER_NAME[name].name, RECIPE_OF_OTHER_TOOLS
+    return name, None
+
+
+def mentioned_model(text: str) -> str | None:
+    """The known name of a model that a text is, in any case; None where it is none.
+
+    fastembed names vectors ``fast-`` and the last part of the model's name.
+
+    Example:
+        >>> mentioned_model("fast-clip-vit-b-32-vision")
+        'Qdrant/clip-ViT-B-32-vision'
+    """
+    wanted = text.strip().lower()
+    for name in (*KNOWN_MODELS, *_BY_OTHER_NAME):
+        if wanted in (name.lower(), f"fast-{name.rpartition('/')[2]}".lower()):
+            return name
+    return None
+
 
 KNOWN_INVERTERS = _by_name(
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import io
@@ -21,10 +22,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import fti_ingest
 import fti_ingest.cli.main
+import fti_qdrant
 import fti_qdrant.cli.demo
 import fti_qdrant.cli.evaluate
 import fti_qdrant.cli.search
+import fti_qdrant.cli.serve
+import fti_training
 import fti_training.cli.main
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.logging_options import (
@@ -43,6 +48,7 @@ from tests.benchmarks import standins
 PROGRAMS: dict[str, click.Command] = {
     "fti-search": fti_qdrant.cli.search.main,
     "fti-demo": fti_qdrant.cli.demo.main,
+    "fti-serve": fti_qdrant.cli.serve.main,
     "fti-eval": fti_qdrant.cli.evaluate.main,
     "fti-ingest": fti_ingest.cli.main.main,
     "fti-train": fti_training.cli.main.main,
@@ -266,6 +272,33 @@ def test_tables_of_figures_print_names_as_they_are(capsys: pytest.CaptureFixture
     for name in (r"[/b] a\x1b[2J", "[red]", "held[/i]out"):
         assert name in out
     assert "\x1b" not in out
+
+
+def test_all_output_goes_through_the_module_that_escapes() -> None:
+    """No command prints by itself, so none can send a file name to the terminal unescaped."""
+    packages = (fti_qdrant, fti_ingest, fti_training)
+    sources = [path for one in packages for path in Path(one.__path__[0]).rglob("*.py")]
+    assert len(sources) > 100
+    calls = [
+        f"{path.name}: {ast.unparse(node.func)}"
+        for path in sources
+        if path.name != "user_text.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("print", "click.echo", "click.secho", "sys.stdout.write")
+    ]
+    assert calls == []
+
+
+def test_a_dry_run_prints_names_of_files_as_they_are(tmp_path: Path) -> None:
+    pictures = tmp_path / "p"
+    pictures.mkdir()
+    (pictures / "bad\x1b[2J\n[b].jpg").write_bytes(b"no picture")
+    asked = ["run", str(pictures), "--gallery", str(tmp_path / "g\x07"), "--model", "mini"]
+    done = CliRunner().invoke(fti_ingest.cli.main.main, [*asked, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert r"/p/bad\x1b[2J\n[b].jpg: it is not" in done.output
+    assert "\x1b" not in done.output
 
 
 def test_json_can_be_printed_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,10 @@ class Qdrant(ThreadingHTTPServer):
             return self.script.pop(0)
         _, path = request.split()
         parts = path.split("?")[0].strip("/").split("/")
+        if parts == [""]:
+            return 200, {}, json.dumps({"title": "qdrant", "version": "1.18.3"}).encode()
+        if parts == ["aliases"]:
+            return answer({"aliases": []})
         if parts == ["collections"]:
             return answer({"collections": [{"name": name} for name in self.collections]})
         name = parts[1]
@@ -259,7 +263,8 @@ def test_another_server_at_the_address(gallery: ServerGallery, qdrant: Qdrant, b
         (refusal(500, "disk full"), "answered 500.*disk full"),
         (refusal(429, "slow", Retry_After="7"), "try again in 7 s"),
         (refusal(429, "slow", Retry_After=DATE), f"slow down.*{DATE}"),
-        (refusal(400, "bad input"), "answered 400.*bad input"),
+        (refusal(429, "slow"), "slow down.*429: slow"),
+        (refusal(413, "over 33554432 bytes"), "larger than the server takes.*max_request_size_mb"),
     ],
 )
 def test_failures_become_one_clear_error(

@@ -183,3 +183,24 @@ def test_a_strip_does_not_become_gigantic(
     assert cut.shape == (3, 32, 32)
     if whole is not None:
         assert np.abs(cut.astype(int) - whole.astype(int)).mean() < 40
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "targetpad-1.25/bicubic/center-crop-32",
+        "bicubic/center-crop-32",
+        "bilinear/center-crop-32-down",
+        "bicubic/squash-32",
+        "bicubic-36/center-crop-32",
+    ],
+)
+def test_what_keeps_squares_changes_none(name: str, pictures: list[Image.Image]) -> None:
+    """A picture that was scaled before it waited for the model has the same features."""
+    recipe = Preprocess.for_decoding(name)
+    assert recipe.name == name
+    assert recipe.keeps_squares is ("-36/" not in name)
+    for picture in pictures:
+        once = recipe.square(picture)
+        if recipe.keeps_squares:
+            assert np.array_equal(recipe.pixels(once), recipe.pixels(picture))

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fti_ingest.sources.fetch import read_batch, without_span
 from fti_ingest.sources.read_source import read_source
 from fti_ingest.sources.source import Source
 from fti_qdrant.errors import BadImage, BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
+from fti_qdrant.images.fetch import read_batch, without_span
 from tests.ingest.sources_and_runs import ingest, picture
 
 

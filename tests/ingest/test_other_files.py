@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from fti_ingest.run.prune import check_prunable
-from fti_ingest.sources.fetch import read_batch
 from fti_ingest.sources.image_files import is_image
 from fti_ingest.sources.read_source import read_source
 from fti_ingest.sources.source import Source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
+from fti_qdrant.images.fetch import read_batch
 from tests.ingest.sources_and_runs import ingest, picture, read_rejects
 from tests.ingest.test_archives import jpeg, reasons
 from tests.ingest.test_hostile import FORMATS, encoded

@@ -15,11 +15,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
-from fti_ingest.sources.fetch import read_batch
-from fti_ingest.sources.filesystems import filesystem
 from fti_ingest.sources.read_source import read_source
 from fti_qdrant.errors import BadImage, BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
+from fti_qdrant.images.fetch import read_batch
+from fti_qdrant.images.filesystems import filesystem
 from tests.ingest.sources_and_runs import ingest
 from tests.ingest.test_archives import jpeg, write_tar
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fti_ingest.sources.fetch import read_batch
 from fti_ingest.sources.read_source import read_source
 from fti_ingest.sources.source import Source
 from fti_qdrant.gallery import point_id
+from fti_qdrant.images.fetch import read_batch
 from tests.ingest.test_archives import jpeg, reasons
 
 Members = Sequence[tuple[str, bytes]]

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from fti_ingest.sources.fetch import read_batch
 from fti_ingest.sources.read_source import read_source
 from fti_ingest.sources.source import Source
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import EdgeGallery, point_id
+from fti_qdrant.images.fetch import read_batch
 from tests.ingest.sources_and_runs import ingest, write_pictures
 from tests.ingest.test_archives import jpeg
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,10 +77,27 @@ def test_query_many_takes_queries_only(search: ComposedSearch, query: Any) -> No
         search.query_many([query])
 
 
-@pytest.mark.parametrize("image", [5, {"path": "a.jpg"}, [[1, 2]], "missing.jpg", b"no picture"])
+NO_IMAGES = [5.0, True, np.bool_(True), {"path": "a.jpg"}, [[1, 2]], "missing.jpg", b"no picture"]
+
+
+@pytest.mark.parametrize("image", NO_IMAGES, ids=repr)
 def test_bad_images(search: ComposedSearch, image: Any) -> None:
     with pytest.raises(BadImage):
         search.query(image, TEXT)
+
+
+@pytest.mark.parametrize("id", [5, 0, 2**64 - 1, np.int32(5), np.uint64(2**63)], ids=repr)
+def test_a_number_is_an_id_and_never_a_path(search: ComposedSearch, id: int) -> None:
+    with pytest.raises(UnknownImageId, match=f"has no image {int(id)};"):
+        search.query(id, TEXT)
+    with pytest.raises(UnknownImageId, match=f"has no image {int(id)};"):
+        search.query(text=TEXT, like=[id])
+
+
+@pytest.mark.parametrize("id", [-1, 2**64])
+def test_numbers_that_are_no_ids(search: ComposedSearch, id: int) -> None:
+    with pytest.raises(BadQuery, match=f"^{id} is not an image id"):
+        search.query(id, TEXT)
 
 
 def test_unknown_id(search: ComposedSearch) -> None:

@@ -10,10 +10,10 @@ from functools import partial
 
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import read_batch, without_span
 from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.row_status import REJECTED, STORE
 from fti_qdrant.images import Preprocess, decode_pixels
+from fti_qdrant.images.fetch import read_batch, without_span
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import json_option
 from fti_qdrant.cli.logging_options import logging_options
-from fti_qdrant.cli.user_text import as_text, print_json, printable
+from fti_qdrant.cli.user_text import as_text, print_json, print_lines
 
 if TYPE_CHECKING:
     from fti_qdrant.benchmarks.compare import ComparedRun, Difference
@@ -89,7 +89,4 @@ def _print(runs: tuple[ComparedRun, ComparedRun], differences: Sequence[Differen
     print_tables([table])
     for run in runs:
         for note in run.metrics.notes:
-            click.echo(
-                f"note: {printable(run.path)} is not comparable with published figures: "
-                f"{printable(note)}"
-            )
+            print_lines(f"note: {run.path} is not comparable with published figures: {note}")

@@ -17,7 +17,7 @@ from fti_qdrant.cli.evaluate.options import (
     split_option,
 )
 from fti_qdrant.cli.logging_options import logging_options
-from fti_qdrant.cli.user_text import as_text, print_json, printable
+from fti_qdrant.cli.user_text import as_text, print_json, print_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,24 +93,24 @@ def _as_dict(benchmark: Benchmark, diagnosis: Diagnosis) -> dict[str, Any]:
 def _print(benchmark: Benchmark, diagnosis: Diagnosis) -> None:
     from fti_qdrant.cli.console import print_tables
 
-    click.echo(
-        f"{benchmark.name} {benchmark.split} in {printable(benchmark.root)}: "
+    print_lines(
+        f"{benchmark.name} {benchmark.split} in {benchmark.root}: "
         f"{len(benchmark.queries):,} queries, {diagnosis.images:,} gallery images"
     )
     for deviation in diagnosis.deviations:
-        click.echo(f"not the official annotations: {printable(deviation)}")
+        print_lines(f"not the official annotations: {deviation}")
     if diagnosis.findings:
         print_tables([_findings_table(diagnosis.findings)])
         if len(diagnosis.findings) > SHOWN:
-            click.echo(f"and {len(diagnosis.findings) - SHOWN:,} more; --json lists all")
+            print_lines(f"and {len(diagnosis.findings) - SHOWN:,} more; --json lists all")
     if diagnosis.healthy:
-        click.echo("all files are there; figures will be comparable")
+        print_lines("all files are there; figures will be comparable")
         return
-    click.echo(
+    print_lines(
         f"{len(diagnosis.findings):,} images missing or unreadable, "
         f"{len(diagnosis.affected):,} queries affected"
     )
-    click.echo(f"what to do: {benchmark.download}")
+    print_lines(f"what to do: {benchmark.download}")
 
 
 def _findings_table(findings: Sequence[Finding]) -> Table:

@@ -13,11 +13,11 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.evaluate.options import benchmark_argument, root_of, split_option
 from fti_qdrant.cli.extras import need
-from fti_qdrant.cli.gallery_options import location_of
+from fti_qdrant.cli.gallery_options import GivenPlace
 from fti_qdrant.cli.ingest import run_ingest
 from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -128,17 +128,18 @@ def run_command(
         raise click.UsageError("--collection needs --url URL")
     out = out or Path("eval") / f"{name}-{split or BENCHMARKS[name].splits[0]}"
     benchmark = open_benchmark(name, root_of(name, root), split)
-    click.echo(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
+    print_lines(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
     precision = precision or exact_precision(device)
     choice = ModelChoice(model, inverter, precision, device, preprocess, backend).anywhere()
     composer = choice.load()
     names = _composer_names(composers, composer)
-    location = location_of(
+    place = GivenPlace(
         None if url else gallery or out / "gallery",
         url,
         (collection or f"{name}-{benchmark.split}") if url else None,
         api_key,
     )
+    location = place.location()
     notes, contents = _fill_gallery(benchmark, location, choice, engine, out, allow_missing)
     with closing(location.open()) as opened:
         searches = (EXACT, INDEX) if index else (EXACT,)
@@ -236,7 +237,7 @@ def _rank(ranker: Ranker, out: Path, notes: list[str]) -> FinishedRun:
 
     if INDEX in ranker.searches:
         indexed, held = ranker.gallery.build_index(), ranker.gallery.count()
-        click.echo(f"index: {indexed:,} of {held:,} vectors are indexed; Qdrant scans the others")
+        print_lines(f"index: {indexed:,} of {held:,} vectors are indexed; Qdrant scans the others")
     with step_progress() as progress:
         task = progress.add_task("queries", total=len(ranker.benchmark.queries))
         rank_all(ranker, out, lambda count: progress.update(task, advance=count))
@@ -273,11 +274,11 @@ def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
             ]
         )
     else:
-        click.echo(f"no figures: {benchmark.no_truth}")
+        print_lines(f"no figures: {benchmark.no_truth}")
     for note in metrics.notes:
-        click.echo(f"not comparable with published figures: {printable(note)}")
+        print_lines(f"not comparable with published figures: {note}")
     for path in finished.files:
-        click.echo(f"wrote {printable(path)}")
+        print_lines(f"wrote {path}")
 
 
 def _report(ranker: Ranker, finished: FinishedRun, out: Path) -> None:
@@ -285,4 +286,4 @@ def _report(ranker: Ranker, finished: FinishedRun, out: Path) -> None:
     from fti_qdrant.report.evaluation import write_report
 
     write_report(out / REPORT, ranker.benchmark, ranker.composer, finished)
-    click.echo(f"open {printable(out / REPORT)} to see queries with their results")
+    print_lines(f"open {out / REPORT} to see queries with their results")

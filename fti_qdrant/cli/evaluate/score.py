@@ -16,7 +16,7 @@ from fti_qdrant.cli.evaluate.options import (
     split_option,
 )
 from fti_qdrant.cli.logging_options import logging_options
-from fti_qdrant.cli.user_text import print_json, printable
+from fti_qdrant.cli.user_text import print_json, print_lines
 from fti_qdrant.errors import BadPredictions
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def score(
         if figures:
             _print_figures(benchmark, predictions.name, figures, comparable=not deviations)
         elif not faults:
-            click.echo(f"{printable(predictions)}: {len(benchmark.queries):,} valid ranked lists")
+            print_lines(f"{predictions}: {len(benchmark.queries):,} valid ranked lists")
         _print_notes(notes)
     if faults:
         raise BadPredictions(f"the server would refuse {str(predictions)!r}: {'; '.join(faults)}")
@@ -113,4 +113,4 @@ def _print_figures(benchmark: Benchmark, label: str, figures: Figures, comparabl
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        click.echo(f"note: {printable(note)}")
+        print_lines(f"note: {note}")

@@ -12,13 +12,14 @@ import click
 from fti_ingest.cli.index_option import index_option
 from fti_ingest.cli.output_options import output_options
 from fti_ingest.cli.server_options import ServerChoice, server_options
+from fti_ingest.cli.target_options import Target, target_options
 from fti_ingest.cli.type_option import type_option
 from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.run.output_files import OutputFiles
 from fti_qdrant.cli.errors import one_line_errors
-from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import MODEL_NAMES, backend_option, preprocess_option
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import worker_options
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from fti_ingest.sources.column_types import Column
     from fti_ingest.sources.value_kinds import ColumnType
     from fti_qdrant.gallery import IndexType
-    from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.openvino_backend import Backend
 
 DEDUPE = ("keep", "mark", "skip")
@@ -44,6 +44,7 @@ Examples:
       --model ViT-L-14-quickgelu/openai
   fti-ingest s3://bucket/products.parquet --url https://qdrant:6333 --collection shop \\
       --workers 4 --bulk --quantization scalar --grpc --index brand:keyword,price:float
+  fti-ingest photos/ --url http://localhost:6333 --alias shop --model ViT-L-14-quickgelu/openai
 
 \b
 A manifest (CSV, JSONL, Parquet) has a column "image" with paths relative to itself, or URIs. All
@@ -55,7 +56,10 @@ are no images are counted, and those that could be are listed with the bad ones.
 
 @click.command("run", epilog=EPILOG)
 @click.argument("source")
-@gallery_options
+@target_options(
+    "A name that searches use: the run makes a gallery beside the one in use, and switches the "
+    "name to it when it is complete. On a server Qdrant's alias, embedded the path of a link."
+)
 @click.option(
     "--model",
     help=f"{MODEL_NAMES} A new gallery needs it; an existing one knows its own.",
@@ -96,7 +100,7 @@ are no images are counted, and those that could be are listed with the bad ones.
 @one_line_errors
 def ingest(
     source: str,
-    location: GalleryLocation,
+    target: Target,
     model: str | None,
     preprocess: str | None,
     backend: Backend,
@@ -126,10 +130,10 @@ def ingest(
     from fti_ingest.run.ingest import IngestJob
     from fti_ingest.stages.embed import ModelChoice
 
-    location = server.apply_to(location)
+    target = target.on(server)
     job = IngestJob(
         source=source,
-        location=location,
+        location=target.location,
         model=ModelChoice(model or "", inverter, precision, None, preprocess, backend),
         pseudo_words=pseudo_words,
         indexes=indexes,
@@ -145,11 +149,19 @@ def ingest(
         files=files,
         metrics_port=metrics_port,
     )
+    behind = None
+    if target.alias is not None:
+        from fti_ingest.run.behind_alias import BehindAlias
+
+        behind = BehindAlias.prepare(job, target.alias, target.chosen)
+        job = behind.job
     if dry_run:
         _preview(job)
         return
     report = _ingest(job)
     _conclude(report)
+    if behind is not None:
+        print_lines(behind.finish(report, print_lines).line())
     if profile:
         from fti_ingest.cli.profile import print_profile
 
@@ -165,34 +177,35 @@ def _ingest(job: IngestJob) -> RunReport:
 
 
 def _conclude(report: RunReport) -> None:
-    click.echo(report.line())
+    print_lines(report.line())
     _tell_of_source(report.other_files, report.columns)
     if report.duplicates_file and report.duplicates:
         exact, near = report.duplicates["exact"], report.duplicates["near"]
-        click.echo(
+        print_lines(
             f"{exact:,} exact and {near:,} near duplicates are listed in {report.duplicates_file}"
         )
     if report.outdated:
-        click.echo(
+        print_lines(
             f"{report.outdated:,} of them are duplicates of images that changed in this run; run "
             "it again to compare them with the new images"
         )
+    if report.recall:
+        print_lines(f"recall@{report.recall.neighbors}: {report.recall}")
     if report.rejects_file:
-        click.echo(f"rejected files are listed in {report.rejects_file}")
+        print_lines(f"rejected files are listed in {report.rejects_file}")
 
 
 def _tell_of_source(other_files: Mapping[str, int], columns: Sequence[Column]) -> None:
     """Prints what was left out, and once for each payload column which type it has, and why."""
     from fti_ingest.sources.image_files import counted
-    from fti_qdrant.cli.user_text import printable
 
     if other_files:
-        click.echo(f"files that are no images: {counted(other_files)}")
+        print_lines(f"files that are no images: {counted(other_files)}")
     if columns:
         types = ", ".join(f"{one.name} {one.type}" for one in columns)
-        click.echo(printable(f"columns: {types}"))
+        print_lines(f"columns: {types}")
     for remark in (remark for one in columns for remark in one.remarks()):
-        click.echo(printable(remark))
+        print_lines(remark)
 
 
 def _preview(job: IngestJob) -> None:
@@ -204,7 +217,7 @@ def _preview(job: IngestJob) -> None:
     out = sys.stdout  # while Ray runs, what others write there is not for the user
 
     def show(line: str) -> None:
-        click.echo(line, file=out)
+        print_lines(line, file=out)
 
     with progress_bar() as callbacks:
         found = preview(
@@ -216,7 +229,7 @@ def _preview(job: IngestJob) -> None:
                 departed=lambda uri: show(f"no longer in the source: {uri}"),
             ),
         )
-    click.echo(found.line())
+    print_lines(found.line())
     _tell_of_source(found.other_files, found.columns)
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from fti_qdrant.cli.renamed_option import RenamedOption
+from fti_qdrant.gallery.collection_config import CollectionConfig, Quantization
 
 if TYPE_CHECKING:  # --help does not need a Qdrant client
-    from fti_qdrant.gallery.collection_config import CollectionConfig, Quantization
     from fti_qdrant.gallery.location import GalleryLocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATIENCE = 300
 """Seconds."""
+
+QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
 
 OPTIONS = (
     click.option(
@@ -28,11 +30,12 @@ OPTIONS = (
         "--quantization",
         cls=RenamedOption,
         once=["--quantisation"],
-        type=click.Choice(["none", "scalar", "binary"]),
+        type=click.Choice(QUANTIZATIONS),
         default="none",
         show_default=True,
-        help="Compress the vectors that searches compare; results are rescored with the full ones "
-        "(new collection).",
+        help="Compress the vectors that searches compare, to a byte for each dimension (scalar), "
+        "to 4, 2 or 1 bits (turbo, Qdrant 1.18), or to 2 bits (binary). Results are rescored with "
+        "the full ones, and the run ends with the measured recall (new collection).",
     ),
     click.option(
         "--on-disk", is_flag=True, help="Keep full vectors and payloads on disk (new collection)."
@@ -44,9 +47,8 @@ OPTIONS = (
     click.option(
         "--patience",
         type=click.FloatRange(min=0),
-        default=PATIENCE,
-        show_default=True,
-        help="Seconds to wait for a server that does not answer, before the run fails.",
+        help="Seconds to wait for a server that does not answer, before the run fails, at its "
+        f"start and later.  [default: {PATIENCE}, and at the start not at all]",
     ),
 )
 
@@ -57,15 +59,17 @@ class ServerChoice:
 
     storage: CollectionConfig
     bulk: bool
-    patience: float
+    patience: float | None
 
     def apply_to(self, location: GalleryLocation) -> GalleryLocation:
         """The location with its patience. Raises UsageError for an embedded gallery."""
-        from fti_qdrant.gallery.collection_config import CollectionConfig
         from fti_qdrant.gallery.location import ServerLocation
 
         if isinstance(location, ServerLocation):
-            return replace(location, patience=self.patience)
+            # a mistyped address must not take minutes to be told, unless the user says so
+            at_start = self.patience or 0
+            later = PATIENCE if self.patience is None else self.patience
+            return replace(location, patience=later, patience_at_start=at_start)
         if self.bulk or self.storage != CollectionConfig():
             raise click.UsageError(
                 "--bulk, --quantization, --on-disk, --shards and --replicas need a server (--url)"
@@ -84,11 +88,9 @@ def server_options(command: F) -> F:
         on_disk: bool,
         shards: int | None,
         replicas: int | None,
-        patience: float,
+        patience: float | None,
         **options: Any,
     ) -> Any:
-        from fti_qdrant.gallery.collection_config import CollectionConfig
-
         storage = CollectionConfig(quantization, on_disk, shards, replicas)
         return command(*args, server=ServerChoice(storage, bulk, patience), **options)
 

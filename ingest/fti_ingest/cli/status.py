@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ import click
 
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
+from fti_qdrant.cli.user_text import print_json, print_lines
 from fti_qdrant.errors import GalleryNotFound
+from fti_qdrant.gallery.points import OURS
 
 if TYPE_CHECKING:
     from fti_qdrant.gallery import Gallery
@@ -21,26 +22,50 @@ EPILOG = """\b
 Examples:
   fti-ingest status --gallery shop
   fti-ingest status --url http://localhost:6333 --collection shop --json
+  fti-ingest status --url http://localhost:6333 --collection shop --recall 500
 """
 
 
 @click.command(epilog=EPILOG)
 @gallery_options
+@click.option(
+    "--recall",
+    is_flag=False,
+    flag_value=100,
+    type=click.IntRange(1, 100_000),
+    metavar="[N]",
+    help="Measure how many of the 10 nearest images approximate searches find, on N stored images "
+    "drawn at random (100 if N is left out).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @one_line_errors
-def status(location: GalleryLocation, as_json: bool) -> None:
+def status(location: GalleryLocation, recall: int | None, as_json: bool) -> None:
     """Show the size, index, optimizer state, and model of a gallery."""
+    from fti_qdrant.gallery.recall import measure_recall, recall_advice
+
     with closing(_opened(location)) as gallery:
         state, spec, address = gallery.state(), gallery.spec, gallery.address
+        storage, indexes = gallery.storage(), gallery.indexes()
+        found = None if recall is None else measure_recall(gallery, recall)
     if as_json:
-        state_and_spec = {"gallery": address, **asdict(state), "spec": spec.model_dump(mode="json")}
-        click.echo(json.dumps(state_and_spec, ensure_ascii=False))
+        measured = {} if found is None else {"recall": asdict(found)}
+        told = {
+            "gallery": address,
+            **asdict(state),
+            "quantization": storage.quantization,
+            **measured,
+            "spec": spec.model_dump(mode="json"),
+        }
+        print_json(told)
         return
-    indexes = ", ".join(f"{field}: {kind}" for field, kind in spec.indexes.items())
+    fields = ", ".join(f"{name}: {kind}" for name, kind in indexes.items() if OURS not in name)
     rows = (
         ("gallery", address),
         ("points", f"{state.points:,}"),
-        ("indexed vectors", f"{state.indexed:,}"),
+        (
+            "indexed images",
+            f"{state.indexed:,} of {state.points:,}; others are compared one by one",
+        ),
         ("segments", f"{state.segments:,}"),
         ("optimizer", state.optimizer),
         *(
@@ -48,11 +73,16 @@ def status(location: GalleryLocation, as_json: bool) -> None:
             if state.bulk
             else []
         ),
+        ("quantization", storage.quantization),
+        *([(f"recall@{found.neighbors}", str(found))] if found else []),
         ("model", str(spec.fingerprint)),
+        *([("model check", spec.check.summary())] if spec.check else []),
         ("pseudo-words", f"of inverter {spec.words.inverter}" if spec.words else "none"),
-        ("payload indexes", indexes or "none"),
+        ("payload indexes", fields or "none"),
     )
-    click.echo("\n".join(f"{label + ':':<17}{value}" for label, value in rows))
+    print_lines(*(f"{label + ':':<17}{value}" for label, value in rows))
+    if found and (advice := recall_advice(found, storage)):
+        print_lines(f"WARNING: {advice}", err=True)
 
 
 def _opened(location: GalleryLocation) -> Gallery:

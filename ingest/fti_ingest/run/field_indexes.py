@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fti_qdrant.errors import BadManifest
 from fti_qdrant.gallery import Gallery, IndexType
+from fti_qdrant.gallery.protocol import Described
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def warn_of_new_fields(found: Mapping[str, IndexType], gallery: Gallery) -> None
         )
 
 
-def check_indexes(wanted: Mapping[str, IndexType], gallery: Gallery) -> None:
+def check_indexes(wanted: Mapping[str, IndexType], gallery: Described) -> None:
     """Raises BadManifest where a gallery was made without an index that is asked for."""
     indexed = gallery.spec.indexes
     for field, kind in wanted.items():

@@ -19,13 +19,15 @@ from fti_ingest.run.pipeline import SILENT, Callbacks, RunOptions, run
 from fti_ingest.run.prune import MAX_PRUNED, check_prunable, check_pruned_share
 from fti_ingest.run.rejects import DuplicatesFile, RejectsFile
 from fti_ingest.run.report import RunReport, counts_and_times, now
+from fti_ingest.run.server_index import bulk_loading, recall_after
 from fti_ingest.run.target_gallery import (
-    bulk_loading,
+    check_adopted,
     check_fits,
     created_gallery,
     existing_gallery,
     model_for,
     new_spec,
+    on_server,
 )
 from fti_ingest.sources.read_source import read_source
 from fti_ingest.sources.source import Source
@@ -36,6 +38,7 @@ from fti_qdrant.cli.extras import need
 from fti_qdrant.errors import BadManifest, Interrupted
 from fti_qdrant.gallery import Gallery, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
+from fti_qdrant.gallery.layout import OUR_LAYOUT
 from fti_qdrant.gallery.location import GalleryLocation, ServerLocation
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.version import __version__
@@ -122,17 +125,18 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             RejectsFile(files.rejects) as rejects,
             DuplicatesFile(files.duplicates) as duplicates,
             open_engine(job.engine, job.metrics_port) as engine,
-            bulk_loading(gallery, job.location, job.bulk, callbacks.note),
+            bulk_loading(gallery, job.location, job.bulk, callbacks.note) as load,
         ):
             recorded = replace(
                 callbacks,
                 reject=_both(rejects.add, callbacks.reject),
                 duplicate=_both(duplicates.add, callbacks.duplicate),
             )
-            options = _options(job, engine)
+            options = _options(job, gallery, engine)
             outcome = _run(engine, ready, gallery, options, recorded)
             workers = options.workers
             capacity = engine.capacity(workers, workers if options.server else 1)
+        recall = recall_after(gallery, load, outcome.stored, callbacks.note)
         report = RunReport(
             version=__version__,
             source=job.source,
@@ -147,6 +151,7 @@ def ingest(job: IngestJob, callbacks: Callbacks = SILENT) -> RunReport:
             duplicates_file=str(duplicates.path) if duplicates.count else None,
             other_files=ready.source.other_files,
             columns=list(ready.source.columns),
+            recall=recall,
             **counts_and_times(outcome, stage_uses(outcome, capacity)),
         )
     report.write(files.report)
@@ -173,7 +178,10 @@ def prepared(job: IngestJob, departed: Callable[[str], None] | None = None) -> I
     with existing_gallery(job.location) as gallery:
         model = model_for(gallery, job.model, job.pseudo_words)
         limits = ImageLimits(max_pixels=job.max_pixels)
-        source = read_source(job.source, job.types, job.allow_urls, limits)
+        layout = OUR_LAYOUT if gallery is None else gallery.spec.layout
+        if gallery is not None:
+            check_adopted(gallery, job.bulk)
+        source = read_source(job.source, job.types, job.allow_urls, limits, layout)
         logger.info("listed", extra={"images": len(source), "rejected": source.reject_count})
         if job.prune:
             check_prunable(source, job.source)
@@ -190,13 +198,14 @@ def _contents(
     report: Callable[[str], None] | None,
 ) -> GalleryContents:
     """Reads the gallery. Raises BadManifest where too much would be pruned."""
-    held = () if gallery is None else gallery.scroll()
+    layout = OUR_LAYOUT if gallery is None else gallery.spec.layout
+    held = () if gallery is None else ((str(id), payload) for id, payload in gallery.scroll())
     dedupe = job.dedupe is not None
     if not job.prune and report is None:
-        return read_contents(held, source, None, dedupe)
+        return read_contents(held, source, None, dedupe, layout)
     most = job.prune_at_most * gallery.count() if job.prune and gallery is not None else math.inf
-    departed = Departed(source, not job.prune, most, report or (lambda uri: None))
-    contents = read_contents(held, source, departed, dedupe)
+    departed = Departed(source, not job.prune, most, report or (lambda uri: None), layout)
+    contents = read_contents(held, source, departed, dedupe, layout)
     if job.prune and gallery is not None:
         check_pruned_share(gallery, departed, job.prune_at_most)
     return contents
@@ -214,12 +223,18 @@ def _target(ready: Ready) -> Iterator[Gallery]:
         yield gallery
 
 
-def _options(job: IngestJob, engine: Engine) -> RunOptions:
-    server = job.location if isinstance(job.location, ServerLocation) else None
+def _options(job: IngestJob, gallery: Gallery, engine: Engine) -> RunOptions:
+    location, most_points = None, None
+    server = on_server(gallery, job.location)
+    if server is not None and engine.distributes and isinstance(job.location, ServerLocation):
+        # of an alias, the workers write to what it stood for at the start
+        location = replace(job.location, collection=server.collection)
+        most_points = server.limits.points
     return RunOptions(
         workers=job.engine.workers,
         gpus_per_worker=job.engine.gpus_per_worker,
-        server=server if engine.distributes else None,
+        server=location,
+        most_points=most_points,
         allow_urls=job.allow_urls,
         max_pixels=job.max_pixels,
         dedupe=job.dedupe,

@@ -11,7 +11,14 @@ import pyarrow as pa
 from fti_ingest.engine.protocol import Capacity
 from fti_ingest.sources.source import Reject
 from fti_ingest.stages.columns import rows_with
-from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
+from fti_ingest.stages.row_status import (
+    FOREIGN,
+    PAYLOAD,
+    REJECTED,
+    SKIPPED,
+    STORE,
+    UNCHANGED,
+)
 
 STAGES = {
     "read_s": "read",
@@ -26,6 +33,7 @@ COUNTED = {
     STORE: "stored",
     PAYLOAD: "updated",
     UNCHANGED: "unchanged",
+    FOREIGN: "foreign",
     SKIPPED: "skipped",
     REJECTED: "rejected",
 }
@@ -44,6 +52,7 @@ class Outcome:
 
     Attributes:
         updated: only their payload or URI was new.
+        foreign: the gallery holds them as another program stored them.
         seconds: the whole run, without the listing.
         first: seconds until the first batch was done, which includes loading the model.
         first_images: images of that batch.
@@ -58,6 +67,7 @@ class Outcome:
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    foreign: int = 0
     skipped: int = 0
     pruned: int = 0
     seconds: float = 0.0

@@ -31,6 +31,7 @@ from fti_ingest.stages.embed import Embedder, ModelChoice
 from fti_ingest.stages.write import ServerWriter, messages_in, write
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import ServerLocation
+from fti_qdrant.gallery.point_ids import parsed_id
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class RunOptions:
         workers: processes that hold the model.
         gpus_per_worker: share of a GPU for each.
         server: where workers write to; None where the driver writes.
+        most_points: of one upload to it, where it limits them.
         allow_urls: fetch images from any web server that a manifest names.
         max_pixels: larger images are rejected.
         dedupe: what becomes of duplicates; None does not look for them.
@@ -56,6 +58,7 @@ class RunOptions:
     workers: int = 1
     gpus_per_worker: float = 0.0
     server: ServerLocation | None = None
+    most_points: int | None = None
     allow_urls: bool = False
     max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
@@ -114,7 +117,7 @@ def run(
                 if options.server is None:
                     batch = write(batch, gallery, options.dedupe == "mark")
                 if replaced := replaced_duplicates(batch):
-                    gallery.delete(replaced)
+                    gallery.delete(list(map(parsed_id, replaced)))
                 _follow(batch, outcome, callbacks, time.monotonic() - began)
                 metrics.follow(outcome)
         finally:
@@ -163,7 +166,8 @@ def _stream(
     )
     stages: list[CpuStage | WorkerStage] = [embed]
     if options.server is not None:
-        arguments = (options.server, gallery.spec, options.dedupe == "mark")
+        mark = options.dedupe == "mark"
+        arguments = (options.server, gallery.spec, mark, options.most_points)
         stages.append(WorkerStage(ServerWriter, arguments, rows, options.workers))
     words = gallery.spec.words
     other = None if words is None or words.preprocess is None else words.preprocess

@@ -13,7 +13,14 @@ from fti_ingest.sources.column_types import Column
 from fti_ingest.sources.source import Reject
 from fti_ingest.stages.columns import rows_with
 from fti_ingest.stages.deduplicate import duplicates_in
-from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
+from fti_ingest.stages.row_status import (
+    FOREIGN,
+    PAYLOAD,
+    REJECTED,
+    SKIPPED,
+    STORE,
+    UNCHANGED,
+)
 
 
 @dataclass
@@ -21,6 +28,7 @@ class Preview:
     """What would become of the images.
 
     Attributes:
+        foreign: images that the gallery holds as another program stored them.
         departed: images of the gallery that are no longer in the source.
         other_files: files of the source that are no images, by suffix.
         columns: payload columns with their types.
@@ -31,6 +39,7 @@ class Preview:
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    foreign: int = 0
     skipped: int = 0
     departed: int = 0
     other_files: dict[str, int] = field(default_factory=dict)
@@ -38,13 +47,14 @@ class Preview:
 
     def line(self) -> str:
         stored = self.new + self.changed + self.updated
-        total = stored + self.unchanged + self.rejected + self.skipped
+        total = stored + self.unchanged + self.rejected + self.foreign + self.skipped
+        foreign = f", {self.foreign:,} stay as another program stored them" if self.foreign else ""
         updated = f", {self.updated:,} get a new payload only" if self.updated else ""
         skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         return (
             f"{total:,} images: {self.new:,} new and {self.changed:,} changed would be stored, "
             f"{self.unchanged:,} are unchanged, {self.rejected:,} would be rejected{updated}"
-            f"{skipped}; {self.departed:,} in the gallery are no longer in the source. "
+            f"{foreign}{skipped}; {self.departed:,} in the gallery are no longer in the source. "
             "Nothing was written"
         )
 
@@ -86,6 +96,7 @@ def _decode(ready: Ready, found: Preview, callbacks: Callbacks) -> None:
                 found.changed += len(to_store) - new
                 found.updated += counts[PAYLOAD]
                 found.unchanged += counts[UNCHANGED]
+                found.foreign += counts[FOREIGN]
                 found.skipped += counts[SKIPPED]
                 found.rejected += counts[REJECTED]
                 for bad in rows_with(batch, REJECTED).select(["uri", "error"]).to_pylist():

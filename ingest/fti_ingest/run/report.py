@@ -15,6 +15,7 @@ from fti_ingest.run.outcome import Outcome, StageUse, advice
 from fti_ingest.sources.column_types import Column
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import OutputUnavailable
+from fti_qdrant.gallery.recall import Recall
 
 
 class RunReport(BaseModel):
@@ -23,7 +24,9 @@ class RunReport(BaseModel):
     ``images_per_second`` leaves out the first batch, which waits for the model to load.
     ``outdated`` counts duplicates whose original changed later in the same run. ``other_files`` are
     the files of the source that are no images, by suffix; those that could have been are rejected.
-    ``columns`` are the payload columns with their types.
+    ``columns`` are the payload columns with their types. ``foreign`` are images that the gallery
+    holds as another program stored them. ``recall`` is measured after a bulk load, and in a
+    quantized collection.
     """
 
     format: Literal[1] = 1
@@ -52,16 +55,19 @@ class RunReport(BaseModel):
     duplicates_file: str | None
     other_files: dict[str, int] = {}
     columns: list[Column] = []
+    foreign: int = 0
+    recall: Recall | None = None
 
     def line(self) -> str:
         """The counts in a sentence."""
         updated = f", {self.updated:,} updated (payload only)" if self.updated else ""
+        foreign = f", {self.foreign:,} left as another program stored them" if self.foreign else ""
         skipped = f", {self.skipped:,} skipped as duplicates" if self.skipped else ""
         pruned = f", {self.pruned:,} pruned" if self.pruned else ""
         rate = "" if self.images_per_second is None else f"; {self.images_per_second:,.1f} images/s"
         return (
             f"{self.images:,} images in: {self.stored:,} stored, {self.unchanged:,} unchanged, "
-            f"{self.rejected:,} rejected{updated}{skipped}{pruned}{rate}"
+            f"{self.rejected:,} rejected{updated}{foreign}{skipped}{pruned}{rate}"
         )
 
     def write(self, path: Path) -> None:
@@ -95,7 +101,7 @@ def _writing() -> Iterator[None]:
 
 def counts_and_times(outcome: Outcome, uses: list[StageUse]) -> dict[str, Any]:
     """The part of a report that says what became of the images, and where the time went."""
-    names = ("images", "stored", "updated", "unchanged", "rejected", "skipped", "pruned")
+    names = ("images", "stored", "updated", "unchanged", "rejected", "foreign", "skipped", "pruned")
     return {
         **{name: getattr(outcome, name) for name in names},
         "seconds": round(outcome.seconds, 3),

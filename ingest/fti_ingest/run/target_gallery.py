@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from fti_ingest.run.field_indexes import check_indexes, check_values, warn_of_ne
 from fti_ingest.stages.embed import ModelChoice, words_of
 from fti_qdrant.errors import (
     BadManifest,
+    GalleryExists,
     GalleryNotFound,
     ModelMismatch,
     UnsupportedModel,
@@ -19,6 +20,7 @@ from fti_qdrant.gallery import Gallery, GallerySpec, IndexType
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_folder import check_free
 from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation, ServerLocation
+from fti_qdrant.gallery.protocol import Described
 from fti_qdrant.images import Preprocess
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def existing_gallery(location: GalleryLocation) -> Iterator[Gallery | None]:
 
 
 def model_for(
-    gallery: Gallery | None, choice: ModelChoice | None, pseudo_words: bool
+    gallery: Described | None, choice: ModelChoice | None, pseudo_words: bool
 ) -> ModelChoice:
     """What to embed with; an existing gallery knows its own model.
 
@@ -91,7 +93,7 @@ def model_for(
     return named
 
 
-def _check_preprocess(wanted: str, gallery: Gallery) -> None:
+def _check_preprocess(wanted: str, gallery: Described) -> None:
     made_by = Preprocess.for_decoding(gallery.spec.fingerprint.preprocess)
     if made_by.by(wanted) != made_by:
         raise ModelMismatch(
@@ -119,16 +121,39 @@ def new_spec(
 def created_gallery(
     location: GalleryLocation, spec: GallerySpec, storage: CollectionConfig
 ) -> Iterator[Gallery]:
-    """Makes a gallery. Raises GalleryUnavailable."""
-    gallery: Gallery
-    if isinstance(location, ServerLocation):
-        gallery = location.create(spec, storage)
-    else:
-        gallery = location.create(spec)
+    """Makes a gallery, or opens the one that another run has made since this one looked.
+
+    Raises GalleryUnavailable; ModelMismatch and BadManifest where that one is not what this run
+    would have made.
+    """
+    try:
+        gallery = _created(location, spec, storage)
+    except GalleryExists:
+        gallery = location.open()
+        try:
+            _check_same(gallery, location, spec, storage)
+        except BaseException:
+            gallery.close()
+            raise
     try:
         yield gallery
     finally:
         gallery.close()
+
+
+def _created(location: GalleryLocation, spec: GallerySpec, storage: CollectionConfig) -> Gallery:
+    if isinstance(location, ServerLocation):
+        return location.create(spec, storage)
+    return location.create(spec)
+
+
+def _check_same(
+    gallery: Gallery, location: GalleryLocation, spec: GallerySpec, storage: CollectionConfig
+) -> None:
+    """Whether another run has made what this one would have made."""
+    gallery.spec.check_model(spec.fingerprint, gallery.name)
+    gallery.spec.check_words(spec.words, gallery.name)
+    check_fits(gallery, location, spec.indexes, {}, storage)
 
 
 def check_fits(
@@ -146,7 +171,7 @@ def check_fits(
 
     Raises BadManifest where the gallery has other indexes, or is stored in another way.
     """
-    if (server := _on_server(gallery, location)) is not None:
+    if (server := on_server(gallery, location)) is not None:
         server.storage().check(storage, server.name)
         server.index_fields()
     check_indexes(asked, gallery)
@@ -155,25 +180,27 @@ def check_fits(
         warn_of_new_fields(found, gallery)
 
 
-@contextmanager
-def bulk_loading(
-    gallery: Gallery, location: GalleryLocation, bulk: bool, note: Callable[[str], None]
-) -> Iterator[None]:
-    """Builds the index at the end; a bulk load that fails is finished by the next run."""
-    server = _on_server(gallery, location)
-    if server is None:
-        yield
+def check_adopted(gallery: Gallery, bulk: bool) -> None:
+    """Whether a run can go on into a collection that another program made.
+
+    Raises BadManifest where it cannot know new ids, or would change how the collection is indexed.
+    """
+    layout = gallery.spec.layout
+    if layout.ours:
         return
+    if layout.ids == "integer" and layout.key_field is None:
+        raise BadManifest(
+            f"the ids in {gallery.name} are numbers, and nothing says which column holds them; "
+            "adopt it again with fti-ingest adopt --key FIELD"
+        )
     if bulk:
-        server.begin_bulk()
-    yield
-    if server.state().bulk:
-        server.end_bulk()
-        note("building the index ...")
-        server.build_index()
+        raise BadManifest(
+            f"--bulk changes how {gallery.name} is indexed, and another program made it; leave the "
+            "option out"
+        )
 
 
-def _on_server(gallery: Gallery, location: GalleryLocation) -> ServerGallery | None:
+def on_server(gallery: Gallery, location: GalleryLocation) -> ServerGallery | None:
     """The gallery as what it is on a server; None for an embedded one, which needs no client."""
     if not isinstance(location, ServerLocation):
         return None

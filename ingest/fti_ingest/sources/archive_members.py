@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import IO, TypeVar
 
-from fti_ingest.sources.filesystems import CHAIN
 from fti_qdrant.errors import first_line
+from fti_qdrant.images.filesystems import CHAIN
 
 MOST_LINKS = 40
 """Links that lead to each other, as many as Linux follows."""

@@ -14,9 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from fti_ingest.sources.archive_members import UNREADABLE, Member, tar_members, zip_members
-from fti_ingest.sources.filesystems import filesystem
 from fti_ingest.sources.image_files import (
-    HEAD_BYTES,
     NO_IMAGE,
     FileKind,
     is_hidden,
@@ -27,6 +25,8 @@ from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.sidecars import NOTE_SUFFIXES, Sidecars
 from fti_ingest.sources.source import Item
 from fti_qdrant.errors import first_line
+from fti_qdrant.images.fetch import HEAD_BYTES
+from fti_qdrant.images.filesystems import filesystem
 
 TAR, ZIP = ".tar", ".zip"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

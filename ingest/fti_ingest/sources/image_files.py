@@ -44,9 +44,6 @@ MAC_FOLDER = "__MACOSX"
 
 NO_IMAGE = "no image: neither its name nor its first bytes are those of one"
 
-HEAD_BYTES = 256
-"""More than any signature needs."""
-
 GENERAL_BRANDS = (b"ftypmif1", b"ftypmsf1")
 """At byte 4 of pictures in the ISO format that do not say of which kind they are."""
 

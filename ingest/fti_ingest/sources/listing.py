@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from fti_ingest.sources.column_types import Columns, convert_payload, types_of_texts
-from fti_ingest.sources.fetch import without_span
 from fti_ingest.sources.id_set import SeenIds, short_id
 from fti_ingest.sources.image_files import suffix_of
 from fti_ingest.sources.payloads import payload_text
+from fti_ingest.sources.point_keys import BY_PATH, PointKeys
 from fti_ingest.sources.scratch_folder import Scratch
 from fti_ingest.sources.source import (
     ITEM_SCHEMA,
@@ -26,8 +26,10 @@ from fti_ingest.sources.source import (
     Source,
     mapped,
 )
+from fti_ingest.sources.tables.rows import IMAGE_COLUMN
 from fti_ingest.sources.value_kinds import ColumnType
-from fti_qdrant.gallery import point_id
+from fti_qdrant.gallery.layout import Payload
+from fti_qdrant.images.fetch import without_span
 
 CHUNK = 4096
 """Rows that wait as Python objects; all others are in the file, about 250 bytes each."""
@@ -50,19 +52,24 @@ class Listing:
     Attributes:
         own: ``Source.own``.
         texts: payload values are texts, as in a CSV file; set before the first item is added.
+        image_columns: columns of a manifest that may name the images; the first that is there does.
     """
 
     def __init__(
         self,
         types: Mapping[str, ColumnType] | None = None,
         image_problem: Callable[[str], str] = lambda uri: "",
+        keys: PointKeys = BY_PATH,
     ) -> None:
         """Args:
         types: of columns that the user has chosen; else values decide.
         image_problem: why the image at a URI cannot be read; empty where it can.
+        keys: what ids are made of.
         """
+        self.keys = keys
         self.own = ""
         self.texts = False
+        self.image_columns: tuple[str, ...] = (IMAGE_COLUMN,)
         self._chosen = dict(types or {})
         self._image_problem = image_problem
         self._scratch = Scratch()
@@ -86,13 +93,22 @@ class Listing:
             if self._chosen:
                 text = json.dumps(convert_payload(json.loads(text), self._chosen))
             item.uri.encode()  # fails for lone surrogates, which no store accepts
-            identity = item.id
         except UnicodeError:
             self.reject_image(item, NOT_UTF8, where)
         except ValueError as error:
             self.reject_image(item, str(error), where)
         else:
-            self._waiting.append((identity, item, text, where))
+            self._add(item, text, where)
+
+    def _add(self, item: Item, text: str, where: str) -> None:
+        try:
+            id = self.keys.id_of(item.key, item.payload)
+        except UnicodeError:
+            self.reject_image(item, NOT_UTF8, where)
+        except ValueError as error:
+            self.reject(item.uri, _located(str(error), where))
+        else:
+            self._waiting.append((id, item, text, where))
             if len(self._waiting) == CHUNK:
                 self._pack()
 
@@ -103,13 +119,13 @@ class Listing:
 
     def reject_image(self, item: Item, reason: str, where: str = "") -> None:
         """An image that is there and cannot be stored: what the gallery has of it stays."""
-        self._keep(item.key)
+        self._keep(item.key, item.uri, item.payload)
         self.note(item.uri, _located(reason, where))
 
     def leave_out(self, key: str, uri: str, reason: str = "") -> None:
         """A file that is no image; with a reason, it is also listed among the rejects."""
         self._other_files[suffix_of(key)] += 1
-        self._keep(key)
+        self._keep(key, uri)
         if reason:
             self._other_rejects += 1
             self.note(uri, reason)
@@ -159,11 +175,14 @@ class Listing:
             self._file = pa.ipc.new_file(str(path), self._schema)
         return self._file
 
-    def _keep(self, key: str) -> None:
+    def _keep(self, key: str, uri: str, payload: Payload | None = None) -> None:
+        """Remembers that the point of this image stays, if there is one."""
         try:
-            self._kept.append(short_id(point_id(key)))
+            self._kept.append(short_id(self.keys.id_of(key, payload or {})))
         except UnicodeError:  # no point has such a key
             return
+        except ValueError as error:  # nobody knows which point it would be
+            self._unlisted = self._unlisted or Reject(_printable(uri), str(error))
 
     def _pack(self) -> None:
         """Writes the waiting rows; an image that was listed before becomes a reject."""
@@ -188,6 +207,8 @@ class Listing:
 
     def _why_known(self, short: int, key: str) -> str:
         """Why an image counts as listed before; of the earlier ones only odd keys are in memory."""
+        if self.keys.field is not None:
+            return f"its {self.keys.field!r} is listed twice; the first one counts"
         alike = self._backslashed.get(short, key.replace("\\", "/")) == key
         return LISTED_TWICE if alike else SAME_BUT_FOR_SLASHES
 

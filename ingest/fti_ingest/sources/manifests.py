@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fti_ingest.sources.filesystems import is_remote, location
 from fti_ingest.sources.listing import Listing
-from fti_ingest.sources.parquet_images import embedded_uri
 from fti_ingest.sources.source import Item
 from fti_ingest.sources.tables.csv_rows import csv_rows
 from fti_ingest.sources.tables.json_rows import json_rows
@@ -19,12 +16,12 @@ from fti_ingest.sources.tables.rows import IMAGE_COLUMN, EmbeddedImage, Numbered
 from fti_ingest.sources.value_kinds import shortened
 from fti_qdrant.errors import BadManifest, first_line
 from fti_qdrant.gallery.points import Payload
+from fti_qdrant.images.filesystems import DRIVE, is_remote, location
+from fti_qdrant.images.parquet_images import embedded_uri
 
 CSV = ".csv"
 MANIFEST_SUFFIXES = (CSV, ".jsonl", ".ndjson", ".parquet")
 INSIDE = ("zip://", "tar://", "parquet://")
-DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-"""Begins a Windows path."""
 
 
 def add_manifest(listing: Listing, place: str) -> None:
@@ -35,7 +32,7 @@ def add_manifest(listing: Listing, place: str) -> None:
     table = Manifest(place)
     listing.texts = table.path.suffix.lower() == CSV
     number = None
-    for number, row in table.rows():
+    for number, row in table.rows(listing.image_columns):
         line = f"{table.path}:{number}"
         if isinstance(row, str):
             listing.reject(line, row)
@@ -75,7 +72,8 @@ class Manifest:
     def item(self, image: Any, payload: Payload) -> Item:
         """The image of a row. Raises ValueError where it names none."""
         if isinstance(image, EmbeddedImage):
-            return Item(f"{self.path.name}/{image.row}", embedded_uri(self._place, image), payload)
+            uri = embedded_uri(self._place, image.column, image.row)
+            return Item(f"{self.path.name}/{image.row}", uri, payload)
         if isinstance(image, Mapping):  # as Hugging Face writes images that are files
             image = image.get("path")
         if not isinstance(image, str) or not image.strip():

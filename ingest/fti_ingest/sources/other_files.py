@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 
 from fti_ingest.sources.archives import add_archive, is_archive
-from fti_ingest.sources.fetch import reason_of
 from fti_ingest.sources.image_files import NO_IMAGE, FileKind, is_hidden, is_image, kind_by_name
 from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.source import Item
 from fti_qdrant.errors import BadImage
+from fti_qdrant.images.fetch import reason_of
 
 Heads = Callable[[Sequence[str]], Sequence[bytes | BadImage]]
 """The first bytes of files, by path or URI, or why they cannot be read."""

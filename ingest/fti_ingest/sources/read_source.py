@@ -8,8 +8,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from fti_ingest.sources.archives import add_archive, is_archive
-from fti_ingest.sources.fetch import read_heads
-from fti_ingest.sources.filesystems import filesystem, is_remote, local_path, location, readable
 from fti_ingest.sources.folders import (
     EVERYTHING,
     Pattern,
@@ -22,11 +20,17 @@ from fti_ingest.sources.image_files import IMAGE_SUFFIXES, counted
 from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, add_manifest
 from fti_ingest.sources.other_files import add_folder_files, add_matched_files
+from fti_ingest.sources.point_keys import PointKeys
 from fti_ingest.sources.readable import image_problem
 from fti_ingest.sources.source import Source
+from fti_ingest.sources.tables.rows import IMAGE_COLUMN
 from fti_ingest.sources.value_kinds import ColumnType
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.gallery import CollectionLayout
+from fti_qdrant.gallery.layout import OUR_LAYOUT
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
+from fti_qdrant.images.fetch import read_heads
+from fti_qdrant.images.filesystems import filesystem, is_remote, local_path, location, readable
 from fti_qdrant.images.read import is_url
 
 KINDS = f"a folder, a glob, a manifest ({', '.join(MANIFEST_SUFFIXES)}), .tar or .zip"
@@ -37,6 +41,7 @@ def read_source(
     types: Mapping[str, ColumnType] | None = None,
     allow_urls: bool = False,
     limits: ImageLimits = DEFAULT_LIMITS,
+    layout: CollectionLayout = OUR_LAYOUT,
 ) -> Source:
     """Lists a folder (recursively), a glob pattern, a manifest, or tar and zip archives.
 
@@ -47,11 +52,19 @@ def read_source(
     Args:
         types: of payload columns; by default by their values.
         allow_urls, limits: of the images; rows whose image cannot be read decide no type.
+        layout: of the gallery: what ids are made of, and which column beside ``image`` may name
+            the images.
 
     Raises BadManifest: there is nothing, no image, no ``image`` column, it cannot be read, or a
     type is chosen for a column that is not there.
     """
-    listing = Listing(types, lambda uri: image_problem(uri, allow_urls, listing.own, limits))
+    listing = Listing(
+        types,
+        lambda uri: image_problem(uri, allow_urls, listing.own, limits),
+        PointKeys.of(layout),
+    )
+    if not layout.ours and layout.uri_field is not None:
+        listing.image_columns = (IMAGE_COLUMN, layout.uri_field)
     source = local_path(source)
     if is_remote(source):
         with readable(source):

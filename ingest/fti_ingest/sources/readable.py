@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fti_ingest.sources.fetch import read_batch, reason_of, without_span
 from fti_qdrant.errors import BadImage, first_line
 from fti_qdrant.images import ImageLimits
+from fti_qdrant.images.fetch import read_batch, reason_of, without_span
 
 
 def image_problem(uri: str, allow_urls: bool, own: str, limits: ImageLimits) -> str:

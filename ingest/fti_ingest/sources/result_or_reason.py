@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from fti_ingest.sources.fetch import Read, reason_of
 from fti_qdrant.errors import BadImage
+from fti_qdrant.images.fetch import Read, reason_of
 
 Result = TypeVar("Result")
 

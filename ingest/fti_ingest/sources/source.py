@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fti_ingest.sources.column_types import Column, index_types
 from fti_ingest.sources.scratch_folder import Scratch
-from fti_qdrant.gallery import IndexType, point_id
+from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.points import Payload
 
 ITEM_SCHEMA = pa.schema([("id", pa.string()), ("uri", pa.string()), ("payload", pa.string())])
@@ -27,17 +27,13 @@ class Item:
     """One image to ingest.
 
     Attributes:
-        key: path or URI relative to the source; its uuid5 is the point id.
+        key: path or URI relative to the source; its uuid5 is the point id, unless a column says it.
         uri: where the bytes are, for ``fetch.read_batch``: an absolute path, or a URI.
     """
 
     key: str
     uri: str
     payload: Payload = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return point_id(self.key)
 
 
 @dataclass(frozen=True)

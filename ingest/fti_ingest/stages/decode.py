@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.columns import spread, texts
 from fti_ingest.stages.perceptual_hash import PerceptualHash
-from fti_ingest.stages.revisions import revision_of, same_image
-from fti_ingest.stages.row_status import PAYLOAD, REJECTED, STORE, UNCHANGED
+from fti_ingest.stages.revisions import FOREIGN_TEXT, revision_of, same_image
+from fti_ingest.stages.row_status import FOREIGN, PAYLOAD, REJECTED, STORE, UNCHANGED
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess, decode
+from fti_qdrant.images.fetch import Read, read_batch, without_span
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,12 +88,21 @@ class Decoder:
     limits: ImageLimits = DEFAULT_LIMITS
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        began = time.perf_counter()
+        data = self._read(batch["uri"].to_pylist(), batch["stored_revision"].to_pylist())
+        return self.decoded(batch, data, time.perf_counter() - began)
+
+    def decoded(self, batch: pa.Table, data: Sequence[Read], read_s: float = 0.0) -> pa.Table:
+        """The same for images whose bytes are here already.
+
+        Args:
+            data: of each row.
+            read_s: seconds that it took to read them.
+        """
         rows = batch.select(["uri", "payload", "stored_revision"]).to_pydict()
         began = time.perf_counter()
-        data = read_batch(rows["uri"], self.allow_urls, self.own)
-        read = time.perf_counter()
         done = [self._decode(*row) for row in zip(data, *rows.values())]
-        decoded = time.perf_counter()
+        decode_s = time.perf_counter() - began
         columns = {
             "id": batch["id"],
             "uri": texts(map(without_span, rows["uri"])),
@@ -101,11 +111,19 @@ class Decoder:
         }
         for name, kind in SCHEMA:
             columns[name] = pa.array([getattr(one, name) for one in done], kind)
-        columns["read_s"] = spread(read - began, len(batch))
-        columns["decode_s"] = spread(decoded - read, len(batch))
+        columns["read_s"] = spread(read_s, len(batch))
+        columns["decode_s"] = spread(decode_s, len(batch))
         return pa.table(columns)
 
+    def _read(self, uris: Sequence[str], stored_revisions: Sequence[str]) -> list[Read]:
+        """The images; nothing of those whose points stay as another program made them."""
+        wanted = [uri for uri, held in zip(uris, stored_revisions) if held != FOREIGN_TEXT]
+        found = iter(read_batch(wanted, self.allow_urls, self.own))
+        return [b"" if held == FOREIGN_TEXT else next(found) for held in stored_revisions]
+
     def _decode(self, data: Read, uri: str, payload: str, stored_revision: str) -> Decoded:
+        if stored_revision == FOREIGN_TEXT:
+            return Decoded(FOREIGN)
         uri = without_span(uri)
         work = partial(self._decoded, uri, payload, stored_revision)
         decoded, reason = result_or_reason(data, uri, work)

@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from fti_ingest.stages.columns import replaced, spread, texts, vectors
 from fti_ingest.stages.decode import stacked_pixels
-from fti_ingest.stages.micro_batches import MicroBatches
+from fti_ingest.stages.micro_batches import MicroBatches, WholeBatches
 from fti_ingest.stages.row_status import REJECTED, STORE
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from fti_qdrant.composers.composer import Composer
     from fti_qdrant.gallery import GallerySpec
     from fti_qdrant.model.openvino_backend import Backend
@@ -49,11 +51,18 @@ class ModelChoice:
     def anywhere(self) -> ModelChoice:
         """The same by names that hold in any working directory, as workers have."""
         from fti_qdrant.model.names import absolute_name
+        from fti_qdrant.model.pretrained import our_name
 
+        model, implied = our_name(self.model)
         inverter = self.inverter
         if inverter is not None and Path(inverter).is_dir():
             inverter = str(Path(inverter).resolve())
-        return replace(self, model=absolute_name(self.model), inverter=inverter)
+        return replace(
+            self,
+            model=absolute_name(model),
+            inverter=inverter,
+            preprocess=self.preprocess or implied,
+        )
 
 
 @lru_cache(maxsize=1)
@@ -84,7 +93,18 @@ class Embedder:
         self.threads = threads
         self.where = where
         self._composer: Composer | None = None
-        self._batches: MicroBatches | None = None
+        self._batches: MicroBatches | WholeBatches | None = None
+
+    @classmethod
+    def of(cls, composer: Composer, spec: GallerySpec, where: str) -> Self:
+        """With a model that is loaded, and that other threads may use meanwhile.
+
+        Raises ModelMismatch as the first call of others does.
+        """
+        embedder = cls(ModelChoice(composer.backbone.name), spec, 1, where)
+        embedder._check(composer)
+        embedder._composer, embedder._batches = composer, WholeBatches(composer.backbone)
+        return embedder
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         began = time.perf_counter()
@@ -134,16 +154,19 @@ class Embedder:
         assert words is not None
         return found, stacked(words).reshape(len(found), -1), words.counts.cpu().numpy()
 
-    def _model(self) -> tuple[Composer, MicroBatches]:
+    def _model(self) -> tuple[Composer, MicroBatches | WholeBatches]:
         """Raises ModelMismatch where the model is not the one that the gallery was made with."""
         if self._composer is None or self._batches is None:
             composer = self.choice.load()
-            self.spec.check_model(composer.backbone.fingerprint, self.where)
-            if self.spec.words is not None:
-                self.spec.check_words(words_of(composer), self.where)
+            self._check(composer)
             self._composer = composer
             self._batches = MicroBatches(composer.backbone, self.threads)
         return self._composer, self._batches
+
+    def _check(self, composer: Composer) -> None:
+        self.spec.check_model(composer.backbone.fingerprint, self.where)
+        if self.spec.words is not None:
+            self.spec.check_words(words_of(composer), self.where)
 
 
 def words_of(composer: Composer) -> Any:

@@ -90,6 +90,16 @@ class MicroBatches:
         return part
 
 
+class WholeBatches:
+    """The same for batches of a few pictures, beside other work: each is one pass."""
+
+    def __init__(self, backbone: Backbone):
+        self.features = backbone.pixel_features
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
 def pictures_that_fit(backbone: Backbone) -> int:
     """How many pictures a pass may take, by the memory that one of a few takes."""
     import torch

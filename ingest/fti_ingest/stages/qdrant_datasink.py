@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from ray_qdrant.datasink import QdrantDatasink
 
+from fti_qdrant.gallery.layout import IMAGE_VECTOR
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.gallery.points import IMAGE_VECTOR
-from fti_qdrant.gallery.server_connection import TIMEOUT, client_options
+from fti_qdrant.gallery.server_connection import client_arguments
 from fti_qdrant.gallery.server_errors import retrying, translated
 
 
@@ -22,13 +22,16 @@ class PayloadSink(QdrantDatasink):
     also make a missing collection, without our metadata.
     """
 
-    def __init__(self, location: ServerLocation):
+    def __init__(self, location: ServerLocation, most_points: int | None = None):
+        """``most_points`` of one upload, where the server limits them."""
+        batches = {} if most_points is None else {"batch_size": most_points}
         super().__init__(
             location.collection,
             url=location.url,
             api_key=location.api_key,
             vector_name=IMAGE_VECTOR,
-            client_kwargs={"timeout": TIMEOUT, **client_options(location.grpc_port)},
+            client_kwargs=client_arguments(location.client_options, location.grpc_port),
+            **batches,
         )
         self.location = location
 
@@ -37,7 +40,7 @@ class PayloadSink(QdrantDatasink):
 
         The sink itself retries a few times, but not for long, and not after Retry-After.
         """
-        with translated(f"collection {self.collection!r} at {self.url}"):
+        with translated(f"collection {self.collection!r} at {self.url}", "write"):
             retrying(self.write, self.location.patience)([table], ctx=None)
 
     def _to_payloads(self, table: pa.Table) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fti_ingest.sources.id_set import short_id
-from fti_qdrant.gallery.points import OURS, Payload
+from fti_qdrant.gallery.layout import OUR_LAYOUT, CollectionLayout, Payload
 
 PAIR = np.dtype([("id", np.uint64), ("revision", np.uint64)])
 
@@ -17,6 +17,11 @@ HALF = 8
 
 OUTDATED = 1
 """Revision of a point that is to be embedded again, whether its image has changed or not."""
+
+FOREIGN = 2
+"""Revision of a point that another program made: it stays as it is."""
+
+FOREIGN_TEXT = f"{FOREIGN:016x}"
 
 
 def revision_of(sha256: str, uri: str, payload: str) -> str:
@@ -29,12 +34,16 @@ def same_image(revision: str, other: str) -> bool:
     return revision[:HALF] == other[:HALF]
 
 
-def stored_revisions(held: Iterable[tuple[str, Payload]]) -> np.ndarray:
+def stored_revisions(
+    held: Iterable[tuple[str, Payload]], layout: CollectionLayout = OUR_LAYOUT
+) -> np.ndarray:
     """Short id and revision of every stored image, sorted by id.
 
-    ``held`` is what ``Gallery.scroll`` yields.
+    Args:
+        held: what ``Gallery.scroll`` yields, the ids as texts.
+        layout: of the gallery.
     """
-    pairs = np.fromiter((_pair(id, payload) for id, payload in held), dtype=PAIR)
+    pairs = np.fromiter((_pair(id, payload, layout) for id, payload in held), dtype=PAIR)
     pairs.sort(order="id")
     return pairs
 
@@ -45,8 +54,11 @@ def mark_outdated(pairs: np.ndarray, ids: Sequence[str]) -> None:
     pairs["revision"][np.searchsorted(pairs["id"], short)] = OUTDATED
 
 
-def _pair(id: str, payload: Payload) -> tuple[int, int]:
-    revision = payload.get(OURS, {}).get("revision", "")
+def _pair(id: str, payload: Payload, layout: CollectionLayout) -> tuple[int, int]:
+    facts = layout.facts(payload)
+    if not facts and not layout.ours:
+        return short_id(id), FOREIGN
+    revision = facts.get("revision", "")
     return short_id(id), int(revision, 16) if revision else 0
 
 

@@ -11,6 +11,9 @@ UNCHANGED = "unchanged"
 PAYLOAD = "payload"
 """The gallery holds this image, with another payload or under another URI: no need to embed."""
 
+FOREIGN = "foreign"
+"""The gallery holds a point of this id that another program made, which stays as it is."""
+
 SKIPPED = "skipped"
 """A duplicate of another image, and duplicates are not wanted."""
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 from fti_ingest.stages.columns import matrix, replaced, rows_with, spread, texts
 from fti_ingest.stages.row_status import PAYLOAD, STORE
 from fti_qdrant.gallery import Gallery, GalleryPoint, GallerySpec
+from fti_qdrant.gallery.layout import OURS, CollectionLayout, Payload, field_value
 from fti_qdrant.gallery.location import ServerLocation
-from fti_qdrant.gallery.points import OURS, Payload
+from fti_qdrant.gallery.point_ids import parsed_id
 
 FACTS = {
     "uri": "uri",
@@ -51,22 +52,48 @@ def points(batch: pa.Table, spec: GallerySpec, mark: bool = False) -> list[Galle
     words: Any = [None] * rows.num_rows
     if spec.words:
         words = matrix(rows["words"]).reshape(-1, 1 + spec.words.topk, spec.words.token_dim)
-    payloads = stored_payloads(rows, spec.words is not None, mark)
-    return list(map(GalleryPoint, rows["id"].to_pylist(), found, payloads, words))
+    payloads = stored_payloads(rows, spec, mark)
+    ids = map(parsed_id, rows["id"].to_pylist())
+    return list(map(GalleryPoint, ids, found, payloads, words))
 
 
-def stored_payloads(rows: pa.Table, with_words: bool, mark: bool) -> list[Payload]:
+def stored_payloads(rows: pa.Table, spec: GallerySpec, mark: bool) -> list[Payload]:
     """The user's payload, and our facts beside it."""
     names = dict(FACTS)
-    if with_words:
+    if spec.words:
         names["r"] = "r"
     if mark:
         names |= {"duplicate_of": "duplicate_of", "duplicate": "duplicate"}
     facts = rows.select(list(names)).rename_columns(list(names.values())).to_pylist()
     return [
-        {**json.loads(text), OURS: {name: value for name, value in ours.items() if value != ""}}
+        {
+            **users_payload(text, ours["uri"], spec.layout),
+            OURS: {name: value for name, value in ours.items() if value != ""},
+        }
         for text, ours in zip(rows["payload"].to_pylist(), facts)
     ]
+
+
+def users_payload(text: str, uri: str, layout: CollectionLayout) -> Payload:
+    """The fields of a row; in another program's collection, also where that looks for the image.
+
+    Example:
+        >>> shop = CollectionLayout(uri_field="image.url", ours=False)
+        >>> users_payload('{"brand": "Acme"}', "s3://shop/1.jpg", shop)
+        {'brand': 'Acme', 'image': {'url': 's3://shop/1.jpg'}}
+    """
+    payload: Payload = json.loads(text)
+    if layout.ours or layout.uri_field is None or field_value(payload, layout.uri_field):
+        return payload
+    *outer, last = layout.uri_field.split(".")
+    place = payload
+    for name in outer:
+        inner = place.setdefault(name, {})
+        if not isinstance(inner, dict):  # the row has another value there, which stays
+            return payload
+        place = inner
+    place[last] = uri
+    return payload
 
 
 def updated_points(batch: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
@@ -75,16 +102,25 @@ def updated_points(batch: pa.Table, gallery: Gallery) -> list[GalleryPoint]:
     if not rows.num_rows:
         return []
     new = {
-        row.pop("id"): row for row in rows.select(["id", "payload", "uri", "revision"]).to_pylist()
+        parsed_id(row.pop("id")): row
+        for row in rows.select(["id", "payload", "uri", "revision"]).to_pylist()
     }
     return [
-        GalleryPoint(held.id, held.vector, _updated(held.payload, **new[held.id]), held.words)
+        GalleryPoint(
+            held.id,
+            held.vector,
+            _updated(held.payload, gallery.spec.layout, **new[held.id]),
+            held.words,
+        )
         for held in gallery.retrieve(list(new))
     ]
 
 
-def _updated(held: Payload, payload: str, uri: str, revision: str) -> Payload:
-    return {**json.loads(payload), OURS: {**held[OURS], "uri": uri, "revision": revision}}
+def _updated(
+    held: Payload, layout: CollectionLayout, payload: str, uri: str, revision: str
+) -> Payload:
+    users = users_payload(payload, uri, layout)
+    return {**users, OURS: {**held[OURS], "uri": uri, "revision": revision}}
 
 
 class LogRecords(logging.Handler):
@@ -119,18 +155,27 @@ class ServerWriter:
     """Writes to a server from a worker, and hands on the outcome alone.
 
     Plain vectors go through ray-qdrant's datasink. It writes one vector a point, so points with
-    pseudo-words, and updates, go through ``ServerGallery.upsert``, which retries alike.
+    pseudo-words go through ``ServerGallery.upsert``, which retries alike; so do updates, and points
+    of collections that another program made, whose names are not ours.
     """
 
-    def __init__(self, location: ServerLocation, spec: GallerySpec, mark: bool = False):
+    def __init__(
+        self,
+        location: ServerLocation,
+        spec: GallerySpec,
+        mark: bool = False,
+        most_points: int | None = None,
+    ):
+        """``most_points`` of one upload, where the server limits them."""
         self.location = location
         self.spec = spec
         self.mark = mark
         self.records = LogRecords()
-        if not spec.words:
+        self.plain = not spec.words and spec.layout.ours
+        if self.plain:
             from fti_ingest.stages.qdrant_datasink import PayloadSink
 
-            self.sink = PayloadSink(location)
+            self.sink = PayloadSink(location, most_points)
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -138,10 +183,10 @@ class ServerWriter:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         began = time.perf_counter()
-        if self.spec.words:
+        if not self.plain:
             self.gallery.upsert(points(batch, self.spec, self.mark))
         elif (rows := rows_with(batch, STORE)).num_rows:
-            payloads = texts(map(json.dumps, stored_payloads(rows, False, self.mark)))
+            payloads = texts(map(json.dumps, stored_payloads(rows, self.spec, self.mark)))
             self.sink.write_rows(replaced(rows.select(["id", "vector"]), payload=payloads))
         if rows_with(batch, PAYLOAD).num_rows:  # else the gallery need not be opened
             self.gallery.upsert(updated_points(batch, self.gallery))

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from fti_ingest.sources.fetch import read_batch
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.images.fetch import read_batch
 from fti_training.captions.user_captions import read_user_captions
 
 ROWS = [

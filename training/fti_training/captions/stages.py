@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import Read, read_batch, without_span
 from fti_ingest.sources.result_or_reason import result_or_reason
 from fti_ingest.stages.row_status import REJECTED, STORE, UNCHANGED
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import decode_pixels
+from fti_qdrant.images.fetch import Read, read_batch, without_span
 from fti_qdrant.model.cpu import use_threads
 from fti_training.captions.captioner import Captioner, Pixels
 

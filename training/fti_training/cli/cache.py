@@ -9,6 +9,7 @@ import click
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.model_options import MODEL_NAMES
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import worker_options
 
 EPILOG = """\b
@@ -53,7 +54,7 @@ def cache(
     )
     remaining = writer.prepare()
     whole, needed = shapes.bytes_for(len(samples)), shapes.bytes_for(remaining)
-    click.echo(f"{len(samples):,} samples, {gigabytes(whole)}; {gigabytes(needed)} to write")
+    print_lines(f"{len(samples):,} samples, {gigabytes(whole)}; {gigabytes(needed)} to write")
     with (
         open_engine(engine) as opened,
         step_progress() as progress,
@@ -67,6 +68,6 @@ def cache(
     without = (
         f", {samples.without_split:,} captions without a split" if samples.without_split else ""
     )
-    click.echo(f"cache: {out}, {len(samples) - count:,} samples; {count:,} unreadable{without}")
+    print_lines(f"cache: {out}, {len(samples) - count:,} samples; {count:,} unreadable{without}")
     if count:
-        click.echo(f"unreadable pictures are listed in {out / 'rejects.jsonl'}")
+        print_lines(f"unreadable pictures are listed in {out / 'rejects.jsonl'}")

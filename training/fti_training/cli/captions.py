@@ -11,6 +11,7 @@ import click
 from fti_ingest.engine.choose import EngineChoice, open_engine
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.extras import need
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import worker_options
 from fti_qdrant.errors import BadManifest
 from fti_training.captions import DEFAULT_MODEL
@@ -167,13 +168,13 @@ def _conclude(
 ) -> None:
     from fti_ingest.sources.image_files import counted
 
-    click.echo(outcome.line())
-    click.echo(contents)
+    print_lines(outcome.line())
+    print_lines(contents)
     if other_files:
-        click.echo(f"files that are no images: {counted(other_files)}")
+        print_lines(f"files that are no images: {counted(other_files)}")
     if rejected.first is None:
         return
-    click.echo(f"unreadable images are listed in {rejected.path}")
+    print_lines(f"unreadable images are listed in {rejected.path}")
     if outcome.rejected == outcome.images:
         first = f"{rejected.first.uri}: {rejected.first.reason}"
         raise BadManifest(f"no image could be captioned; the first: {first}")

@@ -9,6 +9,7 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.extras import need
 from fti_qdrant.cli.renamed_option import RenamedOption
+from fti_qdrant.cli.user_text import print_lines
 
 CARD_EPILOG = """\b
 Example:
@@ -46,7 +47,7 @@ def card(run: Path, license: str) -> None:
     need("matplotlib", "train")
     from fti_training.card.write import FinishedRun, write_card
 
-    click.echo(f"card: {write_card(FinishedRun.read(run), license)}")
+    print_lines(f"card: {write_card(FinishedRun.read(run), license)}")
 
 
 @click.command(epilog=PUSH_EPILOG)
@@ -58,4 +59,4 @@ def push(run: Path, repo: str, private: bool) -> None:
     """Upload RUN/inverter with its card to REPO on the Hugging Face hub."""
     from fti_training.card.upload import upload
 
-    click.echo(f"pushed: {upload(run, repo, private)}")
+    print_lines(f"pushed: {upload(run, repo, private)}")

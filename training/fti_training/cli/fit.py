@@ -11,6 +11,7 @@ from fti_ingest.engine.choose import EngineChoice
 from fti_ingest.engine.protocol import EngineName
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.logging_options import is_quiet
+from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.cli.worker_options import engine_option, ray_address_option
 
 EPILOG = """\b
@@ -107,7 +108,8 @@ def fit(
     given |= {name: value for name, value in flags.items() if value is not None}
     config = parse_settings(FitConfig, given | parse_overrides(overrides))
     if print_config:
-        click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), nl=False)
+        as_yaml = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        print_lines(*as_yaml.splitlines())
         return
     if out is None:
         raise click.UsageError("pass --out DIR")
@@ -130,9 +132,9 @@ def fit(
         config, data, out, CheckpointStorage.at(storage or str(out), SCORE), choice, resume
     )
     if (line := validation_line(config)) and not is_quiet():
-        click.echo(line)
+        print_lines(line)
     inverter = run.run()
-    click.echo(f"{run.summary()}; the log is {out / STEPS}")
+    print_lines(f"{run.summary()}; the log is {out / STEPS}")
     if run.skipped:
-        click.echo(f"{len(run.skipped)} pictures could not be read; listed in {out / REJECTS}")
-    click.echo(f"inverter: {inverter}, load it with Composer.load({config.model!r}, '{inverter}')")
+        print_lines(f"{len(run.skipped)} pictures could not be read; listed in {out / REJECTS}")
+    print_lines(f"inverter: {inverter}, load it with Composer.load({config.model!r}, '{inverter}')")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.user_text import print_lines
 
 EPILOG = """\b
 Examples:
@@ -56,9 +57,9 @@ def import_checkpoint(
     from fti_training.importer.import_inverter import import_inverter
 
     inverter = import_inverter(checkpoint, backbone, out, topk=topk, epsilon=epsilon, force=force)
-    click.echo(
+    print_lines(
         f"{inverter.queries.shape[1]} latent attributes, {len(inverter.blocks)} layers, "
         f"topk {inverter.topk}, epsilon {inverter.epsilon}, for a backbone of "
         f"(w, d, t) = {inverter.sizes}"
     )
-    click.echo(f"inverter: {out}, load it with Composer.load({backbone!r}, {str(out)!r})")
+    print_lines(f"inverter: {out}, load it with Composer.load({backbone!r}, {str(out)!r})")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.user_text import print_lines
 
 EPILOG = """\b
 Examples:
@@ -45,7 +46,7 @@ def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
 
     config = parse_settings(MiniConfig, parse_overrides(overrides))
     if print_config:
-        click.echo(config.model_dump_json(indent=2))
+        print_lines(*config.model_dump_json(indent=2).split("\n"))
         return
     from fti_training.emoji_packages import need_emoji
     from fti_training.mini.card import table
@@ -54,5 +55,6 @@ def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
     need_emoji("twemoji", "openmoji")
     figures = train_mini(config, out)
     for question, rows in figures.items():
-        click.echo(f"\n{question}\n{table(rows)}")
-    click.echo(f"\nmodel: {out}, load it with Composer.load('local-dir:{out}', '{out}/inverter')")
+        print_lines("", question, *table(rows).split("\n"))
+    loading = f"Composer.load('local-dir:{out}', '{out}/inverter')"
+    print_lines("", f"model: {out}, load it with {loading}")

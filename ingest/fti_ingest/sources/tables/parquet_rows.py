@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from fti_ingest.sources.image_files import HEAD_BYTES, is_image
+from fti_ingest.sources.image_files import is_image
 from fti_ingest.sources.tables.parquet_values import BadValue, column_values
 from fti_ingest.sources.tables.rows import (
     IMAGE_COLUMN,
@@ -21,6 +21,7 @@ from fti_ingest.sources.tables.rows import (
     image_column,
 )
 from fti_qdrant.errors import first_line
+from fti_qdrant.images.fetch import HEAD_BYTES
 
 ROWS, IMAGES = 1024, 16
 """Rows read at once, and rows with the bytes of an image."""

@@ -10,10 +10,9 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from fti_ingest.sources.fetch import PARQUET
-from fti_ingest.sources.filesystems import CHAIN, filesystem
-from fti_ingest.sources.tables.rows import EmbeddedImage
 from fti_qdrant.errors import BadImage
+from fti_qdrant.images.fetch import PARQUET
+from fti_qdrant.images.filesystems import CHAIN, filesystem
 
 OPEN_FILES = 8
 GROUPS = 2
@@ -23,9 +22,9 @@ _lock = Lock()
 """Rows of one group are asked for by several threads, and should be read once."""
 
 
-def embedded_uri(place: str, image: EmbeddedImage) -> str:
-    """A URI of our own: ``parquet://COLUMN/ROW::FILE``."""
-    return f"{PARQUET}{quote(image.column, safe='')}/{image.row}{CHAIN}{place}"
+def embedded_uri(place: str, column: str, row: int) -> str:
+    """A URI of our own: ``parquet://COLUMN/ROW::FILE``, the rows counted from 1."""
+    return f"{PARQUET}{quote(column, safe='')}/{row}{CHAIN}{place}"
 
 
 def read_embedded(uri: str, version: tuple[int, ...], most: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Reads the encoded bytes of listed images, those of a batch that are remote concurrently."""
+"""Reads the encoded bytes of images by path or URI, remote ones of a batch concurrently."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fti_ingest.sources.filesystems import CHAIN, filesystem, is_remote
-from fti_ingest.sources.image_files import HEAD_BYTES
 from fti_qdrant.errors import BadImage, BadManifest, first_line
 from fti_qdrant.images import DEFAULT_LIMITS
+from fti_qdrant.images.filesystems import CHAIN, filesystem, is_remote
+from fti_qdrant.images.inline import inline_bytes, is_inline
 from fti_qdrant.images.read import check_finite, is_url, read_bytes
 
 SPAN = re.compile(r"#bytes=(\d+)-(\d+)$")
@@ -25,6 +25,9 @@ DOWNLOADS = 16
 """URLs that one decoder fetches at a time: it mostly waits for them."""
 
 PARQUET = "parquet://"
+HEAD_BYTES = 256
+"""More than the signature of any kind of image needs."""
+
 OPEN_ARCHIVES = 8
 MOST = DEFAULT_LIMITS.max_bytes + 1
 """Bytes that are read of an image at most; the decoder refuses one of this size."""
@@ -53,6 +56,8 @@ def read_batch(uris: Sequence[str], allow_urls: bool, own: str = "") -> list[Rea
         found[row] = _caught(_read_file, uris[row])
     for row in kinds["zip"]:
         found[row] = _caught(_read_zip, uris[row])
+    for row in kinds["inline"]:
+        found[row] = _caught(inline_bytes, uris[row])
     for row in kinds["parquet"]:
         found[row] = _caught(_read_parquet, uris[row])
     remote = kinds["remote"]
@@ -85,6 +90,8 @@ def reason_of(error: Exception, uri: str) -> str:
 
 
 def _kind(uri: str) -> str:
+    if is_inline(uri):
+        return "inline"
     if is_url(uri):
         return "url"
     if not is_remote(uri):
@@ -163,7 +170,7 @@ def _open_zip(place: str, version: tuple[int, ...]) -> zipfile.ZipFile:
 
 
 def _read_parquet(uri: str) -> bytes:
-    from fti_ingest.sources.parquet_images import read_embedded
+    from fti_qdrant.images.parquet_images import read_embedded
 
     return read_embedded(uri, _version(uri.partition(CHAIN)[2]), MOST)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +13,9 @@ from fti_qdrant.images.read import is_url
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from upath import UPath
+
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+"""Begins a Windows path."""
 
 CHAIN = "::"
 """fsspec's separator in chained URIs: a file inside an archive."""

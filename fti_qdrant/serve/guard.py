@@ -1,0 +1,114 @@
+"""What one request may cost: bytes, seconds, a place among those that are worked on."""
+
+from __future__ import annotations
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fti_qdrant.errors import Overloaded
+from fti_qdrant.serve.metrics import Metrics, Seen
+from fti_qdrant.serve.problems import Refusal, problem, unexpected
+from fti_qdrant.serve.settings import ServeSettings
+
+MAX_HEAD = 65_536
+
+
+class RequestGuard:
+    """Bounds each request, and cancels its work where its client has gone.
+
+    A body is counted while it arrives, so that one without a length, or with a wrong one, is
+    refused at the same byte. An error that nothing has handled becomes an answer here.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics):
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+        self.working = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with self.metrics.request(scope) as seen:
+
+            async def counted(message: Message) -> None:
+                seen.sent(message)
+                await send(message)
+
+            if head_bytes(scope) > MAX_HEAD:
+                long = Refusal(
+                    431, "Head too large", f"over {MAX_HEAD:,} bytes of path and headers"
+                )
+                await problem(long)(scope, receive, counted)
+                return
+            if self.working >= self.settings.max_requests:
+                busy = Overloaded(f"{self.working} requests are being answered; try again soon")
+                await problem(busy)(scope, receive, counted)
+                return
+            self.working += 1
+            try:
+                await self._bounded(scope, Body(receive, self.settings.max_body), counted, seen)
+            finally:
+                self.working -= 1
+
+    async def _bounded(self, scope: Scope, body: Body, send: Send, seen: Seen) -> None:
+        with anyio.move_on_after(self.settings.max_seconds) as time:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(body.pump, tasks.cancel_scope)
+                try:
+                    await self.app(scope, body.receive, send)
+                except Exception as error:  # raised here, it would reach the server's own answer
+                    response = unexpected(error)
+                    if not seen.started:
+                        await response(scope, body.receive, send)
+                tasks.cancel_scope.cancel()
+        if time.cancelled_caught and not seen.started:
+            await self._too_slow(body)(scope, body.receive, send)
+
+    def _too_slow(self, body: Body) -> ASGIApp:
+        seconds = f"{self.settings.max_seconds:g} s"
+        if body.complete:
+            return problem(Overloaded(f"there was no answer within {seconds}; try again later"))
+        return problem(
+            Refusal(408, "Request timeout", f"the request was not complete after {seconds}")
+        )
+
+
+def head_bytes(scope: Scope) -> int:
+    """Of the path and the headers. The server bounds only a head that comes in parts."""
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope.get("raw_path") or b"") + len(scope["query_string"])
+
+
+class Body:
+    """A request's body as it arrives, one message ahead, so that a client's end is noticed."""
+
+    def __init__(self, receive: Receive, most: int):
+        self.complete = False
+        self._source = receive
+        self._most = most
+        self._size = 0
+        self._send, self._receive = anyio.create_memory_object_stream[Message](0)
+
+    async def pump(self, work: anyio.CancelScope) -> None:
+        """Hands on messages until the client has gone, and then cancels the work."""
+        while True:
+            message = await self._source()
+            if message["type"] == "http.disconnect":
+                work.cancel()
+                return
+            self.complete = not message.get("more_body", False)
+            await self._send.send(message)
+
+    async def receive(self) -> Message:
+        """The next message. Raises Refusal over the limit."""
+        message = await self._receive.receive()
+        self._size += len(message.get("body", b""))
+        if self._size > self._most:
+            raise Refusal(
+                413,
+                "Body too large",
+                f"the body is over the limit of {self._most:,} bytes; scale the pictures down",
+            )
+        return message

@@ -1,0 +1,88 @@
+"""uvicorn, with patience for requests that come slowly, but not without an end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fti_qdrant.serve.settings import ServeSettings
+
+GRACE = 10
+"""Seconds that running requests have to end when the service stops."""
+
+
+def run(app: FastAPI, listening: socket.socket, settings: ServeSettings) -> None:
+    """Serves until Ctrl-C or SIGTERM."""
+    server_of(app, settings).run(sockets=[listening])
+
+
+def server_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
+    """A server that is not started yet."""
+
+    class Connection(PatientConnection):
+        seconds = settings.max_seconds
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+
+
+class PatientConnection(H11Protocol):
+    """Closes a connection whose request, or what is left of one that was answered, takes too long.
+
+    uvicorn waits for ever for the end of a request's head. (h11 limits its size to 64 KB.) The
+    time of the body is the app's to count.
+    """
+
+    seconds: float = 30.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._stop()
+        elif self.conn.their_state is h11.IDLE and self._timer is None:
+            self._wait()  # the first bytes of a further request
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # more than was read comes in, and is dropped
+            self._wait()
+
+    def _wait(self) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(self.seconds, self._give_up)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
