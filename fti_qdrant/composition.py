@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fti_qdrant.model.tokens import SentPrompt
 
 TRUNCATED = "the text is longer than the model's context; its end was cut off"
+NOT_LEARNED = "the model has not learned these words, and read the text without them: {words}"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,18 @@ def compose_queries(
         for at, row in enumerate(rows):
             query = queries[row].query
             cut = (TRUNCATED,) if made.truncated[at] else ()
-            warnings = (*query.warnings, *cut)
+            warnings = (*query.warnings, *cut, *_left_out(queries[row], composer))
             composed[row] = ComposedQuery(vectors[at], query.composer or "", warnings, made, at)
     return [composed[row] for row in range(len(queries))]
+
+
+def _left_out(query: LoadedQuery, composer: Composer) -> tuple[str, ...]:
+    """A warning of the words that a model with a closed vocabulary did not read."""
+    learned = composer.backbone.learned
+    if learned is None or not query.composer.uses_text:
+        return ()
+    words = learned.left_out(query.query.words)
+    return (NOT_LEARNED.format(words=", ".join(map(repr, words))),) if words else ()
 
 
 def _groups(queries: Sequence[LoadedQuery]) -> list[list[int]]:

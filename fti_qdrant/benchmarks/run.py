@@ -40,6 +40,7 @@ class RunIdentity(BaseModel):
     model: dict[str, Any]
     precision: str
     inverter: str | None
+    vocabulary: str | None = None
     gallery: str
     allow_missing: bool
     depth: int = DEPTH
@@ -47,7 +48,7 @@ class RunIdentity(BaseModel):
 
     @classmethod
     def of(cls, ranker: Ranker) -> RunIdentity:
-        inverter = ranker.composer.inverter
+        inverter, learned = ranker.composer.inverter, ranker.composer.backbone.learned
         return cls(
             benchmark=ranker.benchmark.name,
             split=ranker.benchmark.split,
@@ -55,6 +56,8 @@ class RunIdentity(BaseModel):
             model=ranker.composer.backbone.fingerprint.as_dict(),
             precision=ranker.composer.backbone.precision,
             inverter=inverter.weights_hash if inverter is not None else None,
+            vocabulary=learned.digest if learned is not None else None,
+            vocabulary=learned.digest if learned is not None else None,
             gallery=ranker.contents.digest,
             allow_missing=ranker.allow_missing,
         )

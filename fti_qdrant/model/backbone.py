@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fti_qdrant.images import Preprocess
 from fti_qdrant.model.abilities import Abilities, Ability
 from fti_qdrant.model.activation import activation_of
+from fti_qdrant.model.closed_vocabulary import ClosedVocabulary
 from fti_qdrant.model.cpu import fit_threads
 from fti_qdrant.model.device import best_device, check_device
 from fti_qdrant.model.features import ImageFeatures
@@ -28,7 +29,7 @@ from fti_qdrant.model.image_tower import (
     visual_pass,
 )
 from fti_qdrant.model.loading import load_model
-from fti_qdrant.model.names import absolute_name
+from fti_qdrant.model.names import absolute_name, local_folder
 from fti_qdrant.model.openvino_backend import (
     Backend,
     CompiledTextTower,
@@ -69,6 +70,7 @@ class Backbone(nn.Module):
         preprocess: from pictures to pixels; part of the fingerprint.
         dim: ``d``, size of the joint embedding.
         abilities: what it can do beside image and text features.
+        learned: the only words that it reads in a text, for a model that has learned few.
         backend: ``torch``, or ``openvino`` where that runs the towers.
     """
 
@@ -86,12 +88,14 @@ class Backbone(nn.Module):
         *,
         preprocess: Preprocess | None = None,
         weights_files: Sequence[Path] = (),
+        learned: ClosedVocabulary | None = None,
     ):
         """Wraps an open_clip model; see ``Backbone.load`` for models by name.
 
         Args:
             preprocess: by default as ``image_tower.preprocess_of`` reads it from the model.
             weights_files: where the weights were loaded from; their hash is then cached on disk.
+            learned: the only words that it reads in a text; None for a model that reads all.
 
         Raises:
             UnsupportedModel: an unknown precision, or an input that is not square.
@@ -106,6 +110,9 @@ class Backbone(nn.Module):
         self._width = token_width(model.visual)
         self.visual = for_inference(model.visual)
         self.text, self._tokenizer, refusal = text_parts(model, tokenizer)
+        self.learned = learned if isinstance(self._tokenizer, Vocabulary) else None
+        if self.learned is not None and isinstance(self._tokenizer, Vocabulary):
+            self._tokenizer = self.learned.close(self._tokenizer)
         self.dim = self.text.dim
         kind = tower_kind(model.visual)
         self.abilities = Abilities(
@@ -167,6 +174,7 @@ class Backbone(nn.Module):
             "fp32" if backend == "openvino" else precision or default_precision(chosen),
             preprocess=loaded.preprocess.by(preprocess) if preprocess else loaded.preprocess,
             weights_files=loaded.files,
+            learned=ClosedVocabulary.beside(local_folder(name)),
         ).to(chosen)
         if backend == "openvino":
             use_openvino(backbone, precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import torch
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, UNSEEN_WORDINGS, edits
-from fti_qdrant.benchmarks.emoji.paraphrases import unused_wordings
+from fti_qdrant.benchmarks.emoji.facts import Emoji
+from fti_qdrant.benchmarks.emoji.paraphrases import training_wordings, unused_wordings
 from fti_qdrant.benchmarks.emoji.wordings import Wordings
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.defaults import OPTIONS_FILE
 from fti_qdrant.errors import FtiError
 from fti_qdrant.model.backbone import Backbone
+from fti_qdrant.model.closed_vocabulary import VOCABULARY_FILE, words_in
 from fti_qdrant.model.explain import WORDS_FILE
 from fti_qdrant.model.inverter import Inverter
 from fti_qdrant.model.inverter_loading import load_inverter, save_inverter
@@ -27,6 +30,7 @@ from fti_training.mini.backbone import (
     train_backbone,
     wrap,
 )
+from fti_training.mini.captions import EXTRA_WORDINGS
 from fti_training.mini.card import write_card
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import train_inverter
@@ -99,11 +103,31 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
 
 
 def write_words(folder: Path, data: TrainingSet) -> None:
-    """Writes the words that the model was trained on, for explanations."""
+    """Writes the words that the model was trained on: for explanations, and to read texts by."""
     words = {word for emoji in data.distinct for word in emoji.name.lower().split()}
     trained = sorted(word for word in words if word.isalpha() and len(word) > 2)
     (folder / WORDS_FILE).write_text("\n".join(trained) + "\n", encoding="utf-8")
+    learned = sorted(learned_words(data.distinct, TRAINED_WORDINGS))
+    (folder / VOCABULARY_FILE).write_text("\n".join(learned) + "\n", encoding="utf-8")
 
+
+def learned_words(trained: Sequence[Emoji], wordings: Sequence[Wordings]) -> set[str]:
+    """The words of the emoji's names and values, and of the wordings of edits."""
+    names = [emoji.name for emoji in trained]
+    values = [value for emoji in trained for value in emoji.facets.values()]
+    templates = [
+        _SLOTS.sub(" ", template)
+        for each in wordings
+        for templates in each.values()
+        for template in templates
+    ]
+    return words_in([*names, *values, *templates])
+
+
+TRAINED_WORDINGS = (KNOWN_WORDINGS, EXTRA_WORDINGS, training_wordings())
+"""What ``Captioner`` writes edits in."""
+
+_SLOTS = re.compile(r"\{\w+\}")
 
 PARAPHRASED = ("pdv", "fti", "subject", "sum", "image")
 """The composers that are measured on paraphrases."""
