@@ -57,7 +57,6 @@ class RunIdentity(BaseModel):
             precision=ranker.composer.backbone.precision,
             inverter=inverter.weights_hash if inverter is not None else None,
             vocabulary=learned.digest if learned is not None else None,
-            vocabulary=learned.digest if learned is not None else None,
             gallery=ranker.contents.digest,
             allow_missing=ranker.allow_missing,
         )

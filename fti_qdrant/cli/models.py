@@ -105,10 +105,22 @@ def _inverters_table() -> Table:
     return _table("Inverters", INVERTER_COLUMNS, rows)
 
 
+def _source(one: Published) -> str:
+    """The paper of the method, and where its figures were read, if that is another."""
+    own = "" if one.source == one.paper else f"; {one.source}"
+    return f"{one.method}, {one.paper}{own}"
+
+
 def _figures_table() -> Table:
     known: list[KnownModel | KnownInverter] = [*KNOWN_MODELS.values(), *KNOWN_INVERTERS.values()]
     rows = [
-        (row.name, one.benchmark, one.split, _figures(one), f"{one.method}, {one.paper}")
+        (
+            row.name,
+            one.benchmark,
+            one.split,
+            _figures(one),
+            f"{one.method}, {one.paper}; {one.source}",
+        )
         for row in known
         for one in published_by(row.method)
     ]

@@ -274,6 +274,22 @@ def test_tables_of_figures_print_names_as_they_are(capsys: pytest.CaptureFixture
     assert "\x1b" not in out
 
 
+def test_published_figures_stand_beside_ours_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    from fti_qdrant.benchmarks.published import published_for
+    from fti_qdrant.cli.console import print_tables
+    from fti_qdrant.cli.evaluate.tables import aspects_table
+
+    kinds = ("all", "dress", "shirt", "toptee")
+    figures = {"fti": {kind: {"R@10": 0.5} for kind in kinds}}
+    counts = dict.fromkeys(kinds, 3)
+    rows = published_for("fashioniq")
+    print_tables([aspects_table("R@10", "all", figures, counts, True, rows)])
+    out = capsys.readouterr().out
+    for value in ("24.39", "31.35", "32.43", "FTI4CIR"):
+        assert value in out
+    assert "LinCIR" not in out, "it has no figures by kind"
+
+
 def test_all_output_goes_through_the_module_that_escapes() -> None:
     """No command prints by itself, so none can send a file name to the terminal unescaped."""
     packages = (fti_qdrant, fti_ingest, fti_training)

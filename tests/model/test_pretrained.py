@@ -109,3 +109,13 @@ def test_published_figures_are_percent_and_never_twice():
         assert all(0 < value < 100 for value in row.figures.values())
         values = [value for name, value in row.figures.items() if name.startswith("R@")]
         assert values == sorted(values), "recall grows with K"
+        assert row.source
+
+
+def test_published_averages_are_those_of_their_kinds():
+    rows = [row for row in PUBLISHED if row.by_kind]
+    assert [row.method for row in rows] == ["FTI4CIR"]
+    for row in rows:
+        for measure, value in row.figures.items():
+            kinds = [kind[measure] for kind in row.by_kind.values()]
+            assert sum(kinds) / len(kinds) == pytest.approx(value, abs=0.006)

@@ -256,6 +256,7 @@ def command_line(arguments: list[str]) -> str:
 
 
 def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
+    from fti_qdrant.benchmarks.published import published_for
     from fti_qdrant.cli.console import print_tables
     from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, index_loss_table
 
@@ -263,11 +264,12 @@ def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
     whole, figures, comparable = metrics.whole, metrics.figures, metrics.comparable
     if figures:
         counts = {group: sum(map(len, rows)) for group, rows in benchmark.groups().items()}
+        published = published_for(benchmark.name)
         print_tables(
             [
                 figures_table(metrics.benchmark, metrics.split, whole, figures, comparable),
                 *(
-                    aspects_table(one, whole, figures, counts, comparable)
+                    aspects_table(one, whole, figures, counts, comparable, published)
                     for one in benchmark.headlines
                 ),
                 index_loss_table(metrics),

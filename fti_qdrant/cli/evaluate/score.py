@@ -98,15 +98,20 @@ def score(
 
 
 def _print_figures(benchmark: Benchmark, label: str, figures: Figures, comparable: bool) -> None:
+    from fti_qdrant.benchmarks.published import published_for
     from fti_qdrant.cli.console import print_tables
     from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table
 
+    published = published_for(benchmark.name)
     counts = {group: sum(map(len, strata)) for group, strata in benchmark.groups().items()}
     rows, whole = {label: figures}, benchmark.whole
     print_tables(
         [
             figures_table(benchmark.name, benchmark.split, whole, rows, comparable),
-            *(aspects_table(one, whole, rows, counts, comparable) for one in benchmark.headlines),
+            *(
+                aspects_table(one, whole, rows, counts, comparable, published)
+                for one in benchmark.headlines
+            ),
         ]
     )
 

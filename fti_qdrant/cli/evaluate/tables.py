@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from fti_qdrant.benchmarks.published import published_for
+from fti_qdrant.benchmarks.published import Published, published_for
 from fti_qdrant.benchmarks.results import EvaluationMetrics, Figures
 from fti_qdrant.cli.user_text import as_text
 
@@ -46,16 +46,25 @@ def aspects_table(
     figures: Mapping[str, Figures],
     counts: Mapping[str, int],
     comparable: bool,
+    published: Sequence[Published] = (),
 ) -> Table | None:
-    """A row for each group of queries, a column for each composer; None without groups."""
+    """A row for each group of queries, a column for each composer; None without groups.
+
+    Args:
+        published: rows of the benchmark; those with figures by kind are columns too.
+    """
     groups = [group for group in next(iter(figures.values())) if group != whole]
     if not groups or measure not in next(iter(figures.values()))[whole]:
         return None
     mark = "" if comparable else NOT_COMPARABLE
-    columns = ["queries", *figures]
+    beside = [row for row in published if any(measure in kind for kind in row.by_kind.values())]
+    columns = ["queries", *figures, *(row.label for row in beside)]
     table = _table(measure, columns, f"{measure} by kind of query, in percent{mark}")
     for group in groups:
-        values = (percent(of[group][measure]) for of in figures.values())
+        values = [percent(of[group][measure]) for of in figures.values()]
+        for row in beside:
+            value = row.by_kind.get(group, {}).get(measure)
+            values.append("" if value is None else f"{value:.2f}")
         table.add_row(as_text(group), f"{counts[group]:,}", *values)
     return table
 
