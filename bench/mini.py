@@ -2,18 +2,33 @@
 
 python bench/mini.py
 python bench/mini.py --model runs/mini
+python bench/mini.py --all-words
+python bench/mini.py --card
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
 
+from fti_qdrant.composers.composer import Composer
+from fti_qdrant.model.closed_vocabulary import VOCABULARY_FILE
 from fti_qdrant.model.names import MINI
-from fti_training.mini.card import table
+from fti_training.mini.card import rewrite_figures, table
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini, measure
+
+
+def without_vocabulary(model: Path) -> Composer:
+    """The same model without the file that closes its vocabulary."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path in model.iterdir():
+            if path.name != VOCABULARY_FILE:
+                (folder / path.name).symlink_to(path.absolute())
+        return Mini.load(folder).composer
 
 
 @click.command()
@@ -23,12 +38,19 @@ from fti_training.mini.train import GALLERY_ARTWORK, Mini, measure
     default=MINI,
     help="Folder made by fti-train mini.  [default: the packaged one]",
 )
-def main(model: Path) -> None:
-    """Print R@1 and R@10 of every composer on held-out combinations."""
-    composer = Mini.load(model).composer
+@click.option("--card", is_flag=True, help="Also write the figures into the model's card.")
+@click.option("--all-words", is_flag=True, help="Read words that the model has not learned too.")
+def main(model: Path, card: bool, all_words: bool) -> None:
+    """Print R@1 and R@10 of the composers on held-out combinations, by the kind of wording."""
+    if card and all_words:
+        raise click.UsageError("the card's figures are those of the model as it is: no --all-words")
+    composer = without_vocabulary(model) if all_words else Mini.load(model).composer
     shown = draw_all(GALLERY_ARTWORK, composer.backbone.preprocess)
-    for question, rows in measure(composer, shown).items():
+    figures = measure(composer, shown)
+    for question, rows in figures.items():
         click.echo(f"\n{question}\n{table(rows)}")
+    if card:
+        rewrite_figures(model, figures)
 
 
 if __name__ == "__main__":

