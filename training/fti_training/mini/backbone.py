@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -113,7 +114,8 @@ class CaptionedBatches(Dataset[tuple[list[int], Tokens]]):
         )
 
 
-def _unchanged(batch: tuple[list[int], Tokens]) -> tuple[list[int], Tokens]:
+def _unchanged(batch: Any) -> Any:
+    """A batch is made at once, and not of single samples."""
     return batch
 
 
