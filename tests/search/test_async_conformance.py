@@ -383,7 +383,7 @@ def test_cancelled_queries_are_not_computed(embedded: ComposedSearch) -> None:
             task.cancel()
         await asyncio.gather(*gone, return_exceptions=True)
         await twin.query(text=TEXT)
-        assert twin._batches._shared.inside == 0
+        assert twin._loops.batches._shared.inside == 0
 
     asyncio.run(main())
     assert sum(seen.sizes) <= 2 + 1  # one of them may have been in the model already
