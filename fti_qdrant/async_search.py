@@ -396,7 +396,8 @@ class AsyncComposedSearch:
 
     async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
         """See ``ComposedSearch.query_many``."""
-        return await self._run(len(queries), self._loops.here().query_many, queries)
+        asked = list(queries)
+        return await self._run(len(asked), self._loops.here().query_many, asked)
 
     async def compose(
         self,
@@ -430,7 +431,8 @@ class AsyncComposedSearch:
         self, queries: Sequence[Query | Mapping[str, Any]]
     ) -> list[ComposedQuery]:
         """See ``ComposedSearch.compose_many``."""
-        return await self._run(len(queries), self._loops.here().compose_many, queries)
+        asked = list(queries)
+        return await self._run(len(asked), self._loops.here().compose_many, asked)
 
     async def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
