@@ -41,8 +41,7 @@ PAGE = 24
 
 RED_HEART, BLUE_HEART, GREEN_HEART = (point_id(f"{key}.png") for key in ("2764", "1f499", "1f49a"))
 PHONE, LAPTOP, WIDE = (
-    {"width": width, "height": height}
-    for width, height in ((390, 844), (1280, 860), (2560, 1440))
+    {"width": width, "height": height} for width, height in ((390, 844), (1280, 860), (2560, 1440))
 )
 
 RECORD_QUERIES = """
@@ -587,7 +586,7 @@ def test_a_refused_query_says_why(browser: Any, address: str) -> None:
         assert "prize" in page.locator(".message p").inner_text()
         page.get_by_role("button", name="Clear settings and filters").click()
         assert names(page)
-    
+
 
 @pytest.mark.reports("ERR_FAILED")
 def test_a_server_that_does_not_answer_is_tried_again(page: Any) -> None:
