@@ -142,6 +142,20 @@ class AsyncComposedSearch:
         return AsyncGallery(self.search.gallery, lambda: self._view().gallery)
 
     @property
+    def observer(self) -> BatchObserver:
+        """Is told batch sizes and the seconds of each stage; may be replaced at any time."""
+        return self._batches.observer
+
+    @observer.setter
+    def observer(self, observer: BatchObserver) -> None:
+        self._batches.observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for the model now."""
+        return self._batches.waiting
+
+    @property
     def limits(self) -> BatchLimits:
         """How queries are gathered."""
         return self._batches.limits

@@ -141,7 +141,10 @@ def _check(candidate: Candidate, backbone: Backbone, sample: PictureSample) -> M
         return check
     if check.verdict == "differs":
         found = likely_preparation(backbone, sample)
-        likely = f"{found.when} ({found.figure:.3f})" if found else ""
+        likely = ""
+        if found:
+            advice = f"; {found.advice}" if found.advice else ""
+            likely = f"{found.when} (median {found.figure:.3f}){advice}"
         return check.model_copy(update={"likely": likely})
     suspect = likely_suspect(backbone, sample)
     explained = (
