@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from qdrant_client import AsyncQdrantClient
 
+from fti_qdrant.adoption.attach import checked, find_candidate
+from fti_qdrant.adoption.declaration import Declaration
 from fti_qdrant.awaiting import awaited, run_awaiting
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
@@ -140,6 +142,20 @@ class AsyncComposedSearch:
         return AsyncGallery(self.search.gallery, lambda: self._view().gallery)
 
     @property
+    def observer(self) -> BatchObserver:
+        """Is told batch sizes and the seconds of each stage; may be replaced at any time."""
+        return self._batches.observer
+
+    @observer.setter
+    def observer(self, observer: BatchObserver) -> None:
+        self._batches.observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for the model now."""
+        return self._batches.waiting
+
+    @property
     def limits(self) -> BatchLimits:
         """How queries are gathered."""
         return self._batches.limits
@@ -255,7 +271,7 @@ class AsyncComposedSearch:
     @classmethod
     async def attach(
         cls,
-        client: ClientSource,
+        client: ClientSource | AsyncQdrantClient,
         collection: str,
         *,
         model: str | None = None,
@@ -266,6 +282,10 @@ class AsyncComposedSearch:
         check: int = 32,
         api_key: str | None = None,
         grpc_port: int | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
@@ -273,29 +293,70 @@ class AsyncComposedSearch:
         allow_urls: bool = False,
         allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        max_batch: int = MAX_BATCH,
+        max_queue: int = MAX_QUEUE,
+        max_wait: float = MAX_WAIT,
+        observer: BatchObserver | None = None,
     ) -> Self:
-        """See ``ComposedSearch.attach``."""
-        search = await asyncio.to_thread(
-            ComposedSearch.attach,
-            client,
-            collection,
-            model=model,
-            vector=vector,
-            uri_field=uri_field,
-            image_root=image_root,
-            inverter=inverter,
-            check=check,
-            api_key=api_key,
-            grpc_port=grpc_port,
-            device=device,
-            precision=precision,
-            preprocess=preprocess,
-            backend=backend,
-            allow_urls=allow_urls,
-            allow_paths=allow_paths,
-            limits=limits,
+        """See ``ComposedSearch.attach`` and ``AsyncComposedSearch``.
+
+        Args:
+            client: as for ``connect``.
+        """
+        reading: dict[str, Any] = {
+            "allow_urls": allow_urls,
+            "allow_paths": allow_paths,
+            "limits": limits,
+        }
+        loading: dict[str, Any] = {
+            "inverter": inverter,
+            "device": device,
+            "precision": precision,
+            "backend": backend,
+        }
+        connection: dict[str, Any] = {
+            "api_key": api_key,
+            "grpc_port": grpc_port,
+            "timeout": timeout,
+            "headers": headers,
+            "prefix": prefix,
+            "ca_file": ca_file,
+        }
+        if isinstance(client, AsyncQdrantClient):
+            check_no_options(client, [name for name, value in connection.items() if value])
+            declared = Declaration(
+                model, vector, uri_field, image_root, preprocess=preprocess, check=check
+            )
+            awaiting = cast("QdrantClient", AwaitedClient(client))
+            candidate = await run_awaiting(find_candidate, awaiting, collection, declared)
+            composer, spec = await asyncio.to_thread(checked, candidate, **loading, limits=limits)
+            gallery = ServerGallery(
+                awaiting, candidate.shape.collection, spec, candidate.shape.name
+            )
+            gallery.owns_client = False
+            search = ComposedSearch(composer, gallery, **reading)
+        else:
+            search = await asyncio.to_thread(
+                ComposedSearch.attach,
+                client,
+                collection,
+                model=model,
+                vector=vector,
+                uri_field=uri_field,
+                image_root=image_root,
+                check=check,
+                preprocess=preprocess,
+                **connection,
+                **loading,
+                **reading,
+            )
+        return cls(
+            search,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            max_wait=max_wait,
+            observer=observer,
         )
-        return cls(search)
 
     @classmethod
     async def over(
@@ -428,7 +489,9 @@ class AsyncComposedSearch:
             dislike=dislike,
         )
 
-    async def compose_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[ComposedQuery]:
+    async def compose_many(
+        self, queries: Sequence[Query | Mapping[str, Any]]
+    ) -> list[ComposedQuery]:
         """See ``ComposedSearch.compose_many``."""
         return await self._run(len(queries), self._view().compose_many, queries)
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -173,12 +173,12 @@ def load_references(
         id = stored_id(reference)
         if id is not None:
             return stored[id]
-        assert not isinstance(reference, (uuid.UUID, int))  # which are ids
-        source, allowed = reference, rules
+        picture = cast("ImageSource", reference)  # or what is none at all: opening it says so
+        source, allowed = picture, rules
         if isinstance(reference, Cropped) and (whole := named_id(reference)) is not None:
             place = _picture_place(stored[whole], gallery.spec.layout)
             source, allowed = Cropped(place, reference.box), replace(rules, allow_paths=True)
-        key = (_identity(reference), decode)
+        key = (_identity(picture), decode)
         tasks.setdefault(key, partial(_read, source, decode, allowed, composer))
         return key
 

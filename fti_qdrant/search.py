@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fti_qdrant.adoption.attach import checked, find_candidate
+from fti_qdrant.adoption.declaration import Declaration
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.errors import BadQuery
@@ -21,6 +23,7 @@ from fti_qdrant.gallery import (
     FacetCount,
     Gallery,
     ScoredPoint,
+    ServerGallery,
 )
 from fti_qdrant.gallery.client_options import ClientOptions
 from fti_qdrant.gallery.clients import ClientSource, choose_client, open_collection
@@ -192,6 +195,10 @@ class ComposedSearch:
         check: int = 32,
         api_key: str | None = None,
         grpc_port: int | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
         precision: str | None = None,
         preprocess: str | None = None,
@@ -218,26 +225,23 @@ class ComposedSearch:
             check: how many images to compare; 0 checks nothing.
             preprocess: how pictures were prepared; by default as other tools do for the model,
                 ``center-crop`` for a CLIP.
-            inverter, api_key, grpc_port, device, precision, backend, allow_urls, allow_paths,
-                limits: as for ``connect``.
+            inverter, api_key, grpc_port, timeout, headers, prefix, ca_file, device, precision,
+                backend, allow_urls, allow_paths, limits: as for ``connect``.
 
         Raises:
             BadCollection: no vector that can be used, several and none named, or a wrong name.
             ModelMismatch: another model made the vectors; the message says what fits better.
             UnsupportedModel, GalleryNotFound, GalleryUnavailable.
         """
-        from fti_qdrant.adoption.attach import attached
-        from fti_qdrant.adoption.declaration import Declaration
-
         declared = Declaration(
             model, vector, uri_field, image_root, preprocess=preprocess, check=check
         )
-        chosen = choose_client(client, api_key=api_key, grpc_port=grpc_port)
+        options = ClientOptions.of(timeout, headers, prefix, ca_file)
+        chosen = choose_client(client, api_key=api_key, grpc_port=grpc_port, options=options)
         try:
-            composer, gallery = attached(
-                chosen.client,
-                collection,
-                declared,
+            candidate = find_candidate(chosen.client, collection, declared)
+            composer, spec = checked(
+                candidate,
                 inverter=inverter,
                 device=device,
                 precision=precision,
@@ -247,6 +251,9 @@ class ComposedSearch:
         except BaseException:
             chosen.close()
             raise
+        gallery = ServerGallery(
+            chosen.client, candidate.shape.collection, spec, candidate.shape.name
+        )
         gallery.owns_client = chosen.ours
         return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
 

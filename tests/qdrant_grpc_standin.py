@@ -90,8 +90,12 @@ class Collections(_Door, messages.CollectionsServicer):  # type: ignore[misc]
         return messages.CollectionOperationResponse(result=True)
 
     def Update(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        hnsw = GrpcToRest.convert_hnsw_config_diff(request.hnsw_config)
-        asked = models.UpdateCollection(hnsw_config=hnsw)
+        vectors = _converted(request, "vectors_config", GrpcToRest.convert_vectors_config_diff)
+        asked = models.UpdateCollection(
+            hnsw_config=_converted(request, "hnsw_config", GrpcToRest.convert_hnsw_config_diff),
+            vectors=vectors,
+            metadata=GrpcToRest.convert_payload(request.metadata) or None,
+        )
         self._ask(context, "PATCH", f"/collections/{_name(request)}", _json(asked))
         return messages.CollectionOperationResponse(result=True)
 
@@ -110,6 +114,26 @@ class Points(_Door, messages.PointsServicer):  # type: ignore[misc]
         kind = messages.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
         body = {"field_name": request.field_name, "field_schema": kind}
         self._ask(context, "PUT", f"/collections/{_name(request)}/index", body)
+        return _completed()
+
+    def CreateVectorName(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        given = request.dense_config
+        dense = models.DenseVectorConfig(
+            size=given.size,
+            distance=GrpcToRest.convert_distance(given.distance),
+            multivector_config=_converted(
+                given, "multivector_config", GrpcToRest.convert_multivector_config
+            ),
+            datatype=_converted(given, "datatype", GrpcToRest.convert_datatype),
+        )
+        path = f"/collections/{_name(request)}/vectors/{request.vector_name}"
+        self._ask(context, "PUT", path, _json(models.DenseVectorNameConfig(dense=dense)))
+        return _completed()
+
+    def UpdateVectors(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        points = [_json(GrpcToRest.convert_point_vectors(one)) for one in request.points]
+        path = f"/collections/{_name(request)}/points/vectors"
+        self._ask(context, "PUT", path, {"points": points})
         return _completed()
 
     def Upsert(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802

@@ -46,6 +46,10 @@ class Standin:
         busy: so many upserts are turned away first, by turns with 503 and with 429 and a
             Retry-After.
         die_after: the process ends without an answer at the upsert after so many.
+
+    Attributes:
+        adds_vectors: a named vector can be added to a collection, as from 1.18 on.
+        requests: method and path of each that was answered.
     """
 
     def __init__(self, data: str, api_key: str | None = None, busy: int = 0, die_after: int = -1):
@@ -58,8 +62,11 @@ class Standin:
         self.version: str | None = "1.18.3"
         self.asked: list[str] = []
         self.refusals: list[tuple[int, str]] = []  # instead of the next answers
+        self.fail_after = -1  # so many more uploads are taken
+        self.hidden: tuple[str, ...] = ()  # what the key may not ask for
         self.read_only = False  # as for a key that may only read
         self.strict: models.StrictModeConfigOutput | None = None
+        self.adds_vectors = True
         points = r"/collections/([^/]+)/points"
         self.routes: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", r"/", self.root),
@@ -72,6 +79,8 @@ class Standin:
             ("PATCH", r"/collections/([^/]+)", self.change),
             ("DELETE", r"/collections/([^/]+)", self.drop),
             ("PUT", r"/collections/([^/]+)/index", self.index),
+            ("PUT", r"/collections/([^/]+)/vectors/([^/]+)", self.create_vector),
+            ("PUT", points + "/vectors", self.update_vectors),
             ("PUT", points, self.upsert),
             ("POST", points, self.retrieve),
             ("POST", points + "/query", self.query),
@@ -89,6 +98,8 @@ class Standin:
             raise Refused(401, "Must provide an API key or an Authorization bearer token")
         if self.refusals:
             raise Refused(*self.refusals.pop(0))
+        if path in self.hidden:
+            raise Refused(403, "Forbidden: Global read access is required")
         if self.read_only and (method in ("PUT", "PATCH", "DELETE") or path.endswith(WRITES)):
             raise Refused(403, "Forbidden: Write access is required")
         for wanted, pattern, handler in self.routes:
@@ -97,10 +108,10 @@ class Standin:
                 with self.lock:
                     name = found.groups()
                     if name and handler not in (self.exists, self.create):
-                        self._check_exists(*name)
-                        name = (self._collection_of(*name),)
+                        self._check_exists(name[0])
+                        name = (self._collection_of(name[0]), *name[1:])
                         if self.strict is not None:
-                            self._check_strict(*name, self.strict, body)
+                            self._check_strict(name[0], self.strict, body)
                     return _plain(handler(*name, body))
         raise Refused(404, f"the stand-in does not know {method} {path}")
 
@@ -147,10 +158,17 @@ class Standin:
         )
 
     def change(self, name: str, body: Body) -> Any:
-        models.UpdateCollection.model_validate(body)
+        asked = models.UpdateCollection.model_validate(body)
         kept = self._settings(name)
         kept["hnsw"].update(body.get("hnsw_config") or {})
+        for vector, diff in (body.get("vectors") or {}).items():
+            params = kept["params"]["vectors"]
+            if vector not in params:
+                raise Refused(400, f"Wrong input: Not existing vector name error: {vector}")
+            params[vector].update({key: one for key, one in diff.items() if one is not None})
         self._keep(name, kept)
+        if asked.metadata is not None:
+            self.client.update_collection(name, metadata=asked.metadata)
         return True
 
     def drop(self, name: str, body: Body) -> Any:
@@ -168,6 +186,9 @@ class Standin:
     def upsert(self, name: str, body: Body) -> Any:
         if self.upserts_left == 0:
             os._exit(1)
+        if self.fail_after == 0:
+            raise Refused(500, "disk is full")
+        self.fail_after -= 1
         if self.busy > 0:
             self.busy -= 1
             raise (
@@ -181,6 +202,42 @@ class Standin:
         else:
             points = [models.PointStruct.model_validate(one) for one in body["points"]]
         return self.client.upsert(name, points)
+
+    def create_vector(self, name: str, vector: str, body: Body) -> Any:
+        """As 1.18 does: its index and its memory are set afterwards. Local mode has no such call,
+        so the collection is made again with one vector more."""
+        if not self.adds_vectors:
+            raise Refused(404, "")
+        asked = models.DenseVectorNameConfig.model_validate(body).dense
+        config = self.client.get_collection(name).config
+        before: Any = config.params.vectors
+        named = before if isinstance(before, dict) else {"": before}
+        if vector in named:
+            raise Refused(409, f"Wrong input: Vector name `{vector}` already exists!")
+        points, _ = self.client.scroll(name, limit=1_000_000, with_vectors=True)
+        self.client.delete_collection(name)
+        params = models.VectorParams(**asked.model_dump(exclude_none=True))
+        self.client.create_collection(
+            name, vectors_config={**named, vector: params}, metadata=config.metadata
+        )
+        if points:
+            self.client.upsert(
+                name,
+                [
+                    models.PointStruct(id=one.id, vector=_by_name(one.vector), payload=one.payload)
+                    for one in points
+                ],
+            )
+        kept = self._settings(name)
+        vectors = kept["params"]["vectors"]
+        vectors = {"": vectors} if "size" in vectors else vectors
+        kept["params"]["vectors"] = {**vectors, vector: params.model_dump(exclude_none=True)}
+        self._keep(name, kept)
+        return {"operation_id": 0, "status": "completed"}
+
+    def update_vectors(self, name: str, body: Body) -> Any:
+        asked = models.UpdateVectors.model_validate(body)
+        return self.client.update_vectors(name, asked.points)
 
     def retrieve(self, name: str, body: Body) -> Any:
         asked = models.PointRequest.model_validate(body)
@@ -271,6 +328,11 @@ class Standin:
     def _check_exists(self, name: str) -> None:
         if not self.client.collection_exists(name):
             raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
+
+
+def _by_name(vectors: Any) -> Any:
+    """Vectors by name, where a collection with one vector without a name gets another."""
+    return vectors if isinstance(vectors, dict) else {"": vectors}
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ BUILT_IN = {
     "ModelMismatch": ValueError,
     "CheckpointError": ValueError,
     "HubUnavailable": ValueError,
+    "BadCollection": ValueError,
     "GalleryNotFound": LookupError,
     "UnknownImageId": LookupError,
     "GalleryUnavailable": RuntimeError,

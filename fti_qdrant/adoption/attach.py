@@ -18,9 +18,10 @@ from fti_qdrant.adoption.point_sample import (
     sample_points,
 )
 from fti_qdrant.errors import BadCollection, ModelMismatch, UnsupportedModel
-from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, ServerGallery
-from fti_qdrant.gallery.server import SPEC_KEY
+from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, StoredImage
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import translated
+from fti_qdrant.gallery.server_opening import SPEC_KEY
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.pretrained import KNOWN_MODELS, our_name
 
@@ -40,7 +41,8 @@ class Candidate:
         described: what the collection's metadata already says; None where it says nothing.
         model: as ``Backbone.load`` takes it.
         preprocess: None for what other tools do for this model.
-        sample: pictures to check the model by.
+        images: some of its points.
+        check: number of them to check the model by.
     """
 
     shape: CollectionShape
@@ -48,16 +50,12 @@ class Candidate:
     layout: CollectionLayout
     model: str
     preprocess: str | None
-    sample: PictureSample
+    images: list[StoredImage]
+    check: int
 
 
-def find_candidate(
-    client: QdrantClient,
-    collection: str,
-    declared: Declaration,
-    limits: ImageLimits = DEFAULT_LIMITS,
-) -> Candidate:
-    """Looks at a collection; loads no model, and writes nothing.
+def find_candidate(client: QdrantClient, collection: str, declared: Declaration) -> Candidate:
+    """Looks at a collection; loads no model, reads no picture, and writes nothing.
 
     Raises:
         BadCollection: it has no vector that composed search can use, or the declaration does not
@@ -67,6 +65,7 @@ def find_candidate(
         GalleryNotFound, GalleryUnavailable.
     """
     shape = read_shape(client, collection)
+    collection = shape.collection
     described = _description(shape)
     if described is not None:
         declared = declared.completed_by(described)
@@ -88,8 +87,8 @@ def find_candidate(
     check_vectors(images, params.distance, shape.name)
     scheme = id_scheme(images, declared.key_field, shape.name)
     layout = layout.model_copy(update={"ids": scheme})
-    sample = read_sample(images, layout, declared.check, limits)
-    return Candidate(shape, described, layout, name, declared.preprocess or implied, sample)
+    preprocess = declared.preprocess or implied
+    return Candidate(shape, described, layout, name, preprocess, images, declared.check)
 
 
 def check_size(dim: int, size: int, model: str, name: str) -> None:
@@ -102,7 +101,9 @@ def check_size(dim: int, size: int, model: str, name: str) -> None:
         )
 
 
-def checked_spec(candidate: Candidate, backbone: Backbone) -> GallerySpec:
+def checked_spec(
+    candidate: Candidate, backbone: Backbone, limits: ImageLimits = DEFAULT_LIMITS
+) -> GallerySpec:
     """Compares the stored vectors with the model's, and describes the collection.
 
     Raises ModelMismatch, which names what fits better, where they are not of this model.
@@ -110,7 +111,8 @@ def checked_spec(candidate: Candidate, backbone: Backbone) -> GallerySpec:
     shape, layout = candidate.shape, candidate.layout
     size = shape.vectors[layout.image_vector].size
     check_size(backbone.dim, size, candidate.model, shape.name)
-    check = _check(candidate, backbone)
+    sample = read_sample(candidate.images, layout, candidate.check, limits)
+    check = _check(candidate, backbone, sample)
     return GallerySpec(
         fingerprint=backbone.fingerprint,
         indexes=dict(shape.indexes),
@@ -120,8 +122,7 @@ def checked_spec(candidate: Candidate, backbone: Backbone) -> GallerySpec:
     )
 
 
-def _check(candidate: Candidate, backbone: Backbone) -> ModelCheck:
-    sample = candidate.sample
+def _check(candidate: Candidate, backbone: Backbone, sample: PictureSample) -> ModelCheck:
     if not sample.pictures:
         reason = sample.reason
         if sample.unreadable:
@@ -140,7 +141,10 @@ def _check(candidate: Candidate, backbone: Backbone) -> ModelCheck:
         return check
     if check.verdict == "differs":
         found = likely_preparation(backbone, sample)
-        likely = f"{found.when} ({found.figure:.3f})" if found else ""
+        likely = ""
+        if found:
+            advice = f"; {found.advice}" if found.advice else ""
+            likely = f"{found.when} (median {found.figure:.3f}){advice}"
         return check.model_copy(update={"likely": likely})
     suspect = likely_suspect(backbone, sample)
     explained = (
@@ -156,28 +160,24 @@ def _check(candidate: Candidate, backbone: Backbone) -> ModelCheck:
     )
 
 
-def attached(
-    client: QdrantClient,
-    collection: str,
-    declared: Declaration,
+def checked(
+    candidate: Candidate,
     *,
     inverter: str | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
     backend: Backend = "torch",
     limits: ImageLimits = DEFAULT_LIMITS,
-) -> tuple[Composer, ServerGallery]:
-    """The collection as a gallery, and a composer with the declared model. Writes nothing.
+) -> tuple[Composer, GallerySpec]:
+    """A composer with the declared model, once that is checked, and what the collection is then.
 
-    Raises as ``find_candidate``, ``Composer.load`` and ``checked_spec``.
+    Asks no server. Raises as ``Composer.load`` and ``checked_spec``.
     """
-    candidate = find_candidate(client, collection, declared, limits)
     from fti_qdrant.composers.composer import Composer
 
     backbone = load_backbone(candidate, device, precision, backend)
-    spec = checked_spec(candidate, backbone)
-    composer = Composer.with_inverter(backbone, inverter)
-    return composer, ServerGallery(client, collection, spec, candidate.shape.name)
+    spec = checked_spec(candidate, backbone, limits)
+    return Composer.with_inverter(backbone, inverter), spec
 
 
 def adopt(
@@ -191,14 +191,16 @@ def adopt(
 ) -> GallerySpec:
     """Checks the declaration, and writes it into the collection's metadata: that, and nothing else.
 
-    Raises as ``attached``, and BadCollection for a collection that fti-ingest made itself.
+    Raises as ``find_candidate`` and ``checked_spec``, and BadCollection for a collection that
+    fti-ingest made itself.
     """
-    candidate = find_candidate(client, collection, declared, limits)
+    candidate = find_candidate(client, collection, declared)
+    name, collection = candidate.shape.name, candidate.shape.collection
+    ServerCapabilities.of(client).require("metadata", name)
     if candidate.layout.ours:
-        name = candidate.shape.name
         raise BadCollection(f"{name} was made by fti-ingest; there is nothing to adopt")
-    spec = checked_spec(candidate, load_backbone(candidate, device, precision))
-    with translated(candidate.shape.name):
+    spec = checked_spec(candidate, load_backbone(candidate, device, precision), limits)
+    with translated(name, "write"):
         client.update_collection(collection, metadata={SPEC_KEY: spec.model_dump(mode="json")})
     return spec
 

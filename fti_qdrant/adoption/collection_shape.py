@@ -11,7 +11,8 @@ from qdrant_client import QdrantClient, models
 from fti_qdrant.errors import BadCollection, GalleryNotFound
 from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.layout import UNNAMED, Payload
-from fti_qdrant.gallery.server_connection import gallery_name
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
+from fti_qdrant.gallery.server_connection import collection_of, gallery_name
 from fti_qdrant.gallery.server_errors import translated
 from fti_qdrant.model.pretrained import mentioned_model
 
@@ -24,6 +25,7 @@ class CollectionShape:
     """A collection's configuration.
 
     Attributes:
+        collection: its own name, also where it was asked for by an alias.
         name: for messages.
         vectors: dense vectors by name, also multivectors; the unnamed one is ``""``.
         sparse: names of sparse vectors.
@@ -32,6 +34,7 @@ class CollectionShape:
         points: their number.
     """
 
+    collection: str
     name: str
     vectors: Mapping[str, models.VectorParams]
     sparse: tuple[str, ...]
@@ -108,7 +111,9 @@ NEEDED = "composed search needs one dense vector for each image, by a CLIP model
 
 def read_shape(client: QdrantClient, collection: str) -> CollectionShape:
     """Reads a collection's configuration. Raises GalleryNotFound, GalleryUnavailable."""
+    collection = collection_of(client, collection)
     name = gallery_name(client, collection)
+    ServerCapabilities.of(client).require("queries", name)
     with translated(name):
         if not client.collection_exists(collection):
             there = ", ".join(one.name for one in client.get_collections().collections)
@@ -123,6 +128,7 @@ def read_shape(client: QdrantClient, collection: str) -> CollectionShape:
         if index.data_type.value in known
     }
     return CollectionShape(
+        collection,
         name,
         _by_name(params.vectors),
         tuple(params.sparse_vectors or ()),

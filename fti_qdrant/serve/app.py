@@ -40,23 +40,18 @@ def create_app(
     settings: ServeSettings | None = None,
     *,
     writer: ItemWriter | None = None,
-    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The service over a search, which stays the caller's to close.
 
     Args:
         writer: stores and deletes images; None leaves the gallery as it is.
-        metrics: the observer of ``search``, so that its batches are among the figures.
-
-    Example:
-        >>> metrics = Metrics()
-        >>> search = AsyncComposedSearch(opened, observer=metrics)            # doctest: +SKIP
-        >>> app = create_app(search, metrics=metrics)                         # doctest: +SKIP
 
     Raises FtiError where the settings do not hold together.
     """
     settings = settings or ServeSettings()
-    metrics, access = metrics or Metrics(), Access(settings)
+    metrics, access = Metrics(), Access(settings)
+    search.observer = metrics
+    metrics.watch_queue(lambda: search.waiting)
     scores = ScoreProfiles(search)
     pictures = StoredPictures(search.gallery, search.search.limits, settings.max_thumbnails)
 

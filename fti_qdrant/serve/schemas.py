@@ -6,10 +6,10 @@ import uuid
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
@@ -37,12 +37,13 @@ SOURCES = ("id", "url", "base64", "file")
 EXAMPLE_ID = "2f1f1b5c-7f0e-5f6e-9d3a-0d6c1a2b3c4d"
 
 
-
-def image_id(id: str | int) -> uuid.UUID | int:
-    """An id as a request writes it. It is no text any more: no reader can take it for a path.
+def image_id(id: object) -> uuid.UUID | int:
+    """An id as JSON has it. It is no text any more: no reader can take it for a path.
 
     Raises ValueError.
     """
+    if isinstance(id, bool) or not isinstance(id, (str, int)):
+        raise ValueError("must be the UUID of an image, or its number")
     try:
         found = stored_form(id)
     except UnknownImageId as error:
@@ -50,13 +51,12 @@ def image_id(id: str | int) -> uuid.UUID | int:
     return found if isinstance(found, int) else uuid.UUID(found)
 
 
-def id_in_path(id: str) -> uuid.UUID | int:
-    """The same of a path, where numbers are digits. Raises ValueError."""
+def id_in_path(id: object) -> uuid.UUID | int:
+    """The same of a URL, where numbers are digits. Raises ValueError."""
     try:
-        found = parsed_id(id)
+        return image_id(parsed_id(str(id)))
     except UnknownImageId as error:
         raise ValueError(str(error)) from None
-    return image_id(found)
 
 
 LARGEST_ID = 2**64 - 1
@@ -68,10 +68,8 @@ ID_SCHEMA = {
     "description": "Id of an image of this gallery: a UUID, or a number.",
 }
 
-ImageId = Annotated[
-    str | int, AfterValidator(image_id), WithJsonSchema(ID_SCHEMA)
-]
-IdInPath = Annotated[str, AfterValidator(id_in_path), WithJsonSchema(ID_SCHEMA)]
+ImageId = Annotated[uuid.UUID | int, PlainValidator(image_id), WithJsonSchema(ID_SCHEMA)]
+IdInPath = Annotated[uuid.UUID | int, PlainValidator(id_in_path), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 FieldName = Annotated[str, Field(min_length=1, max_length=500)]
 JsonObject = dict[str, Any]

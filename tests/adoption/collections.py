@@ -30,7 +30,7 @@ def write_pictures(folder: Path, count: int = COUNT) -> list[Path]:
     for number in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         fine = Image.fromarray(rng.integers(0, 256, (90, 150, 3), dtype=np.uint8))
-        size = (300, 170) if number % 3 else (180, 310)
+        size = (350, 160) if number % 3 else (150, 340)
         mixed = Image.blend(
             coarse.resize(size, Image.Resampling.BICUBIC),
             fine.resize(size, Image.Resampling.NEAREST),
@@ -86,9 +86,8 @@ class OpenClip:
     def without_antialiasing(self, picture: Image.Image) -> torch.Tensor:
         """As torch scales tensors, and OpenCV pictures."""
         tensor = vision.to_tensor(picture)
-        scaled = vision.resize(
-            tensor, self.size, vision.InterpolationMode.BILINEAR, antialias=False
-        )
+        nearest = vision.InterpolationMode.BILINEAR
+        scaled = vision.resize(tensor, self.size, nearest, antialias=False)
         return vision.center_crop(scaled, self.size)
 
     def opencv(self, picture: Image.Image) -> torch.Tensor:

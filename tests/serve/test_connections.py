@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -218,5 +217,4 @@ def test_what_was_seen_is_counted(port: int):
     for status in ("200", "408", "413", "499", "503"):
         assert float(figures[f'fti_serve_requests_total{{{route}"{status}"}}']) >= 1, status
     assert float(figures["fti_serve_requests_working"]) == 1  # this one
-    assert float(figures['fti_serve_stage_seconds_count{stage="search"}']) >= 1
-    assert json.dumps(figures)
+    assert float(figures['fti_serve_stage_seconds_count{stage="body"}']) >= 1

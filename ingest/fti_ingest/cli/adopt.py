@@ -11,6 +11,7 @@ from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import MODEL_NAMES, preprocess_option
+from fti_qdrant.cli.user_text import print_lines
 
 if TYPE_CHECKING:
     from fti_qdrant.gallery import GallerySpec
@@ -77,11 +78,10 @@ def adopt(
     limits = ImageLimits(max_pixels=max_pixels)
     with closing(location.connect()) as client:
         spec = adopted(client, location.collection, declared, limits=limits)
-    click.echo("\n".join(_lines(location.collection, spec)))
+    print_lines(*_lines(location.collection, spec))
 
 
 def _lines(collection: str, spec: GallerySpec) -> list[str]:
-    from fti_qdrant.cli.user_text import printable
 
     layout = spec.layout
     vector = f"vector {layout.image_vector!r}" if layout.image_vector else "the unnamed vector"
@@ -90,4 +90,4 @@ def _lines(collection: str, spec: GallerySpec) -> list[str]:
     if spec.check is not None:
         lines.append(spec.check.summary())
     lines += [f"warning: {one}" for one in spec.warnings]
-    return list(map(printable, lines))
+    return lines

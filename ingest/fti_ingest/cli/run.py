@@ -161,7 +161,7 @@ def ingest(
     report = _ingest(job)
     _conclude(report)
     if behind is not None:
-        click.echo(behind.finish(report, click.echo).line())
+        print_lines(behind.finish(report, print_lines).line())
     if profile:
         from fti_ingest.cli.profile import print_profile
 
@@ -190,7 +190,7 @@ def _conclude(report: RunReport) -> None:
             "it again to compare them with the new images"
         )
     if report.recall:
-        click.echo(f"recall@{report.recall.neighbors}: {report.recall}")
+        print_lines(f"recall@{report.recall.neighbors}: {report.recall}")
     if report.rejects_file:
         print_lines(f"rejected files are listed in {report.rejects_file}")
 

@@ -9,6 +9,7 @@ import click
 
 from fti_ingest.cli.target_options import target_options
 from fti_qdrant.cli.errors import one_line_errors
+from fti_qdrant.cli.user_text import print_lines
 
 if TYPE_CHECKING:
     from fti_ingest.cli.target_options import Target
@@ -31,4 +32,4 @@ def switch(target: Target) -> None:
         raise click.UsageError("pass --alias NAME, and the gallery that it is to stand for")
     with closing(target.chosen.open()):  # there is one
         pass
-    click.echo(switch_to(target.alias, target.chosen).line())
+    print_lines(switch_to(target.alias, target.chosen).line())

@@ -1,0 +1,50 @@
+"""Collections that this package did not make, in memory and behind stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from tests.adoption.collections import OpenClip, write_pictures
+from tests.qdrant_standin import Standin, serving_standin
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_pictures(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def clip() -> OpenClip:
+    return OpenClip()
+
+
+@pytest.fixture(scope="session")
+def vectors(clip: OpenClip, paths: list[Path]) -> np.ndarray:
+    return clip.vectors(paths)
+
+
+@pytest.fixture
+def client() -> Iterator[QdrantClient]:
+    made = QdrantClient(":memory:")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[tuple[Standin, str]]:
+    """A server that remembers its requests, and its URL."""
+    made = Standin(str(tmp_path / "standin"))
+    with serving_standin(made) as port:
+        yield made, f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def declared() -> dict[str, Any]:
+    """What is said about the collections of these tests."""
+    return {"model": "mini", "uri_field": "image_url", "device": "cpu"}
