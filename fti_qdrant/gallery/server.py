@@ -26,6 +26,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    WordsSpec,
     check_points,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
@@ -34,9 +35,10 @@ from fti_qdrant.gallery.search_steps import answer_all, in_order
 from fti_qdrant.gallery.server_calls import ServerCalls
 from fti_qdrant.gallery.server_collection import SEARCH_LINKS, read_config
 from fti_qdrant.gallery.server_connection import gallery_name, url_of
-from fti_qdrant.gallery.server_opening import create_collection, find_collection
+from fti_qdrant.gallery.server_opening import SPEC_KEY, create_collection, find_collection
 from fti_qdrant.gallery.server_requests import features_of, group_options, search_request
 from fti_qdrant.gallery.server_state import gallery_state, is_busy
+from fti_qdrant.gallery.server_words import WordsPlace
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -118,9 +120,12 @@ class ServerGallery(ServerCalls):
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        size = self.limits.points
+        size = self.limits.upload
         for start in range(0, len(points), size):
-            structs = [self._struct(point) for point in points[start : start + size]]
+            part = points[start : start + size]
+            if self._words.beside is not None:
+                self.store_words({one.id: one.words for one in part if one.words is not None})
+            structs = [self._struct(point) for point in part]
             upsert = self._repeated(self.client.upsert)
             self._write(upsert, self.collection, points=structs, wait=True)
 
@@ -137,17 +142,26 @@ class ServerGallery(ServerCalls):
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
         found = stored_images(records, self.spec.layout)
+        for id, words in self._words.beside_images(list(found)).items():
+            found[id] = replace(found[id], words=words)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
         ask = self._call if filter is None else self._search
         return int(ask(self.client.count, self.collection, count_filter=filter, exact=True).count)
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
         offset, page = None, self.limits.page(page)
         while True:
             records, offset = self._call(
-                self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
+                self.client.scroll,
+                self.collection,
+                scroll_filter=filter,
+                limit=page,
+                offset=offset,
+                with_payload=True,
             )
             for record in records:
                 yield stored_form(record.id), record.payload or {}
@@ -209,6 +223,28 @@ class ServerGallery(ServerCalls):
         if unwanted:
             selector = models.PointIdsList(points=unwanted)
             self._write(self.client.delete, self.collection, points_selector=selector, wait=True)
+            self._words.delete(unwanted)
+
+    def add_words(self, words: WordsSpec) -> None:
+        layout = self._words.make(words)
+        spec = self.spec.model_copy(update={"words": words, "layout": layout})
+        ours = {SPEC_KEY: spec.model_dump(mode="json")}
+        self._write(self.client.update_collection, self.collection, metadata=ours)
+        self.spec = spec
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        return self._words.lacking(ids)
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        ids = list(words)
+        for start in range(0, len(ids), self.limits.points):
+            part = ids[start : start + self.limits.points]
+            self._words.store({id: words[id] for id in part})
+
+    @property
+    def _words(self) -> WordsPlace:
+        ask = (self._call, self._write)
+        return WordsPlace(self.client, self.collection, self.spec.layout, *ask)
 
     def begin_bulk(self) -> None:
         """Turns index building off during a bulk load: it saves memory and repeated work."""

@@ -111,6 +111,7 @@ def make_collection(
     distance: models.Distance = models.Distance.COSINE,
     ids: Sequence[Any] | None = None,
     metadata: dict[str, Any] | None = None,
+    codes: Sequence[str] | None = None,
     **others: models.VectorParams,
 ) -> str:
     """A collection with numbers as ids, and a payload of its own; returns its name."""
@@ -126,6 +127,7 @@ def make_collection(
                 "brand": BRANDS[number % 3],
                 "price": number,
                 "sku": 100 + number,
+                **({} if codes is None else {"code": codes[number]}),
             },
         )
         for number, (one, path) in enumerate(zip(vectors, paths))
