@@ -237,8 +237,8 @@ class ServerGallery(ServerCalls):
 
     def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
         ids = list(words)
-        for start in range(0, len(ids), self.limits.points):
-            part = ids[start : start + self.limits.points]
+        for start in range(0, len(ids), self.limits.upload):
+            part = ids[start : start + self.limits.upload]
             self._words.store({id: words[id] for id in part})
 
     @property

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from qdrant_client import models
 
+from fti_ingest.cli import run
 from fti_ingest.cli.main import main
 from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery import (
@@ -313,3 +314,26 @@ def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(GalleryExists, match="another --alias, or make it one: mv"):
         FolderAlias(tmp_path / "taken").switch(EmbeddedLocation(tmp_path / "new"))
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "updating.md").read_text(encoding="utf-8")
+
+
+def test_the_pages_program_runs(folder: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.folder / "galleries").mkdir()
+    monkeypatch.chdir(folder.folder)
+    [program] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(program, scope)
+    assert str(scope["switch"].line()).startswith("alias 'galleries/shop' stands for gallery ")  # type: ignore[attr-defined]
+    with EdgeGallery.open("galleries/shop") as gallery:
+        assert gallery.count() == 12
+
+
+def test_the_pages_commands_are_ours() -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    asked = [shlex.split(line)[1:] for line in lines if line.startswith("fti-ingest")]
+    assert len(asked) == 4
+    for arguments in asked:
+        assert run.ingest.make_context("fti-ingest", arguments).params["alias"]

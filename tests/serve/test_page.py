@@ -222,6 +222,39 @@ def test_the_keyboard_alone_finds_this_but_in_green(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+def test_a_text_that_is_typed_first_is_kept(page: Any) -> None:
+    page.locator("#text").fill("in green")
+    with searched(page) as query:
+        picture(page, "red heart").click()
+    assert query["text"] == "in green"
+    assert names(page)[0] == "green heart"
+    page.locator("#text").fill("in blue")
+    with searched(page) as query:
+        page.locator("#diversity").press("ArrowRight")
+    assert query["text"] == "in blue"
+    with searched(page) as query:  # what was asked already belongs to the step before
+        picture(page, "blue heart").click()
+    assert query["references"] == [{"id": BLUE_HEART}]
+    assert "text" not in query
+
+
+def test_the_focus_is_never_lost(page: Any) -> None:
+    with searched(page):
+        picture(page, "red heart").click()
+    for press in (
+        page.get_by_role("button", name="in blue", exact=True),
+        page.get_by_role("button", name="Remove red heart"),
+        page.locator("#suggestions button").first,
+    ):
+        with searched(page):
+            press.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "text"
+    page.get_by_role("button", name=f"Details of {names(page)[0]}").press("Enter")
+    with searched(page):
+        page.get_by_role("button", name="Add to the search").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "text"
+
+
 # Reference pictures
 
 
@@ -552,6 +585,9 @@ def test_a_link_repeats_the_search(page: Any, browser: Any) -> None:
     page.locator("#toast", has_text="Link copied").wait_for()
     with opened(browser, page.url) as other:
         assert names(other) == names(page)
+        assert other.locator(".reference img").get_attribute("alt") == "blue heart"
+        alts = "all => all.map((one) => one.alt)"
+        assert other.locator("#trail img").evaluate_all(alts) == ["red heart", "blue heart"]
         assert other.get_by_role("checkbox", name=re.compile("^green ")).is_checked()
         assert other.locator("#trail li").count() == 2
 
@@ -716,7 +752,7 @@ def states(page: Any) -> Iterator[str]:
 
 
 def test_every_state_suits_every_reader_and_window(browser: Any, address: str) -> None:
-    """axe finds nothing in both color schemes; nothing is wider than the window, in any direction."""
+    """axe finds nothing in both color schemes, and nothing is wider than the window."""
     axe = axe_module.Axe()
     with opened(browser, address) as page:
         for state in states(page):
