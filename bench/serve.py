@@ -132,7 +132,7 @@ def measure(model: str, services: list[Service], seconds: float, results: Result
             for service in services:
                 key = (model, asked, service.name, clients)
                 if key not in results:
-                    asyncio.run(load(service, asked, clients, 0.5, bodies))
+                    asyncio.run(load(service, asked, 1, 0.5, bodies))
                 made = asyncio.run(load(service, asked, clients, seconds, bodies))
                 total = results.setdefault(key, Measured())
                 total.latencies += made.latencies
@@ -210,6 +210,8 @@ def show(results: Results, rounds: int) -> None:
     title = f"Queries per second and latency in ms, {rounds} interleaved rounds"
     columns = ("model", "queries", "service", "clients", "queries/s", "p50", "p95", "p99")
     table = Table(*columns, "over 1 client", "over plain", title=title)
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[3:]:
         column.justify = "right"
     for (model, asked, service, clients), made in results.items():
@@ -221,7 +223,7 @@ def show(results: Results, rounds: int) -> None:
             f"{made.rate / alone:.2f}x",
             f"{made.rate / plain:.2f}x",
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=100)
     console.print(table)
     for model, asked in dict.fromkeys((key[0], key[1]) for key in results):
         one, eight = (results[model, asked, "batched", clients].rate for clients in (1, 8))

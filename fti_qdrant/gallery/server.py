@@ -120,7 +120,7 @@ class ServerGallery(ServerCalls):
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        size = self.limits.points
+        size = self.limits.upload
         for start in range(0, len(points), size):
             part = points[start : start + size]
             if self._words.beside is not None:
@@ -237,8 +237,8 @@ class ServerGallery(ServerCalls):
 
     def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
         ids = list(words)
-        for start in range(0, len(ids), self.limits.points):
-            part = ids[start : start + self.limits.points]
+        for start in range(0, len(ids), self.limits.upload):
+            part = ids[start : start + self.limits.upload]
             self._words.store({id: words[id] for id in part})
 
     @property

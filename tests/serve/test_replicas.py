@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -80,7 +81,9 @@ def test_replicas_of_one_plan_answer_alike_and_alone(
         assert replicas[0][1].post("/search", json=BODY).status_code == 503
         assert ids(replicas[1][1].post("/search", json=BODY)) == expected
         figures = replicas[1][1].get("/metrics").text
-        assert "fti_serve_batch_size_count 3.0" in figures
+        batches = re.search(r"^fti_serve_batch_size_count (\S+)$", figures, re.MULTILINE)
+        assert batches is not None
+        assert float(batches[1]) >= 3  # and those that measured what scores look like
         assert 'fti_serve_stage_seconds_count{stage="store"} 3.0' in figures
 
 
