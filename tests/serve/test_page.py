@@ -444,9 +444,11 @@ def test_settings_are_sent_and_cleared(page: Any) -> None:
         page.locator("#avoid").fill("a book")
         page.keyboard.press("Enter")
     assert query["avoid"] == "a book"
+    place = page.locator("#diversity").evaluate("one => one.offsetTop")
     with searched(page) as query:
         page.locator("#diversity").press("End")
     assert query["diversity"] == 1
+    assert page.locator("#diversity").evaluate("one => one.offsetTop") == place
     with searched(page) as query:
         page.locator("#cutoff").press("End")
     assert query["cutoff"] == 0.99
@@ -531,6 +533,8 @@ def test_more_hits_follow_the_first(page: Any) -> None:
     until(page, f"document.querySelectorAll('.tile').length > {PAGE}")
     assert len(set(names(page))) == len(names(page)) > PAGE
     assert not page.get_by_role("button", name="Show more").is_visible()
+    focused = page.evaluate("document.activeElement.querySelector('img').alt")
+    assert focused == names(page)[PAGE]  # the first that is new
 
 
 def test_details_show_the_payload_and_the_original(page: Any, address: str) -> None:
