@@ -303,6 +303,8 @@ def test_ray_qdrants_sink_gets_payloads_whole() -> None:
     table = pa.table({"payload": [json.dumps(payload) for payload in payloads]})
     sink = PayloadSink(ServerLocation("http://127.0.0.1:9", "c"))
     assert sink._to_payloads(table) == payloads
+    limited = PayloadSink(ServerLocation("http://127.0.0.1:9", "c"), most_points=7)
+    assert (limited.batch_size, sink.batch_size) == (7, 256)
 
 
 class TestRejectsFile:
