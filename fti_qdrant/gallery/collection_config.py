@@ -30,7 +30,7 @@ class CollectionConfig:
     Attributes:
         quantization: of the vectors that a search compares, which are kept in memory. ``scalar``
             has one byte for a dimension (a quarter), ``turbo4``, ``turbo2`` and ``turbo1``
-            (TurboQuant) have 4, 2 and 1 bits (an 8th, a 16th, a 32nd), ``binary`` two bits, without
+            (TurboQuant) have 4, 2 and 1 bits (about an 8th, a 15th, a 28th), ``binary`` two, without
             TurboQuant's rotation. Results are rescored by the original vectors, see
             ``OVERSAMPLING``.
         on_disk: original vectors and payloads are read from disk, and cached as memory allows.
