@@ -8,7 +8,7 @@ import { connectSettings, renderSettings, textWeight } from "./settings.js";
 import { fromAddress, isAsking, isLost, toAddress } from "./state.js";
 import { fits, suggest } from "./suggestions.js";
 
-const SAMPLES = 36, EXAMPLES = 6, FIRST_EXAMPLES = 3;
+const SAMPLES = 36, EXAMPLES = 5, FIRST_EXAMPLES = 3;
 const items = new Map(); // by id: the pictures of the gallery that this page has shown
 const remember = (item) => items.set(item.id, item);
 const nameOf = (id) => items.has(id) ? titleOf(items.get(id)) : undefined;
@@ -150,6 +150,7 @@ function showAnswers(answers) {
     if (!next) return;
     hits.push(...next.hits);
     lists[0].querySelector(".grid").more(next.hits);
+    lists[0].querySelectorAll(".picture")[hits.length - next.hits.length]?.focus({ preventScroll: true });
     $("status").textContent = count();
     $("more").hidden = next.hits.length < PAGE;
   };
