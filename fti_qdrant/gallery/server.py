@@ -94,8 +94,8 @@ class ServerGallery(ServerCalls):
 
         Raises:
             GalleryNotFound: the server has no such collection.
-            GalleryUnavailable: no server, access refused, a server that is too old, or a collection
-                that is not ours.
+            NotAGallery: a collection of another program.
+            GalleryUnavailable: no server, access refused, or a server that is too old.
         """
         found = find_collection(client, collection, patience)
         opened = cls(client, found.collection, found.spec, found.name)

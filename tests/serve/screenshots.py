@@ -1,4 +1,4 @@
-"""``python -m tests.serve.screenshots demo/gallery docs``: the page's pictures in the documentation.
+"""``python -m tests.serve.screenshots demo/gallery docs``: the pictures of the page in the docs.
 
 They are made with the fonts of this machine.
 """

@@ -150,6 +150,7 @@ function showAnswers(answers) {
     if (!next) return;
     hits.push(...next.hits);
     lists[0].querySelector(".grid").more(next.hits);
+    lists[0].querySelectorAll(".picture")[hits.length - next.hits.length]?.focus({ preventScroll: true });
     $("status").textContent = count();
     $("more").hidden = next.hits.length < PAGE;
   };

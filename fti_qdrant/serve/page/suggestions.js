@@ -1,6 +1,6 @@
 /** Example texts that fit the gallery, made of the values of its fields. */
 const WORDINGS = {
-  color: "in {}", colour: "in {}", gender: "as a {}", time: "at {}", season: "for {}", hair: "with {}",
+  color: "in {}", colour: "in {}", gender: "as a {}", time: "at {}", season: "for {}",
   tone: "with {}", pattern: "with {}", sleeves: "with {}", material: "made of {}", fabric: "made of {}",
 };
 const PLAIN = ["in red", "in blue", "in black and white", "at night", "as a drawing"], MOST_VALUES = 40;
