@@ -659,7 +659,9 @@ def test_a_picture_that_cannot_be_read_is_shown_by_its_name(page: Any) -> None:
     page.route(re.compile(f"{BLUE_HEART}/thumbnail"), lambda route: route.fulfill(status=404))
     with searched(page):
         picture(page, "red heart").click()
-    tile = page.locator(".tile").filter(has=page.get_by_role("button", name="Details of blue heart"))
+    tile = page.locator(".tile").filter(
+        has=page.get_by_role("button", name="Details of blue heart")
+    )
     assert tile.locator(".gone").inner_text() == "blue heart"
     with searched(page) as query:
         tile.get_by_role("button", name="Refine blue heart").click()
