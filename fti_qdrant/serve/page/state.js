@@ -1,8 +1,6 @@
 /** What is asked, and the page's address that says the same, so that a link repeats it. */
-/**
- * References are `{id}`, `{url}` or `{upload}` (a key of `uploads`), each with an optional `crop`,
- * its left, top, right and bottom edge as fractions. `weight` is null where the composer decides.
- */
+/** References are `{id}`, `{url}` or `{upload}` (a key of `uploads`), each with an optional `crop`, its
+    left, top, right and bottom edge as fractions. `weight` is null where the composer decides. */
 export const EMPTY = Object.freeze({ references: [], text: "", avoid: "", weight: null, composer: "", compare: "",
   filter: {}, cutoff: 0, diversity: 0, group: "" });
 const MOST_STEPS = 12;
