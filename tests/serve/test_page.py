@@ -506,6 +506,17 @@ def test_filters_have_counts_and_filter(page: Any) -> None:
     assert "filter" not in query
 
 
+def test_more_values_stay_shown(page: Any) -> None:
+    with searched(page):
+        picture(page, "red heart").click()
+    page.locator("#filter-color").get_by_role("button", name="more").click()
+    pink = page.get_by_role("checkbox", name=re.compile("^pink "))
+    with searched(page) as query:
+        pink.check()
+    assert query["filter"] == {"color": ["pink"]}
+    assert page.get_by_role("checkbox", name=re.compile("^grey ")).is_visible()
+
+
 def test_dates_are_a_range(page: Any) -> None:
     with searched(page):
         picture(page, "red heart").click()
@@ -612,13 +623,19 @@ def test_a_link_cannot_hold_an_uploaded_picture_and_says_so(page: Any, browser: 
 @pytest.mark.parametrize(
     "part",
     [
-        "references=[1,null,{}]&filter={%22price&text=",
+        "references=[1,null,{},{%22url%22:%22x%22}]&filter={%22price&text=",
         "references={}&filter=[]&weight=many&cutoff=true&via=%3Fvia%3D%253F",
     ],
 )
 def test_a_broken_link_shows_the_gallery(browser: Any, address: str, part: str) -> None:
     with opened(browser, f"{address}?{part}") as page:
         assert page.locator("#status").inner_text() == "Choose a picture to start with"
+
+
+def test_a_crop_of_a_broken_link_counts_as_none(browser: Any, address: str) -> None:
+    reference = json.dumps([{"id": RED_HEART, "crop": 5}])
+    with opened(browser, f"{address}?references={reference}&text=in%20blue") as page:
+        assert names(page)[0] == "blue heart"
 
 
 def test_a_refused_query_says_why(browser: Any, address: str) -> None:
@@ -662,7 +679,9 @@ def test_a_picture_that_cannot_be_read_is_shown_by_its_name(page: Any) -> None:
     page.route(re.compile(f"{BLUE_HEART}/thumbnail"), lambda route: route.fulfill(status=404))
     with searched(page):
         picture(page, "red heart").click()
-    tile = page.locator(".tile").filter(has=page.get_by_role("button", name="Details of blue heart"))
+    tile = page.locator(".tile").filter(
+        has=page.get_by_role("button", name="Details of blue heart")
+    )
     assert tile.locator(".gone").inner_text() == "blue heart"
     with searched(page) as query:
         tile.get_by_role("button", name="Refine blue heart").click()

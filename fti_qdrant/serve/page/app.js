@@ -148,7 +148,9 @@ function showAnswers(answers) {
   $("why").hidden = !state.references.length;
   $("more").hidden = isCompared || hits.length < PAGE;
   $("more").onclick = async () => {
+    $("more").disabled = true;
     const next = await ask(state.composer, { offset: hits.length }).catch(toastError);
+    $("more").disabled = false;
     if (!next) return;
     hits.push(...next.hits);
     lists[0].querySelector(".grid").more(next.hits);
@@ -195,9 +197,9 @@ function connect() {
     showExplanation().catch(toastError);
   };
   $("share").onclick = async () => {
-    await navigator.clipboard.writeText(location.href);
-    const leavesOut = state.references.some(({ upload }) => upload);
-    toast(leavesOut ? "Link copied. It leaves out the picture that you uploaded." : "Link copied");
+    const copied = await navigator.clipboard?.writeText(location.href).then(() => "Link copied", () => null);
+    const rest = state.references.some(({ upload }) => upload) ? ". It leaves out the picture that you uploaded." : "";
+    toast((copied ?? "The link is in the address bar") + rest);
   };
   onpopstate = () => { state = fromAddress(location.search); show(); };
 }

@@ -31,7 +31,8 @@ export function fromAddress(address) {
     const text = parameters.get(name) ?? "";
     return [name, typeof empty === "string" ? text : parsed(text, empty)];
   }));
-  state.references = state.references.filter((one) => one?.id || one?.upload || URL.canParse(one?.url));
+  state.references = state.references.filter((one) => one?.id || one?.upload || URL.canParse(one?.url))
+    .map(({ crop, ...one }) => (Array.isArray(crop) && crop.length === 4 ? { ...one, crop } : one));
   return { ...state, steps: parameters.getAll("via").map(fromAddress) };
 }
 
