@@ -65,7 +65,6 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
         GalleryNotFound, GalleryUnavailable.
     """
     shape = read_shape(client, collection)
-    collection = shape.collection
     described = _description(shape)
     if described is not None:
         declared = declared.completed_by(described)
@@ -83,7 +82,7 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
         "key_field": declared.key_field,
     }
     layout = base.model_copy(update=named)
-    images = sample_points(client, collection, layout, declared.check)
+    images = sample_points(client, shape, layout, declared.check)
     check_vectors(images, params.distance, shape.name)
     scheme = id_scheme(images, declared.key_field, shape.name)
     layout = layout.model_copy(update={"ids": scheme})

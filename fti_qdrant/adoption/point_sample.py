@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from qdrant_client import QdrantClient, models
 
+from fti_qdrant.adoption.collection_shape import CollectionShape
 from fti_qdrant.errors import BadCollection, BadImage, first_line
 from fti_qdrant.gallery import CollectionLayout, StoredImage
 from fti_qdrant.gallery.point_conversion import stored_images
-from fti_qdrant.gallery.server_connection import gallery_name
+from fti_qdrant.gallery.request_limits import RequestLimits
 from fti_qdrant.gallery.server_errors import translated
 from fti_qdrant.images import DecodedImage, ImageLimits, decode
 from fti_qdrant.images.fetch import reason_of
@@ -26,21 +27,22 @@ UNIT_TOLERANCE = 0.01
 
 
 def sample_points(
-    client: QdrantClient, collection: str, layout: CollectionLayout, count: int
+    client: QdrantClient, shape: CollectionShape, layout: CollectionLayout, count: int
 ) -> list[StoredImage]:
-    """Random points that have the image vector.
+    """Random points that have the image vector; more than ``count`` where that is little.
 
     Raises BadCollection where there are none; GalleryUnavailable.
     """
-    name = gallery_name(client, collection)
+    name = shape.name
+    limits = RequestLimits.of(shape.config, layout.image_vector)
     with translated(name):
         request = models.QueryRequest(
             query=models.SampleQuery(sample=models.Sample.RANDOM),
-            limit=max(count, LEAST_POINTS),
+            limit=limits.page(max(count, LEAST_POINTS)),
             with_payload=True,
             with_vector=[layout.image_vector] if layout.image_vector else True,
         )
-        found = client.query_batch_points(collection, [request])[0].points
+        found = client.query_batch_points(shape.collection, [request])[0].points
     images = list(stored_images(found, layout).values())
     if not images:
         vector = f"vector {layout.image_vector!r}" if layout.image_vector else "vector"

@@ -83,7 +83,7 @@ def create_app(
     if settings.page:
         # of a mount at /, a wrong method of a route would be a file that is not there
         app.router.default = PageFiles()
-    add_problems(app, search.search.gallery.name)
+    add_problems(app, (search.gallery.name, search.gallery.address))
     document(app)
     app.add_middleware(RequestGuard, settings=settings, metrics=metrics)
     if settings.cors_origins:

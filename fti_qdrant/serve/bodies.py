@@ -90,6 +90,8 @@ def parse_json(text: str | bytes, name: str) -> Any:
 
     try:
         values = json.loads(text, object_pairs_hook=without_doubles, parse_constant=no_number)
+    except BadQuery:
+        raise
     except RecursionError:
         raise BadQuery(f"{name} is nested deeper than {MOST_DEPTH} levels") from None
     except ValueError as error:  # also not UTF-8, and numbers of thousands of digits

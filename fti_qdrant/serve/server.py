@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
+from types import FrameType
 from typing import Any
 
 import h11
@@ -18,8 +21,16 @@ GRACE = 10
 
 
 def run(app: FastAPI, listening: socket.socket, settings: ServeSettings) -> None:
-    """Serves until Ctrl-C or SIGTERM."""
-    server_of(app, settings).run(sockets=[listening])
+    """Serves until Ctrl-C, which raises KeyboardInterrupt, or SIGTERM, which raises SystemExit.
+
+    Without a handler of our own, the second would end the process before galleries are closed:
+    uvicorn raises each signal again after it has stopped.
+    """
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        server_of(app, settings).run(sockets=[listening])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def server_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
@@ -40,6 +51,10 @@ def server_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
             timeout_graceful_shutdown=GRACE,
         )
     )
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 class PatientConnection(H11Protocol):
