@@ -31,7 +31,7 @@ class CollectionShape:
         sparse: names of sparse vectors.
         indexes: payload fields with an index of a type that we know.
         metadata: that its owners store with it.
-        points: their number.
+        config: as the server describes it.
     """
 
     collection: str
@@ -40,7 +40,7 @@ class CollectionShape:
     sparse: tuple[str, ...]
     indexes: Mapping[str, IndexType]
     metadata: Payload
-    points: int
+    config: models.CollectionConfig
 
     def chosen(self, wanted: str | None) -> str:
         """The name of the image vector: the one that is asked for, or the only one.
@@ -57,10 +57,13 @@ class CollectionShape:
 
     def proposed_model(self, vector: str) -> str | None:
         """The model that the vector's name or the collection's metadata mentions."""
-        for text in (vector, *_texts(self.metadata)):
+        texts = (vector, *_texts(self.metadata))
+        for text in texts:
             if (found := mentioned_model(text)) is not None:
                 return found
-        return None
+        from fti_qdrant.model.loading import names_weights  # loads torch
+
+        return next((text for text in texts if names_weights(text)), None)
 
     def _only(self) -> str:
         single = [name for name, params in self.vectors.items() if not params.multivector_config]
@@ -119,7 +122,6 @@ def read_shape(client: QdrantClient, collection: str) -> CollectionShape:
             there = ", ".join(one.name for one in client.get_collections().collections)
             raise GalleryNotFound(f"no {name}; the server has: {there or 'no collections'}")
         info = client.get_collection(collection)
-        points = client.count(collection, exact=True).count
     params = info.config.params
     known = get_args(IndexType)
     indexes = {
@@ -134,7 +136,7 @@ def read_shape(client: QdrantClient, collection: str) -> CollectionShape:
         tuple(params.sparse_vectors or ()),
         indexes,  # type: ignore[arg-type]
         info.config.metadata or {},
-        points,
+        info.config,
     )
 
 

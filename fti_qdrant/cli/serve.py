@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 UPLOADS = "uploads"
 """Folder in an embedded gallery's for the pictures that come through the API."""
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine for itself."""
+
 PACKAGES = (
     *("cachetools", "fastapi", "limits", "prometheus_client"),
     *("python_multipart", "uvicorn"),
@@ -86,6 +89,13 @@ side by side: see docs/api.md.
     help="Let pages of this origin use the API, such as https://shop.example; may be repeated.",
 )
 @click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    help="Name that the service goes by, as behind a proxy; may be repeated.  [default: any; on "
+    "this machine alone and without --api-key, those of this machine]",
+)
+@click.option(
     "--rate", help="Most requests of each key, or of each address without keys: 600/minute."
 )
 @click.option(
@@ -135,6 +145,7 @@ def main(
     uploads: Path | None,
     allow_urls: bool,
     cors_origins: tuple[str, ...],
+    hosts: tuple[str, ...],
     rate: str | None,
     rate_storage: str,
     max_body: int,
@@ -160,6 +171,7 @@ def main(
 
     settings = ServeSettings(
         api_keys=keys,
+        hosts=hosts or (LOOPBACK if host in LOOPBACK and not keys else ()),
         cors_origins=cors_origins,
         max_body=max_body,
         max_seconds=max_seconds,

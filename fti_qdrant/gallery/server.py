@@ -94,8 +94,8 @@ class ServerGallery(ServerCalls):
 
         Raises:
             GalleryNotFound: the server has no such collection.
-            GalleryUnavailable: no server, access refused, a server that is too old, or a collection
-                that is not ours.
+            NotAGallery: a collection of another program.
+            GalleryUnavailable: no server, access refused, or a server that is too old.
         """
         found = find_collection(client, collection, patience)
         opened = cls(client, found.collection, found.spec, found.name)
@@ -237,8 +237,8 @@ class ServerGallery(ServerCalls):
 
     def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
         ids = list(words)
-        for start in range(0, len(ids), self.limits.points):
-            part = ids[start : start + self.limits.points]
+        for start in range(0, len(ids), self.limits.upload):
+            part = ids[start : start + self.limits.upload]
             self._words.store({id: words[id] for id in part})
 
     @property

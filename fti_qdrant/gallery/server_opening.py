@@ -9,7 +9,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import GalleryExists, GalleryNotFound, NotAGallery
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.server_capabilities import ServerCapabilities
@@ -76,7 +76,7 @@ def find_collection(
 ) -> FoundCollection:
     """What a collection, or that of an alias, says about itself.
 
-    Raises GalleryNotFound; GalleryUnavailable where it is not ours, or the server is too old.
+    Raises GalleryNotFound, NotAGallery; GalleryUnavailable where the server is too old.
     """
     collection = collection_of(client, asked, patience)
     name = gallery_name(client, collection)
@@ -92,7 +92,7 @@ def find_collection(
         info = retrying(client.get_collection, patience)(collection)
     metadata = _metadata(info)
     if metadata is None:
-        raise GalleryUnavailable(
+        raise NotAGallery(
             f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
             "model is unknown; declare it once with fti-ingest adopt, or at each start with "
             "ComposedSearch.attach; or ingest into a new collection"

@@ -27,7 +27,10 @@ MOST_QUERIES = 64
 MOST_HITS = 1000
 """Hits of one answer; more are read page by page."""
 
-MOST_OFFSET = 100_000
+MOST_BATCH_HITS = 5000
+"""Of all queries of a batch."""
+
+MOST_OFFSET = 10_000
 MOST_CHARACTERS = 2000
 """Of a text; a model reads some 70 words."""
 
@@ -225,11 +228,31 @@ class SearchRequest(ComposeRequest):
         default=False, description="Say how the model understands the references."
     )
 
+    @property
+    def most_hits(self) -> int:
+        """Hits that it may have at most."""
+        return self.limit * self.group_size
+
+    @model_validator(mode="after")
+    def _asks_for_few_hits(self) -> SearchRequest:
+        if self.most_hits > MOST_HITS:
+            raise ValueError(
+                f"asks for {self.limit} groups of {self.group_size}; the most is {MOST_HITS:,} hits"
+            )
+        return self
+
 
 class BatchRequest(Request):
     """Several queries, answered by one pass of the model; pictures by id, URL or base64."""
 
     queries: Annotated[list[SearchRequest], Field(min_length=1, max_length=MOST_QUERIES)]
+
+    @model_validator(mode="after")
+    def _asks_for_few_hits(self) -> BatchRequest:
+        hits = sum(query.most_hits for query in self.queries)
+        if hits > MOST_BATCH_HITS:
+            raise ValueError(f"asks for {hits:,} hits; the most of a batch is {MOST_BATCH_HITS:,}")
+        return self
 
 
 class ItemRequest(Request):

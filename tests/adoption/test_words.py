@@ -181,6 +181,7 @@ def test_a_new_vector_is_kept_out_of_the_index_before_anything_is_in_it(shop: Sh
     assert words.datatype == models.Datatype.FLOAT16
 
 
+@pytest.mark.parametrize("shop", ["1.18.3"], indirect=True)
 def test_a_killed_run_goes_on(
     shop: Shop, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_killed_run_goes_on(
     check_stored(shop.open(), paths)
 
 
+@pytest.mark.parametrize("shop", ["1.17.0", "grpc"], indirect=True)
 def test_ingest_goes_on_with_pseudo_words(shop: Shop, paths: list[Path], tmp_path: Path) -> None:
     """A new image gets them, and a deleted one leaves none behind."""
     from tests.ingest.sources_and_runs import ingest

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 from qdrant_client import models
 
+from fti_ingest.cli import run
 from fti_ingest.cli.main import main
-from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable
+from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable, NotAGallery
 from fti_qdrant.gallery import (
     EdgeGallery,
     Gallery,
@@ -148,28 +149,28 @@ def test_the_alias_goes_from_model_to_model_and_back(place: Place) -> None:
     assert f"stands for {'collection' if place.url else 'gallery'} '{new}' now" in told
 
 
-def test_the_gallery_may_have_a_name_of_ones_own(place: Place) -> None:
-    assert place.run(*place.chosen("first")).code == 0
-    assert place.target() == "first"
-    second = place.run(*place.chosen("second"))
+def test_the_gallery_may_have_a_name_of_ones_own(folder: Place) -> None:
+    assert folder.run(*folder.chosen("first")).code == 0
+    assert folder.target() == "first"
+    second = folder.run(*folder.chosen("second"))
     assert second.code == 0, second.err
-    assert (place.target(), place.galleries()) == ("second", ["first", "second"])
-    third = place.run(*place.chosen("second"))
+    assert (folder.target(), folder.galleries()) == ("second", ["first", "second"])
+    third = folder.run(*folder.chosen("second"))
     assert "updated in place" in third.out
 
 
-def test_too_many_rejects_leave_the_alias(place: Place) -> None:
-    assert place.run().code == 0
-    [old] = place.galleries()
+def test_too_many_rejects_leave_the_alias(folder: Place) -> None:
+    assert folder.run().code == 0
+    [old] = folder.galleries()
     for name in ("a.jpg", "b.jpg"):
-        (place.folder / "photos" / name).write_bytes(b"no picture")
-    run = place.run(*OTHER)
+        (folder.folder / "photos" / name).write_bytes(b"no picture")
+    run = folder.run(*OTHER)
     assert run.code == 2
     assert run.line.startswith("14 images in: 12 stored, 0 unchanged, 2 rejected")
     assert "2 of 14 images were rejected, see rejects.jsonl; alias 'shop'" in run.error
-    assert place.target() == old
-    place.command(run.error.partition("switch it with: ")[2])
-    assert place.target() != old
+    assert folder.target() == old
+    folder.command(run.error.partition("switch it with: ")[2])
+    assert folder.target() != old
 
 
 def test_a_much_smaller_gallery_does_not_take_the_place(folder: Place) -> None:
@@ -260,6 +261,22 @@ def test_a_key_that_may_not_list_aliases_still_opens_them(aliased: Place) -> Non
         assert reader.address.endswith("/collections/shop")
 
 
+def test_an_alias_of_another_programs_collection_is_taken_over(server: Place) -> None:
+    assert server.url
+    client = connect(server.url)
+    theirs = models.VectorParams(size=8, distance=models.Distance.COSINE)
+    client.create_collection("theirs", vectors_config=theirs)
+    alias = ServerAlias(ServerLocation(server.url, "shop"))
+    alias.switch(ServerLocation(server.url, "theirs"))
+    with pytest.raises(NotAGallery, match="was not made by fti-qdrant"):
+        server.open()
+    run = server.run()
+    assert run.code == 0, run.err
+    assert "The one before, collection 'theirs', is kept" in run.out
+    with server.open() as gallery:
+        assert gallery.count() == 9
+
+
 def test_a_key_that_may_not_switch_says_so(aliased: Place) -> None:
     assert aliased.standin
     assert aliased.url
@@ -276,7 +293,12 @@ def test_a_key_that_may_not_switch_says_so(aliased: Place) -> None:
         (("--url", "http://a", "--alias", "s", "--collection", "s"), "need two names"),
         (("--alias", "shop", "--collection", "c"), "--collection with --url"),
         (("--url", "http://a", "--alias", "shop", "--gallery", "g"), "either --gallery DIR"),
-        (("--alias", " ", "--gallery", "g"), "--alias needs a name"),
+        (("--alias", " ", "--gallery", "g"), "it needs a name"),
+        (("--alias", ".", "--gallery", "g"), "it needs a name"),
+        (("--alias", "a/..", "--gallery", "g"), "it needs a name"),
+        (("--alias", "shop", "--gallery", "{cwd}/shop"), "need two names"),
+        (("--url", "http://a", "--alias", "a/b"), "none of <"),
+        (("--url", "http://a", "--alias", "a" * 201, "--collection", "c"), "at most 200"),
         (("--gallery", "g", "--url", "http://a"), "pass either --gallery DIR, or --url URL"),
         (("--alias", "shop", "--bulk"), "need a server"),
     ],
@@ -285,6 +307,7 @@ def test_options_that_do_not_go_together(
     tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
     write_pictures(tmp_path / "photos", 1)
+    options = tuple(one.replace("{cwd}", str(tmp_path)) for one in options)
     run = ingest("photos", *options, cwd=tmp_path)
     assert run.code == 2
     assert said in " ".join(run.err.split())
@@ -313,3 +336,26 @@ def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(GalleryExists, match="another --alias, or make it one: mv"):
         FolderAlias(tmp_path / "taken").switch(EmbeddedLocation(tmp_path / "new"))
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "updating.md").read_text(encoding="utf-8")
+
+
+def test_the_pages_program_runs(folder: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.folder / "galleries").mkdir()
+    monkeypatch.chdir(folder.folder)
+    [program] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(program, scope)
+    assert str(scope["switch"].line()).startswith("alias 'galleries/shop' stands for gallery ")  # type: ignore[attr-defined]
+    with EdgeGallery.open("galleries/shop") as gallery:
+        assert gallery.count() == 12
+
+
+def test_the_pages_commands_are_ours() -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    asked = [shlex.split(line)[1:] for line in lines if line.startswith("fti-ingest")]
+    assert len(asked) == 4
+    for arguments in asked:
+        assert run.ingest.make_context("fti-ingest", arguments).params["alias"]

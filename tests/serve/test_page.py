@@ -222,6 +222,39 @@ def test_the_keyboard_alone_finds_this_but_in_green(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+def test_a_text_that_is_typed_first_is_kept(page: Any) -> None:
+    page.locator("#text").fill("in green")
+    with searched(page) as query:
+        picture(page, "red heart").click()
+    assert query["text"] == "in green"
+    assert names(page)[0] == "green heart"
+    page.locator("#text").fill("in blue")
+    with searched(page) as query:
+        page.locator("#diversity").press("ArrowRight")
+    assert query["text"] == "in blue"
+    with searched(page) as query:  # what was asked already belongs to the step before
+        picture(page, "blue heart").click()
+    assert query["references"] == [{"id": BLUE_HEART}]
+    assert "text" not in query
+
+
+def test_the_focus_is_never_lost(page: Any) -> None:
+    with searched(page):
+        picture(page, "red heart").click()
+    for press in (
+        page.get_by_role("button", name="in blue", exact=True),
+        page.get_by_role("button", name="Remove red heart"),
+        page.locator("#suggestions button").first,
+    ):
+        with searched(page):
+            press.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "text"
+    page.get_by_role("button", name=f"Details of {names(page)[0]}").press("Enter")
+    with searched(page):
+        page.get_by_role("button", name="Add to the search").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "text"
+
+
 # Reference pictures
 
 
@@ -411,9 +444,11 @@ def test_settings_are_sent_and_cleared(page: Any) -> None:
         page.locator("#avoid").fill("a book")
         page.keyboard.press("Enter")
     assert query["avoid"] == "a book"
+    place = page.locator("#diversity").evaluate("one => one.offsetTop")
     with searched(page) as query:
         page.locator("#diversity").press("End")
     assert query["diversity"] == 1
+    assert page.locator("#diversity").evaluate("one => one.offsetTop") == place
     with searched(page) as query:
         page.locator("#cutoff").press("End")
     assert query["cutoff"] == 0.99
@@ -445,6 +480,8 @@ def test_two_methods_side_by_side(page: Any) -> None:
 def test_filters_have_counts_and_filter(page: Any) -> None:
     with searched(page):
         picture(page, "red heart").click()
+    examples = page.locator("#suggestions button").all_inner_texts()
+    assert "in blue" in examples
     red = page.get_by_role("checkbox", name=re.compile("^red "))
     assert page.locator("label", has=red).inner_text().split() == ["red", "4"]
     assert page.get_by_role("checkbox", name=re.compile("^subject")).count() == 0
@@ -452,6 +489,7 @@ def test_filters_have_counts_and_filter(page: Any) -> None:
         red.focus()
         page.keyboard.press("Space")
     assert query["filter"] == {"color": ["red"]}
+    assert page.locator("#suggestions button").all_inner_texts() == examples
     assert sorted(names(page)) == ["closed book", "red circle", "red square"]  # not itself
     assert page.evaluate("document.activeElement.id") == "filter-color-red"  # where it was
     with searched(page) as query:
@@ -466,6 +504,17 @@ def test_filters_have_counts_and_filter(page: Any) -> None:
     with searched(page) as query:
         page.locator(".message").get_by_role("button").click()
     assert "filter" not in query
+
+
+def test_more_values_stay_shown(page: Any) -> None:
+    with searched(page):
+        picture(page, "red heart").click()
+    page.locator("#filter-color").get_by_role("button", name="more").click()
+    pink = page.get_by_role("checkbox", name=re.compile("^pink "))
+    with searched(page) as query:
+        pink.check()
+    assert query["filter"] == {"color": ["pink"]}
+    assert page.get_by_role("checkbox", name=re.compile("^grey ")).is_visible()
 
 
 def test_dates_are_a_range(page: Any) -> None:
@@ -498,6 +547,8 @@ def test_more_hits_follow_the_first(page: Any) -> None:
     until(page, f"document.querySelectorAll('.tile').length > {PAGE}")
     assert len(set(names(page))) == len(names(page)) > PAGE
     assert not page.get_by_role("button", name="Show more").is_visible()
+    focused = page.evaluate("document.activeElement.querySelector('img').alt")
+    assert focused == names(page)[PAGE]  # the first that is new
 
 
 def test_details_show_the_payload_and_the_original(page: Any, address: str) -> None:
@@ -552,6 +603,9 @@ def test_a_link_repeats_the_search(page: Any, browser: Any) -> None:
     page.locator("#toast", has_text="Link copied").wait_for()
     with opened(browser, page.url) as other:
         assert names(other) == names(page)
+        assert other.locator(".reference img").get_attribute("alt") == "blue heart"
+        alts = "all => all.map((one) => one.alt)"
+        assert other.locator("#trail img").evaluate_all(alts) == ["red heart", "blue heart"]
         assert other.get_by_role("checkbox", name=re.compile("^green ")).is_checked()
         assert other.locator("#trail li").count() == 2
 
@@ -569,15 +623,19 @@ def test_a_link_cannot_hold_an_uploaded_picture_and_says_so(page: Any, browser: 
 @pytest.mark.parametrize(
     "part",
     [
-        "references=[1,null,{}]",
-        "references={}&filter=[]&weight=many&cutoff=true",
-        "via=%3Fvia%3D%253F&references=",
-        "filter={%22price&text=",
+        "references=[1,null,{},{%22url%22:%22x%22}]&filter={%22price&text=",
+        "references={}&filter=[]&weight=many&cutoff=true&via=%3Fvia%3D%253F",
     ],
 )
 def test_a_broken_link_shows_the_gallery(browser: Any, address: str, part: str) -> None:
     with opened(browser, f"{address}?{part}") as page:
         assert page.locator("#status").inner_text() == "Choose a picture to start with"
+
+
+def test_a_crop_of_a_broken_link_counts_as_none(browser: Any, address: str) -> None:
+    reference = json.dumps([{"id": RED_HEART, "crop": 5}])
+    with opened(browser, f"{address}?references={reference}&text=in%20blue") as page:
+        assert names(page)[0] == "blue heart"
 
 
 def test_a_refused_query_says_why(browser: Any, address: str) -> None:
@@ -616,6 +674,20 @@ def test_a_busy_server_is_asked_once_more(page: Any) -> None:
     assert names(page)
 
 
+@pytest.mark.reports("status of 404")
+def test_a_picture_that_cannot_be_read_is_shown_by_its_name(page: Any) -> None:
+    page.route(re.compile(f"{BLUE_HEART}/thumbnail"), lambda route: route.fulfill(status=404))
+    with searched(page):
+        picture(page, "red heart").click()
+    tile = page.locator(".tile").filter(
+        has=page.get_by_role("button", name="Details of blue heart")
+    )
+    assert tile.locator(".gone").inner_text() == "blue heart"
+    with searched(page) as query:
+        tile.get_by_role("button", name="Refine blue heart").click()
+    assert query["references"] == [{"id": BLUE_HEART}]
+
+
 def test_only_the_last_of_quick_searches_is_shown(page: Any) -> None:
     """With 200 ms of latency, and more for the first."""
     with searched(page):
@@ -651,21 +723,20 @@ def test_pictures_that_wait_have_their_place(browser: Any, address: str) -> None
         picture(page, "red heart").click()
         assert page.locator(".waiting .tile").count() == PAGE
         waiting = page.locator(".waiting .tile").nth(7).bounding_box()
-        page.unroute("**/search")
-        with searched(page):
-            page.reload()
-        assert page.locator(".tile").nth(7).bounding_box() == waiting
+        with opened(browser, page.url) as other:
+            assert names(other)
+            assert other.locator(".tile").nth(7).bounding_box() == waiting
 
 
 def test_a_key_is_asked_for_and_sent_with_pictures_too(serving: Serving, browser: Any) -> None:
     with opened(browser, serving(api_keys=(KEY,)), expected="status of 401") as page:
         page.get_by_role("heading", name="This gallery needs a key").wait_for()
         assert page.locator("#prompt-value").get_attribute("type") == "password"
-        for key in ("wrong", KEY):
-            page.keyboard.type(key)
-            with page.expect_response("**/info"):
-                page.keyboard.press("Enter")
-            page.locator("#prompt[open], .tile img.loaded").first.wait_for()
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="This key is not right").wait_for()
+        page.keyboard.type(KEY)
+        page.keyboard.press("Enter")
         page.locator(".tile img.loaded").first.wait_for()
         assert page.locator(".tile img").first.get_attribute("src").startswith("blob:")
         with searched(page):
@@ -716,7 +787,7 @@ def states(page: Any) -> Iterator[str]:
 
 
 def test_every_state_suits_every_reader_and_window(browser: Any, address: str) -> None:
-    """axe finds nothing in both color schemes; nothing is wider than the window, in any direction."""
+    """axe finds nothing in both color schemes, and nothing is wider than the window."""
     axe = axe_module.Axe()
     with opened(browser, address) as page:
         for state in states(page):

@@ -83,7 +83,7 @@ async function send(path, options, isLast = false) {
 let asking = null;
 async function hasNewKey(used) {
   if (sessionStorage.getItem(KEY) !== used) return true; // another request has asked meanwhile
-  asking ??= askText("This gallery needs a key", "password").finally(() => (asking = null));
+  asking ??= askText(used ? "This key is not right" : "This gallery needs a key", "password").finally(() => (asking = null));
   const key = await asking;
   if (key) sessionStorage.setItem(KEY, key);
   return Boolean(key);

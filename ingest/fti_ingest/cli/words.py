@@ -10,7 +10,7 @@ import click
 from fti_qdrant.cli.errors import one_line_errors
 from fti_qdrant.cli.gallery_options import gallery_options
 from fti_qdrant.cli.image_options import max_pixels_option
-from fti_qdrant.cli.user_text import printable
+from fti_qdrant.cli.user_text import print_lines
 
 if TYPE_CHECKING:
     from fti_qdrant.gallery.location import GalleryLocation
@@ -55,6 +55,6 @@ def words(
     job = WordsJob(location, inverter, precision, max_pixels, rejects)
     with progress_bar() as callbacks:
         report = add_words(job, callbacks)
-    click.echo(printable(report.line()))
+    print_lines(report.line())
     if report.rejected:
-        click.echo(printable(f"rejected images are listed in {rejects}"))
+        print_lines(f"rejected images are listed in {rejects}")

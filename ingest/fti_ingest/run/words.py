@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +16,7 @@ from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline, TableBlocks, 
 from fti_ingest.run.pipeline import DECODE_ROWS, EMBED_ROWS, SILENT, Callbacks
 from fti_ingest.run.rejects import RejectsFile
 from fti_ingest.sources.source import Reject
-from fti_ingest.stages.columns import matrix, rows_with
+from fti_ingest.stages.columns import matrix, rows_with, texts
 from fti_ingest.stages.decode import Decoder
 from fti_ingest.stages.embed import Embedder, ModelChoice, words_of
 from fti_ingest.stages.row_status import REJECTED, STORE
@@ -243,7 +243,6 @@ def _batches(
     if not images:
         return
     ids, places = zip(*images)
-    texts: Callable[[Sequence[str]], pa.Array] = lambda values: pa.array(values, pa.string())  # noqa: E731
     nothing = [""] * len(ids)
     table = pa.table(
         {
