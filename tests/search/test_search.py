@@ -21,6 +21,7 @@ from qdrant_client import models
 from fti_qdrant import ComposedSearch, Composer, EdgeGallery, Query, ServerGallery
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, point_id
 from fti_qdrant.images import open_image
+from fti_qdrant.model.closed_vocabulary import ClosedVocabulary
 from fti_qdrant.query import Hits
 
 TEXT = "in red, with long sleeves"
@@ -231,3 +232,17 @@ def test_a_server_answers_alike(
         {"image": plain_points[3].id, "text": TEXT, "composer": "sum"},
     ):
         same(served.query(**arguments), search.query(**arguments))
+
+
+def test_words_that_the_model_has_not_learned_are_told(
+    search: ComposedSearch, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = ClosedVocabulary(frozenset(["in", "red"]))
+    monkeypatch.setattr(search.composer.backbone, "learned", learned)
+    for hits in (search.query(paths[1], "maybe in red?"), search.query(text="maybe in red?")):
+        assert hits.query.warnings == (
+            "the model has not learned these words, and read the text without them: 'maybe', '?'",
+        )
+    assert search.query(paths[1], "in red").query.warnings == ()
+    unused = search.query(paths[1], "maybe in red", composer="image").query.warnings
+    assert unused == ("composer 'image' does not use the text",)
