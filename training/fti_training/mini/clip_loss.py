@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,14 +78,15 @@ class RecordedClipLoss:
         pixels = torch.zeros(batch, 3, size, size, device=device)
         ids = torch.zeros(batch, CAPTION_LENGTH, dtype=torch.long, device=device)
         fixed = FixedLengthClipLoss(backbone, loss.logit_scale, loss.precision).train()
-        self.graphed: Callable[..., Tensor] = torch.cuda.make_graphed_callables(
+        self.graphed: Any = torch.cuda.make_graphed_callables(
             fixed, (pixels, ids, torch.zeros_like(ids[:, 0])), allow_unused_input=True
         )
 
     def __call__(self, pixels: Tensor, tokens: Tokens) -> Tensor:
         """As ``ClipLoss``; the result is valid until the next call."""
         ids = tokens.ids[:, :CAPTION_LENGTH].to(pixels.device, non_blocking=True)
-        return self.graphed(pixels, ids, tokens.ends.to(pixels.device))
+        loss: Tensor = self.graphed(pixels, ids, tokens.ends.to(pixels.device))
+        return loss
 
 
 def fastest(loss: ClipLoss, batch: int) -> ClipLoss | RecordedClipLoss:
