@@ -14,6 +14,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import fti_qdrant  # noqa: F401  (before torch, as users do: it limits OpenMP's spinning)
 
 import torch
 import uvicorn

@@ -158,7 +158,7 @@ STARTS: dict[str, tuple[str, list[str], set[str]]] = {
     "demo": ("fti_qdrant.cli.demo", ["--help", "--version"], HEAVY | {"qdrant_client"}),
     "ingest help": (
         "fti_ingest.cli.main",
-        ["--help", "--version", "run --help"],
+        ["--help", "--version", *(f"{name} --help" for name in ("run", "adopt", "words"))],
         HEAVY | {"qdrant_client"},
     ),
     "ingest status": (

@@ -13,6 +13,7 @@ from fti_qdrant.adoption.declaration import Declaration
 from fti_qdrant.adoption.new_ids import id_scheme
 from fti_qdrant.adoption.point_sample import (
     PictureSample,
+    check_uri_field,
     check_vectors,
     read_sample,
     sample_points,
@@ -38,6 +39,7 @@ class Candidate:
     """A collection that fits what was declared, as far as can be seen without the model.
 
     Attributes:
+        shape, layout: its configuration, and what of it is used.
         described: what the collection's metadata already says; None where it says nothing.
         model: as ``Backbone.load`` takes it.
         preprocess: None for what other tools do for this model.
@@ -84,6 +86,7 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
     layout = base.model_copy(update=named)
     images = sample_points(client, shape, layout, declared.check)
     check_vectors(images, params.distance, shape.name)
+    check_uri_field(images, layout, shape.name)
     scheme = id_scheme(images, declared.key_field, shape.name)
     layout = layout.model_copy(update={"ids": scheme})
     preprocess = declared.preprocess or implied

@@ -57,10 +57,13 @@ class CollectionShape:
 
     def proposed_model(self, vector: str) -> str | None:
         """The model that the vector's name or the collection's metadata mentions."""
-        for text in (vector, *_texts(self.metadata)):
+        texts = (vector, *_texts(self.metadata))
+        for text in texts:
             if (found := mentioned_model(text)) is not None:
                 return found
-        return None
+        from fti_qdrant.model.loading import names_weights  # loads torch
+
+        return next((text for text in texts if names_weights(text)), None)
 
     def _only(self) -> str:
         single = [name for name, params in self.vectors.items() if not params.multivector_config]

@@ -85,7 +85,7 @@ class WordsPlace:
 
     def beside_images(self, ids: Sequence[StoredId]) -> dict[StoredId, np.ndarray]:
         """The pseudo-words of these images, from the collection beside; none for others."""
-        if self.beside is None:
+        if self.beside is None or not ids:
             return {}
         try:
             records = self.read(

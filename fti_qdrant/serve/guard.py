@@ -7,14 +7,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fti_qdrant.errors import FtiError, Overloaded
+from fti_qdrant.serve.held import Held
 from fti_qdrant.serve.metrics import Metrics, Seen
 from fti_qdrant.serve.problems import Refusal, problem, unexpected
 from fti_qdrant.serve.settings import ServeSettings
 
 MAX_HEAD = 65_536
-
-BODIES_HELD = 16
-"""So many bodies of the greatest size may be in memory at a time, or more of smaller ones."""
 
 
 class RequestGuard:
@@ -24,12 +22,12 @@ class RequestGuard:
     refused at the same byte. An error that nothing has handled becomes an answer here.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics):
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, held: Held):
         self.app = app
         self.settings = settings
         self.metrics = metrics
         self.working = 0
-        self.held = Held(BODIES_HELD * settings.max_body)
+        self.held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -100,20 +98,6 @@ def too_large(most: int) -> Refusal:
     return Refusal(413, "Body too large", detail)
 
 
-class Held:
-    """The bytes of all bodies that are in memory."""
-
-    def __init__(self, most: int):
-        self.size = 0
-        self._most = most
-
-    def add(self, size: int) -> None:
-        """Raises Overloaded where there are too many."""
-        self.size += size
-        if self.size > self._most:
-            raise Overloaded("too many large requests are being answered; try again soon")
-
-
 class Body:
     """A request's body as it arrives, one message ahead, so that a client's end is noticed."""
 
@@ -151,6 +135,6 @@ class Body:
 
     def close(self) -> None:
         """The body is no longer needed."""
-        self._held.size -= self._size
+        self._held.remove(self._size)
         self._send.close()
         self._receive.close()

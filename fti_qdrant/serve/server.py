@@ -58,14 +58,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class PatientConnection(H11Protocol):
-    """Closes a connection whose request, or what is left of one that was answered, takes too long.
+    """Ends a connection where nothing goes on for too long, in either direction.
 
-    uvicorn waits for ever for the end of a request's head. (h11 limits its size to 64 KB.) The
-    time of the body is the app's to count.
+    uvicorn waits for ever for the end of a request's head (h11 limits its size to 64 KB), for what
+    is left of a body after its answer, and for a client to take its answer. The time of a body is
+    the app's to count.
     """
 
     seconds: float = 30.0
     _timer: asyncio.TimerHandle | None = None
+    _sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -73,6 +75,7 @@ class PatientConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        self._stop_sending()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -88,16 +91,25 @@ class PatientConnection(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:  # more than was read comes in, and is dropped
             self._wait()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop_sending()
+        self._sending = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_sending()
+        super().resume_writing()
+
     def _wait(self) -> None:
         self._stop()
-        self._timer = self.loop.call_later(self.seconds, self._give_up)
+        self._timer = self.loop.call_later(self.seconds, self.transport.abort)
 
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None

@@ -21,6 +21,7 @@ from qdrant_client import QdrantClient, models
 from fti_qdrant import AsyncComposedSearch, ComposedSearch
 from fti_qdrant.errors import BadCollection, UnknownImageId
 from fti_qdrant.gallery import ModelCheck, connect
+from fti_qdrant.model.names import MINI
 from tests.adoption.collections import BRANDS, DIM, make_collection
 from tests.qdrant_standin import Standin
 
@@ -252,7 +253,10 @@ def test_a_name_proposes_the_model(
     make_collection(client, vectors, paths, name="said", metadata={"embedding": {"model": "mini"}})
     search = ComposedSearch.attach(client, "said", uri_field="image_url", device="cpu")
     assert search.gallery.spec.fingerprint.model == "mini"
-    make_collection(client, vectors, paths, name="silent")
+    folder = {"made by": f"local-dir:{MINI}"}
+    make_collection(client, vectors, paths, name="folder", metadata={"notes": ["x", folder]})
+    assert ComposedSearch.attach(client, "folder", uri_field="image_url", device="cpu")
+    make_collection(client, vectors, paths, name="silent", metadata={"owner": "web/team", "n": 3})
     with pytest.raises(Exception, match=r"which model made .* 192 dimensions.* such as mini"):
         ComposedSearch.attach(client, "silent")
 

@@ -166,6 +166,23 @@ def test_nearly_the_same_vectors_are_warned_of_with_the_figure(
         assert "the median cosine of 24 images is 0.94, and 0.98 is usual" in warning
 
 
+def test_the_warning_says_what_would_fit_better(
+    client: QdrantClient,
+    clip: OpenClip,
+    declared: dict[str, Any],
+    paths: list[Path],
+    tmp_path: Path,
+) -> None:
+    """Squashed pictures that are not much longer than wide: near enough to be searched."""
+    near = [tmp_path / path.name for path in paths[:8]]
+    for path, less_long in zip(paths, near):
+        Image.open(path).resize((236, 160)).save(less_long)
+    make_collection(client, clip.vectors(near, clip.squash), near)
+    (warning,) = attach(client, declared).query(text="red").query.warnings
+    assert "they fit better when pictures are prepared by squash (median 1.000)" in warning
+    assert warning.endswith("pass preprocess='squash'")
+
+
 @pytest.mark.parametrize(
     ("median", "verdict"),
     [(0.9801, "fits"), (0.98, "fits"), (0.9799, "differs"), (0.9, "differs"), (0.8999, "wrong")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from fti_ingest.run.ingest import IngestJob, ingest
 from fti_ingest.run.items import ItemIngest
 from fti_ingest.stages.embed import ModelChoice
 from fti_qdrant import AsyncComposedSearch, ComposedSearch
+from fti_qdrant.errors import BadCollection
 from fti_qdrant.gallery import point_id
 from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.gallery.points import OURS
@@ -172,6 +174,15 @@ def test_pictures_of_an_item(writable: Shop):
     problem_of(both, 422, "has 2")
     nameless = writable.client.post("/items", files={"image": ("a", png())})
     problem_of(nameless, 422, "key is missing")
+
+
+def test_images_of_another_program_are_its_own_to_write(writable: Shop):
+    gallery = copy.copy(writable.search.gallery)
+    layout = gallery.spec.layout.model_copy(update={"ours": False})
+    gallery.spec = gallery.spec.model_copy(update={"layout": layout})
+    adopted = ComposedSearch(writable.search.composer, gallery)
+    with pytest.raises(BadCollection, match="add images with it, or with fti-ingest"):
+        ItemIngest(adopted, writable.uploads)
 
 
 def test_deleting(writable: Shop):

@@ -12,7 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fti_qdrant import AsyncComposedSearch, ComposedSearch
 from fti_qdrant.serve.app import create_app
-from fti_qdrant.serve.guard import BODIES_HELD, RequestGuard
+from fti_qdrant.serve.guard import RequestGuard
+from fti_qdrant.serve.held import BODIES_HELD, Held
 from fti_qdrant.serve.metrics import Metrics
 from fti_qdrant.serve.settings import ServeSettings
 from tests.serve.conftest import COLORS
@@ -98,7 +99,7 @@ def test_bodies_take_no_more_memory_than_some_of_the_largest(size: int):
     async def main() -> list[int]:
         reader = Reader()
         settings = ServeSettings(max_body=1000, max_requests=1000)
-        guard = RequestGuard(reader, settings, Metrics())
+        guard = RequestGuard(reader, settings, Metrics(), Held(BODIES_HELD * 1000))
         fit = BODIES_HELD * 1000 // size
         asking = [asyncio.ensure_future(ask(guard, [b"x" * size])) for _ in range(fit + 5)]
         while reader.read < fit or sum(task.done() for task in asking) < 5:
@@ -117,7 +118,7 @@ def test_a_body_is_counted_part_by_part():
     async def main() -> tuple[int, int]:
         reader = Reader()
         reader.may_answer.set()
-        guard = RequestGuard(reader, ServeSettings(max_body=1000), Metrics())
+        guard = RequestGuard(reader, ServeSettings(max_body=1000), Metrics(), Held(10_000))
         return (
             await ask(guard, [b"x" * 100] * 10),
             await ask(guard, [b"x" * 100] * 10 + [b"x"]),

@@ -480,6 +480,8 @@ def test_two_methods_side_by_side(page: Any) -> None:
 def test_filters_have_counts_and_filter(page: Any) -> None:
     with searched(page):
         picture(page, "red heart").click()
+    examples = page.locator("#suggestions button").all_inner_texts()
+    assert "in blue" in examples
     red = page.get_by_role("checkbox", name=re.compile("^red "))
     assert page.locator("label", has=red).inner_text().split() == ["red", "4"]
     assert page.get_by_role("checkbox", name=re.compile("^subject")).count() == 0
@@ -487,6 +489,7 @@ def test_filters_have_counts_and_filter(page: Any) -> None:
         red.focus()
         page.keyboard.press("Space")
     assert query["filter"] == {"color": ["red"]}
+    assert page.locator("#suggestions button").all_inner_texts() == examples
     assert sorted(names(page)) == ["closed book", "red circle", "red square"]  # not itself
     assert page.evaluate("document.activeElement.id") == "filter-color-red"  # where it was
     with searched(page) as query:
@@ -501,6 +504,17 @@ def test_filters_have_counts_and_filter(page: Any) -> None:
     with searched(page) as query:
         page.locator(".message").get_by_role("button").click()
     assert "filter" not in query
+
+
+def test_more_values_stay_shown(page: Any) -> None:
+    with searched(page):
+        picture(page, "red heart").click()
+    page.locator("#filter-color").get_by_role("button", name="more").click()
+    pink = page.get_by_role("checkbox", name=re.compile("^pink "))
+    with searched(page) as query:
+        pink.check()
+    assert query["filter"] == {"color": ["pink"]}
+    assert page.get_by_role("checkbox", name=re.compile("^grey ")).is_visible()
 
 
 def test_dates_are_a_range(page: Any) -> None:
@@ -609,13 +623,19 @@ def test_a_link_cannot_hold_an_uploaded_picture_and_says_so(page: Any, browser: 
 @pytest.mark.parametrize(
     "part",
     [
-        "references=[1,null,{}]&filter={%22price&text=",
+        "references=[1,null,{},{%22url%22:%22x%22}]&filter={%22price&text=",
         "references={}&filter=[]&weight=many&cutoff=true&via=%3Fvia%3D%253F",
     ],
 )
 def test_a_broken_link_shows_the_gallery(browser: Any, address: str, part: str) -> None:
     with opened(browser, f"{address}?{part}") as page:
         assert page.locator("#status").inner_text() == "Choose a picture to start with"
+
+
+def test_a_crop_of_a_broken_link_counts_as_none(browser: Any, address: str) -> None:
+    reference = json.dumps([{"id": RED_HEART, "crop": 5}])
+    with opened(browser, f"{address}?references={reference}&text=in%20blue") as page:
+        assert names(page)[0] == "blue heart"
 
 
 def test_a_refused_query_says_why(browser: Any, address: str) -> None:
@@ -659,7 +679,9 @@ def test_a_picture_that_cannot_be_read_is_shown_by_its_name(page: Any) -> None:
     page.route(re.compile(f"{BLUE_HEART}/thumbnail"), lambda route: route.fulfill(status=404))
     with searched(page):
         picture(page, "red heart").click()
-    tile = page.locator(".tile").filter(has=page.get_by_role("button", name="Details of blue heart"))
+    tile = page.locator(".tile").filter(
+        has=page.get_by_role("button", name="Details of blue heart")
+    )
     assert tile.locator(".gone").inner_text() == "blue heart"
     with searched(page) as query:
         tile.get_by_role("button", name="Refine blue heart").click()
@@ -701,10 +723,9 @@ def test_pictures_that_wait_have_their_place(browser: Any, address: str) -> None
         picture(page, "red heart").click()
         assert page.locator(".waiting .tile").count() == PAGE
         waiting = page.locator(".waiting .tile").nth(7).bounding_box()
-        page.unroute("**/search")
-        with searched(page):
-            page.reload()
-        assert page.locator(".tile").nth(7).bounding_box() == waiting
+        with opened(browser, page.url) as other:
+            assert names(other)
+            assert other.locator(".tile").nth(7).bounding_box() == waiting
 
 
 def test_a_key_is_asked_for_and_sent_with_pictures_too(serving: Serving, browser: Any) -> None:

@@ -12,7 +12,7 @@ const SAMPLES = 36, EXAMPLES = 5, FIRST_EXAMPLES = 3;
 const items = new Map(); // by id: the pictures of the gallery that this page has shown
 const remember = (item) => items.set(item.id, item);
 const nameOf = (id) => items.has(id) ? titleOf(items.get(id)) : undefined;
-let info, sample, state, counted, facets = new Map(), running = new AbortController();
+let info, sample, state, counted, everything, facets = new Map(), running = new AbortController();
 
 /** Changes the state: a new entry of the browser's history, unless this only tunes the last one. */
 function change(changes, tunes = false) {
@@ -70,7 +70,8 @@ function showTrail() {
 
 /** Example texts; before there is a picture, each with one that it fits: one click shows the idea. */
 function showSuggestions() {
-  const values = new Map([...facets].map(([field, counts]) => [field, counts.map(({ value }) => value)]));
+  if (!everything) return; // it is still being counted
+  const values = new Map([...everything].map(([field, counts]) => [field, counts.map(({ value }) => value)]));
   const texts = (item) => suggest(values, item?.payload, EXAMPLES);
   const last = state.references.at(-1), fitting = texts(items.get(last?.id));
   $("text").placeholder = last ? fitting[0] : "Describe a picture";
@@ -91,13 +92,14 @@ async function showFilters() {
   draw();
   if (counted === under) return;
   counted = under;
-  const counts = await Promise.all(fields.map(async ({ name, range }) =>
-    [name, range ? [] : await countValues(name, state.filter).catch(() => facets.get(name) ?? [])]));
+  const counts = under === "{}" ? everything : await countAll(state.filter);
   if (counted !== under) return; // the filters have changed meanwhile
-  facets = new Map(counts);
+  facets = counts ?? facets;
   draw();
-  showSuggestions();
 }
+
+const countAll = async (filter) => new Map(await Promise.all(info.fields.filter((field) => field.facets && !field.range)
+  .map(async ({ name }) => [name, await countValues(name, filter).catch(() => [])])));
 
 /** One query; the share of the text goes to a composer that has this option. */
 function ask(composer, extra) {
@@ -146,7 +148,9 @@ function showAnswers(answers) {
   $("why").hidden = !state.references.length;
   $("more").hidden = isCompared || hits.length < PAGE;
   $("more").onclick = async () => {
+    $("more").disabled = true;
     const next = await ask(state.composer, { offset: hits.length }).catch(toastError);
+    $("more").disabled = false;
     if (!next) return;
     hits.push(...next.hits);
     lists[0].querySelector(".grid").more(next.hits);
@@ -193,9 +197,9 @@ function connect() {
     showExplanation().catch(toastError);
   };
   $("share").onclick = async () => {
-    await navigator.clipboard.writeText(location.href);
-    const isPrivate = state.references.some(({ upload }) => upload);
-    toast(isPrivate ? "Link copied. It leaves out the picture that you uploaded." : "Link copied");
+    const copied = await navigator.clipboard?.writeText(location.href).then(() => "Link copied", () => null);
+    const rest = state.references.some(({ upload }) => upload) ? ". It leaves out the picture that you uploaded." : "";
+    toast((copied ?? "The link is in the address bar") + rest);
   };
   onpopstate = () => { state = fromAddress(location.search); show(); };
 }
@@ -215,6 +219,10 @@ async function start() {
     connect();
     $("tuning").open = matchMedia("(min-width: 60rem)").matches;
     onpopstate();
+    everything = await countAll({}); // the counts without a filter, which examples are made of
+    counted = undefined;
+    showFilters();
+    showSuggestions();
   } catch (error) {
     showFailure(error, start);
   }

@@ -23,10 +23,8 @@ function moved([left, top, right, bottom], dx, dy) {
 const resized = ([left, top, right, bottom], dx, dy) =>
   spanned([left, top], [Math.max(right + dx, left), Math.max(bottom + dy, top)]);
 
-/**
- * Asks for a part of a picture, which `show(img)` puts into an element. Resolves with its edges
- * [left, top, right, bottom] as fractions; null: the whole picture; undefined: as before.
- */
+/** Asks for a part of a picture, which `show(img)` puts into an element. Resolves with its edges
+    [left, top, right, bottom] as fractions; null: the whole picture; undefined: as before. */
 export async function askCrop(show, name, before) {
   const [stage, frame, image] = [$("crop-stage"), $("crop-frame"), $("crop-picture")];
   let box;

@@ -10,11 +10,8 @@ export function titleOf({ id, uri, payload }) {
   return named ?? (uri?.split(/[\\/]/).pop().replace(/\.\w+$/, "") || id);
 }
 
-/**
- * A list of pictures; its method `more(items)` adds to it, and each item goes to `seen`.
- *
- * `scores` says what the composer gives to pictures that are not meant: hits below that are pale.
- */
+/** A list of pictures; its method `more(items)` adds to it, and each item goes to `seen`. `scores` says
+    what the composer gives to pictures that are not meant: hits below that are pale. */
 export function grid(shown, scores, seen, refine, detail) {
   const list = h("ul", { className: "grid", onkeydown: walk });
   const tile = (item) => {

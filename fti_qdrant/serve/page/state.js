@@ -1,8 +1,6 @@
 /** What is asked, and the page's address that says the same, so that a link repeats it. */
-/**
- * References are `{id}`, `{url}` or `{upload}` (a key of `uploads`), each with an optional `crop`,
- * its left, top, right and bottom edge as fractions. `weight` is null where the composer decides.
- */
+/** References are `{id}`, `{url}` or `{upload}` (a key of `uploads`), each with an optional `crop`, its
+    left, top, right and bottom edge as fractions. `weight` is null where the composer decides. */
 export const EMPTY = Object.freeze({ references: [], text: "", avoid: "", weight: null, composer: "", compare: "",
   filter: {}, cutoff: 0, diversity: 0, group: "" });
 const MOST_STEPS = 12;
@@ -33,7 +31,8 @@ export function fromAddress(address) {
     const text = parameters.get(name) ?? "";
     return [name, typeof empty === "string" ? text : parsed(text, empty)];
   }));
-  state.references = state.references.filter((one) => one?.id || one?.upload || URL.canParse(one?.url));
+  state.references = state.references.filter((one) => one?.id || one?.upload || URL.canParse(one?.url))
+    .map(({ crop, ...one }) => (Array.isArray(crop) && crop.length === 4 ? { ...one, crop } : one));
   return { ...state, steps: parameters.getAll("via").map(fromAddress) };
 }
 

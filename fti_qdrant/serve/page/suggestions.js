@@ -15,10 +15,8 @@ function isAttribute([field, values]) {
 /** Whether a payload has an attribute that a text could change. */
 export const fits = (facets, payload) => [...facets].some((one) => isAttribute(one) && one[0] in payload);
 
-/**
- * Texts that could change a picture with this payload into others of the gallery, of each attribute
- * in turn. `facets` maps fields to their values, most frequent first.
- */
+/** Texts that could change a picture with this payload into others of the gallery, of each attribute
+    in turn. `facets` maps fields to their values, most frequent first. */
 export function suggest(facets, payload, most) {
   const all = [...facets].filter(isAttribute).sort(([one], [other]) => (other in WORDINGS) - (one in WORDINGS));
   const own = all.filter(([field]) => payload && field in payload);
