@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_validates_and_ends_as_an_undisturbed_one(
     assert best.step == lowest
 
 
-def test_patience_ends_a_run_and_more_of_it_continues(
+def test_early_stopping_ends_a_run_and_more_patience_continues_it(
     captions: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Validations of .1 .3 .2 .3 .3 .4 .1: with a patience of 3 the run ends at the fifth."""
@@ -180,15 +180,15 @@ def test_patience_ends_a_run_and_more_of_it_continues(
         return fitted(*line, steps=7, checkpoint_every=1, validate_on=SHARE, **changes).output
 
     out = tmp_path / "out"
-    told = run(out, range(1, 8), patience=3)
+    told = run(out, range(1, 8), stop_after=3)
     assert "stopped early after 5 steps: captions_R@1 was best at step 2" in told
     assert [row["step"] for row in rows_of(out / "log.csv")] == [1, 2, 3, 4, 5]
-    again = run(out, range(0), "--resume", patience=3)
+    again = run(out, range(0), "--resume", stop_after=3)
     assert "stopped early after 5 steps" in again
-    longer = run(out, range(6, 8), "--resume", patience=4)
+    longer = run(out, range(6, 8), "--resume", stop_after=4)
     assert "7 steps, loss" in longer
     straight = tmp_path / "straight"
-    run(straight, range(1, 8), patience=4)
+    run(straight, range(1, 8), stop_after=4)
     assert same(weights(out), weights(straight))
     assert same(weights(out, "best"), weights(straight, "best"))
     assert rows_of(out / "validation.csv") == rows_of(straight / "validation.csv")
@@ -221,8 +221,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "best_by='R@1' is not a figure of the validation; use one of captions_R@1, captions_R@5",
     ),
     "nothing to wait for": (
-        {"validate_on": "none", "patience": 2},
-        "patience=2 needs a valid",
+        {"validate_on": "none", "stop_after": 2},
+        "stop_after=2 needs a valid",
     ),
     "nothing to choose by": (
         {"validate_on": "none", "best_by": "x"},
@@ -282,7 +282,7 @@ def test_a_run_of_an_earlier_version_resumes(
     arguments = ("--captions", captions, "--model", tiny_model, "--out", out)
     fitted(*arguments, steps=1)
     config = json.loads((out / "config.json").read_text())
-    later = ("validate_root", "validate_split", "held_out", "best_by", "patience")
+    later = ("validate_root", "validate_split", "held_out", "best_by", "stop_after")
     (out / "config.json").write_text(
         json.dumps({name: value for name, value in config.items() if name not in later})
     )

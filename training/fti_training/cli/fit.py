@@ -22,7 +22,7 @@ Examples:
   fti-train fit --captions captions.parquet --out s --workers 8 --gpus-per-worker 1 \\
       --ray-address auto --storage s3://bucket/first
   fti-train fit --captions captions.parquet --out runs/first --validate cirr:data/cirr \\
-      --best-by cirr_R@5 --patience 3
+      --best-by cirr_R@5 --stop-after 3
   fti-train fit --captions captions.parquet --out runs/first --validate captions:0.05
   fti-train fit --print-config > settings.yaml
 
@@ -32,7 +32,7 @@ OUT/inverter is the trained inverter, OUT/best the one with the best validation 
 installed, tensorboard/.
 A run that was stopped or killed continues with --resume. A finished one is extended by --resume
 with more --steps or --epochs (not with schedule=cosine). Other settings that a resumed run may
-change: validate_on, validate_root, validate_split, best_by, patience, checkpoint_every,
+change: validate_on, validate_root, validate_split, best_by, stop_after, checkpoint_every,
 log_every, workers, gpus_per_worker, max_failures. One
 worker trains in this process, on a GPU if there is one; several need fti-qdrant[ray].
 """
@@ -82,7 +82,7 @@ worker trains in this process, on a GPU if there is one; several need fti-qdrant
     "[default: the main one]",
 )
 @click.option(
-    "--patience",
+    "--stop-after",
     type=click.IntRange(1),
     help="End the run after so many validations without a better one.  [default: never]",
 )

@@ -80,7 +80,7 @@ class FitConfig(BaseModel):
     best_by: str | None = None
     """The validation figure by which the best checkpoint is chosen, such as cirr_R@5 or
     captions_loss; by default the main one."""
-    patience: PositiveInt | None = None
+    stop_after: PositiveInt | None = None
     """Ends the run after so many validations without a better best_by."""
     checkpoint_every: PositiveInt = 500
     log_every: PositiveInt = 10
@@ -160,7 +160,7 @@ LENGTH = ("epochs", "steps")
 RUNNING = (
     *("validate_on", "checkpoint_every", "log_every"),
     *("workers", "gpus_per_worker", "max_failures"),
-    *("validate_root", "validate_split", "best_by", "patience"),
+    *("validate_root", "validate_split", "best_by", "stop_after"),
 )
 """Settings about how a run is run. The loss is the same over any number of workers; each worker
 draws its own dropout masks and jitter."""

@@ -100,10 +100,11 @@ class FitRun:
     def summary(self) -> str:
         """What came of it, in a line."""
         if self.stopped is not None:
+            best, score = self.stopped.best, self.storage.score
             return (
-                f"stopped early after {self.stopped.step:,} steps: {self.storage.score} was best "
-                f"at step {self.stopped.best:,}, {self.config.patience} validations ago or more; a "
-                "larger --patience continues with --resume"
+                f"stopped early after {self.stopped.step:,} steps: {score} was best at step "
+                f"{best:,}, and {self.config.stop_after} validations brought no better one; a "
+                "larger --stop-after continues with --resume"
             )
         if not self.last:
             return f"the run was already complete: {self.steps:,} steps; --steps extends it"

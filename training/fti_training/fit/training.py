@@ -115,7 +115,7 @@ class InverterTraining:
         loop.run(self._results)
 
     def _stopping(self) -> EarlyStopping | None:
-        figure, patience = self.config.best_by, self.config.patience
+        figure, patience = self.config.best_by, self.config.stop_after
         return EarlyStopping(figure, patience) if figure and patience else None
 
     def _validation(self) -> Validation | None:

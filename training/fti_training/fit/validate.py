@@ -47,7 +47,7 @@ def with_validation(config: FitConfig) -> FitConfig:
             )
         config = config.model_copy(update={"validate_on": NONE if missing else EMOJI})
     if config.validate_on == NONE:
-        for name in ("best_by", "patience"):
+        for name in ("best_by", "stop_after"):
             if getattr(config, name) is not None:
                 raise FtiError(
                     f"{name}={getattr(config, name)} needs a validation, and validate_on is none; "
