@@ -27,6 +27,7 @@ import qdrant_edge as edge
 from rich.console import Console
 from rich.table import Table
 
+from bench.quantization import KINDS as QUANTIZED
 from fti_ingest.sources.column_types import Columns, index_types
 from fti_ingest.sources.listing import Listing
 from fti_ingest.sources.source import Item
@@ -40,7 +41,7 @@ from fti_qdrant.gallery.points import IMAGE_VECTOR, OURS, WORDS_VECTOR, indexes_
 BATCH = 500
 TOPK = 12
 SIZES = {"1 M": 10**6, "100 M": 10**8, "10 G": 10**10}
-KINDS = ("none", "scalar", "binary")
+KINDS = ("none", "scalar", "turbo4", "turbo2", "turbo1", "binary")
 LEAST_INDEXED = 12_000_000
 """Bytes of vectors; below some 10 MB the engine builds neither index nor quantized vectors."""
 
@@ -92,13 +93,8 @@ def indexed() -> dict[str, IndexType]:
 
 
 def config(kind: str, dim: int, words: bool) -> edge.EdgeConfig:
-    quantized = {
-        "none": None,
-        "scalar": edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, always_ram=True),
-        "binary": edge.BinaryQuantizationConfig(always_ram=True),
-    }[kind]
     image = edge.EdgeVectorParams(
-        size=dim, distance=edge.Distance.Cosine, quantization_config=quantized
+        size=dim, distance=edge.Distance.Cosine, quantization_config=QUANTIZED[kind]
     )
     vectors = {IMAGE_VECTOR: image}
     if words:

@@ -1,6 +1,6 @@
 """The services that ``bench/serve.py`` measures, each in a process of its own.
 
-    python -m bench.services batched|plain mini|vit FOLDER
+    python -m bench.services fti-serve|batched|plain mini|vit FOLDER
 
 It prints its port once it listens.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import fti_qdrant  # noqa: F401  (before torch, as users do: it limits OpenMP's spinning)
 
 import torch
 import uvicorn
@@ -25,6 +26,8 @@ from fti_qdrant.gallery import GalleryPoint, GallerySpec, WordsSpec, point_id
 from fti_qdrant.gallery.pseudo_words import stacked
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_qdrant.query import Hits
+from fti_qdrant.serve.app import create_app
+from fti_qdrant.serve.settings import ServeSettings
 
 IMAGES = 1000
 """In the gallery: the store's time is measured by bench/store.py."""
@@ -104,7 +107,10 @@ def found(hits: Hits) -> list[str]:
 def main() -> None:
     kind, model, folder = sys.argv[1:4]
     search = ComposedSearch(composer(model), EdgeGallery.open(folder))
-    app = plain_app(search) if kind == "plain" else batched_app(AsyncComposedSearch(search))
+    if kind == "fti-serve":
+        app = create_app(AsyncComposedSearch(search), ServeSettings(max_requests=1000))
+    else:
+        app = plain_app(search) if kind == "plain" else batched_app(AsyncComposedSearch(search))
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         print(listening.getsockname()[1], flush=True)
         uvicorn.Server(uvicorn.Config(app, log_config=None)).run(sockets=[listening])

@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from qdrant_client import AsyncQdrantClient
 
 from fti_qdrant.adoption.attach import checked, find_candidate
 from fti_qdrant.adoption.declaration import Declaration
-from fti_qdrant.awaiting import awaited, run_awaiting
+from fti_qdrant.awaiting import run_awaiting
 from fti_qdrant.composition import ComposedQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.filters.grammar import FilterLike
 from fti_qdrant.gallery import FacetCount, Gallery, ServerGallery
-from fti_qdrant.gallery.async_gallery import (
-    AsyncGallery,
-    AwaitedClient,
-    WorkerGallery,
-    in_worker,
-    over_client,
-)
-from fti_qdrant.gallery.clients import (
-    ClientSource,
-    asynchronous_twin,
-    check_no_options,
-    is_local,
-)
+from fti_qdrant.gallery.async_gallery import AsyncGallery, AwaitedClient
+from fti_qdrant.gallery.clients import ClientSource, check_no_options
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
+from fti_qdrant.loop_searches import LoopSearches
 from fti_qdrant.model.openvino_backend import Backend
 from fti_qdrant.query import Hits, Query, Reference
-from fti_qdrant.query_batches import BatchLimits, BatchObserver, QueryBatches
-from fti_qdrant.query_model import EXPLAINED_WORDS, ModelTask, QueryModel, Understood
+from fti_qdrant.query_batches import BatchLimits, BatchObserver
+from fti_qdrant.query_model import EXPLAINED_WORDS
 from fti_qdrant.refinements import OrderLike, SearchParamsLike
 from fti_qdrant.search import ComposedSearch
 
@@ -49,49 +36,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_BATCH, MAX_QUEUE, MAX_WAIT = BatchLimits.max_batch, BatchLimits.max_queue, BatchLimits.max_wait
-
-READERS = 4
-"""Threads that read and decode reference pictures."""
-
-STORE_WORKERS = 8
-"""Threads for a client that is no plain ``QdrantClient``; Edge and local mode have one."""
-
-
-class OnLoop:
-    """Who does what takes long in a query, while the event loop goes on."""
-
-    def __init__(
-        self, batches: QueryBatches[ModelTask, list[Understood]], readers: ThreadPoolExecutor
-    ):
-        """Args:
-        batches: of the model.
-        readers: for pictures.
-        """
-        self.batches = batches
-        self.readers = readers
-
-    def read(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        return awaited(self._read(tasks)) if tasks else []
-
-    def understand(self, task: ModelTask) -> list[Understood]:
-        """A large task goes in parts, so that others come in between."""
-        made: list[Understood] = []
-        size = self.batches.limits.max_batch
-        for start in range(0, len(task.queries), size):
-            part = ModelTask(task.queries[start : start + size], task.words)
-            answer = asyncio.wrap_future(self.batches.submit(part, len(part.queries)))
-            made.extend(awaited(answer))
-        return made
-
-    async def _read(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        began = time.perf_counter()
-        reading = [in_worker(self.readers, task) for task in tasks]
-        results = await asyncio.gather(*reading, return_exceptions=True)
-        self.batches.observer.stage_done("read", time.perf_counter() - began)
-        for one in results:
-            if isinstance(one, BaseException):
-                raise one
-        return cast("list[T]", results)
 
 
 class AsyncComposedSearch:
@@ -127,24 +71,31 @@ class AsyncComposedSearch:
         """
         self.search = search
         limits = BatchLimits(max_batch, max_queue, max_wait)
-        self._batches: QueryBatches[ModelTask, list[Understood]] = QueryBatches(
-            QueryModel(search.composer, search.gallery).run, limits, observer
-        )
-        self._readers = ThreadPoolExecutor(READERS, "fti-qdrant reader")
-        self._store = ThreadPoolExecutor(_store_workers(search.gallery), "fti-qdrant store")
-        self._views: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ComposedSearch] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._loops = LoopSearches(search, limits, observer)
 
     @property
     def gallery(self) -> AsyncGallery:
         """The gallery's own methods, to be awaited."""
-        return AsyncGallery(self.search.gallery, lambda: self._view().gallery)
+        return AsyncGallery(self.search.gallery, lambda: self._loops.here().gallery)
+
+    @property
+    def observer(self) -> BatchObserver:
+        """Is told batch sizes and the seconds of each stage; may be replaced at any time."""
+        return self._loops.batches.observer
+
+    @observer.setter
+    def observer(self, observer: BatchObserver) -> None:
+        self._loops.batches.observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for the model now."""
+        return self._loops.batches.waiting
 
     @property
     def limits(self) -> BatchLimits:
         """How queries are gathered."""
-        return self._batches.limits
+        return self._loops.batches.limits
 
     @classmethod
     async def open(
@@ -316,7 +267,9 @@ class AsyncComposedSearch:
             awaiting = cast("QdrantClient", AwaitedClient(client))
             candidate = await run_awaiting(find_candidate, awaiting, collection, declared)
             composer, spec = await asyncio.to_thread(checked, candidate, **loading, limits=limits)
-            gallery = ServerGallery(awaiting, collection, spec, candidate.shape.name)
+            gallery = ServerGallery(
+                awaiting, candidate.shape.collection, spec, candidate.shape.name
+            )
             gallery.owns_client = False
             search = ComposedSearch(composer, gallery, **reading)
         else:
@@ -414,7 +367,7 @@ class AsyncComposedSearch:
         """See ``ComposedSearch.query``."""
         return await self._run(
             1,
-            self._view().query,
+            self._loops.here().query,
             image,
             text,
             filter=filter,
@@ -443,7 +396,8 @@ class AsyncComposedSearch:
 
     async def query_many(self, queries: Sequence[Query | Mapping[str, Any]]) -> list[Hits]:
         """See ``ComposedSearch.query_many``."""
-        return await self._run(len(queries), self._view().query_many, queries)
+        asked = list(queries)
+        return await self._run(len(asked), self._loops.here().query_many, asked)
 
     async def compose(
         self,
@@ -461,7 +415,7 @@ class AsyncComposedSearch:
         """See ``ComposedSearch.compose``."""
         return await self._run(
             1,
-            self._view().compose,
+            self._loops.here().compose,
             image,
             text,
             composer=composer,
@@ -477,13 +431,14 @@ class AsyncComposedSearch:
         self, queries: Sequence[Query | Mapping[str, Any]]
     ) -> list[ComposedQuery]:
         """See ``ComposedSearch.compose_many``."""
-        return await self._run(len(queries), self._view().compose_many, queries)
+        asked = list(queries)
+        return await self._run(len(asked), self._loops.here().compose_many, asked)
 
     async def facets(
         self, field: str, *, filter: FilterLike | None = None, limit: int = 10
     ) -> list[FacetCount]:
         """See ``ComposedSearch.facets``."""
-        return await self._run(1, self._view().facets, field, filter=filter, limit=limit)
+        return await self._run(1, self._loops.here().facets, field, filter=filter, limit=limit)
 
     async def explain(
         self,
@@ -494,16 +449,13 @@ class AsyncComposedSearch:
         words: int = EXPLAINED_WORDS,
     ) -> Explanation:
         """See ``ComposedSearch.explain``."""
-        return await self._run(1, self._view().explain, image, text, composer=composer, words=words)
+        return await self._run(
+            1, self._loops.here().explain, image, text, composer=composer, words=words
+        )
 
     async def close(self) -> None:
         """Waits for the batch in the model, and closes the gallery; other queries fail."""
-        await asyncio.to_thread(self._batches.close)
-        view = self._views.pop(asyncio.get_running_loop(), None)
-        if view is not None and isinstance(view.gallery, ServerGallery):
-            await run_awaiting(view.gallery.close)
-        for workers in (self._readers, self._store):
-            workers.shutdown(wait=False)
+        await self._loops.close()
         await asyncio.to_thread(self.search.close)
 
     async def __aenter__(self) -> Self:
@@ -515,33 +467,8 @@ class AsyncComposedSearch:
     async def _run(
         self, queries: int, method: Callable[P, T], *args: P.args, **options: P.kwargs
     ) -> T:
-        with self._batches.admitted(max(1, queries)):
+        with self._loops.batches.admitted(max(1, queries)):
             return await run_awaiting(method, *args, **options)
-
-    def _view(self) -> ComposedSearch:
-        """The search on the running event loop: connections belong to one loop."""
-        self.search.gallery.check_open()
-        loop = asyncio.get_running_loop()
-        if loop not in self._views:
-            runner = OnLoop(self._batches, self._readers)
-            self._views[loop] = self.search._running(self._gallery_on_loop(), runner)
-        return self._views[loop]
-
-    def _gallery_on_loop(self) -> Gallery:
-        gallery = self.search.gallery
-        if isinstance(gallery, ServerGallery):
-            if isinstance(gallery.client, AwaitedClient):  # the user's own
-                return over_client(gallery, gallery.client.client, self._asked)
-            twin = asynchronous_twin(gallery.client)
-            if twin is not None:
-                made = over_client(gallery, twin, self._asked)
-                made.owns_client = True
-                return made
-        most = _store_workers(gallery)
-        return cast(Gallery, WorkerGallery(gallery, self._store, most, self._asked))
-
-    def _asked(self, seconds: float) -> None:
-        self._batches.observer.stage_done("store", seconds)
 
 
 async def _opened(client: AsyncQdrantClient, collection: str) -> ServerGallery:
@@ -550,10 +477,3 @@ async def _opened(client: AsyncQdrantClient, collection: str) -> ServerGallery:
     gallery = await run_awaiting(ServerGallery.open, awaiting, collection)
     gallery.owns_client = False
     return gallery
-
-
-def _store_workers(gallery: Gallery) -> int:
-    """Edge and local mode answer one call at a time."""
-    if isinstance(gallery, ServerGallery) and not is_local(gallery.client):
-        return STORE_WORKERS
-    return 1

@@ -108,6 +108,10 @@ class GalleryExists(GalleryUnavailable):
     """A gallery that was to be created is there already: open it."""
 
 
+class NotAGallery(GalleryUnavailable):
+    """A collection of another program, which does not say which model made its vectors."""
+
+
 class OutputUnavailable(FtiError, OSError):
     """A file that cannot be written: no space, no permission, or another run is writing it."""
 

@@ -112,9 +112,17 @@ class QueryBatches(Generic[Item, Result]):
             each half, so that one bad item fails alone.
         """
         self.limits = limits
-        self.observer = observer or NoObserver()
-        self._shared: _Queue[Item, Result] = _Queue(run, limits, self.observer)
+        self._shared: _Queue[Item, Result] = _Queue(run, limits, observer or NoObserver())
         weakref.finalize(self, self._shared.stop, wait=False).atexit = False
+
+    @property
+    def observer(self) -> BatchObserver:
+        """Is told what happens; may be replaced at any time."""
+        return self._shared.observer
+
+    @observer.setter
+    def observer(self, observer: BatchObserver) -> None:
+        self._shared.observer = observer
 
     @contextmanager
     def admitted(self, queries: int = 1) -> Iterator[None]:

@@ -223,7 +223,9 @@ def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
         return loaded
     what = "pseudo-words" if chosen.needs_inverter else "features that are not normalized"
     missing = f"the gallery stores no {what} for image {lacking[0].id}"
-    remedy = f"pass the picture itself{', or ingest with pseudo-words' * chosen.needs_inverter}"
+    remedy = "pass the picture itself"
+    if chosen.needs_inverter:
+        remedy += ", or add them with fti-ingest words"
     if asked.composer is not None:
         raise BadQuery(f"{missing}; {remedy}, or use composer {WITHOUT_INVERTER!r}")
     warning = f"{missing}, so composer {WITHOUT_INVERTER!r} answered; for {chosen.name!r}, {remedy}"

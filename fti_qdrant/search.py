@@ -251,7 +251,9 @@ class ComposedSearch:
         except BaseException:
             chosen.close()
             raise
-        gallery = ServerGallery(chosen.client, collection, spec, candidate.shape.name)
+        gallery = ServerGallery(
+            chosen.client, candidate.shape.collection, spec, candidate.shape.name
+        )
         gallery.owns_client = chosen.ours
         return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
 

@@ -48,8 +48,7 @@ class Standin:
         die_after: the process ends without an answer at the upsert after so many.
 
     Attributes:
-        adds_vectors: a named vector can be added to a collection, as from 1.18 on.
-        requests: method and path of each that was answered.
+        asked: method and path of each request.
     """
 
     def __init__(self, data: str, api_key: str | None = None, busy: int = 0, die_after: int = -1):
@@ -62,9 +61,10 @@ class Standin:
         self.version: str | None = "1.18.3"
         self.asked: list[str] = []
         self.refusals: list[tuple[int, str]] = []  # instead of the next answers
+        self.fail_after = -1  # so many more uploads are taken
+        self.hidden: tuple[str, ...] = ()  # what the key may not ask for
         self.read_only = False  # as for a key that may only read
         self.strict: models.StrictModeConfigOutput | None = None
-        self.adds_vectors = True
         points = r"/collections/([^/]+)/points"
         self.routes: list[tuple[str, str, Callable[..., Any]]] = [
             ("GET", r"/", self.root),
@@ -96,6 +96,8 @@ class Standin:
             raise Refused(401, "Must provide an API key or an Authorization bearer token")
         if self.refusals:
             raise Refused(*self.refusals.pop(0))
+        if path in self.hidden:
+            raise Refused(403, "Forbidden: Global read access is required")
         if self.read_only and (method in ("PUT", "PATCH", "DELETE") or path.endswith(WRITES)):
             raise Refused(403, "Forbidden: Write access is required")
         for wanted, pattern, handler in self.routes:
@@ -182,6 +184,9 @@ class Standin:
     def upsert(self, name: str, body: Body) -> Any:
         if self.upserts_left == 0:
             os._exit(1)
+        if self.fail_after == 0:
+            raise Refused(500, "disk is full")
+        self.fail_after -= 1
         if self.busy > 0:
             self.busy -= 1
             raise (
@@ -197,34 +202,16 @@ class Standin:
         return self.client.upsert(name, points)
 
     def create_vector(self, name: str, vector: str, body: Body) -> Any:
-        """As 1.18 does: its index and its memory are set afterwards. Local mode has no such call,
-        so the collection is made again with one vector more."""
-        if not self.adds_vectors:
+        """As 1.18 does: how it is indexed and kept is said afterwards."""
+        if (self.version or "") < "1.18":
             raise Refused(404, "")
-        asked = models.DenseVectorNameConfig.model_validate(body).dense
-        config = self.client.get_collection(name).config
-        before: Any = config.params.vectors
-        named = before if isinstance(before, dict) else {"": before}
-        if vector in named:
-            raise Refused(409, f"Wrong input: Vector name `{vector}` already exists!")
-        points, _ = self.client.scroll(name, limit=1_000_000, with_vectors=True)
-        self.client.delete_collection(name)
-        params = models.VectorParams(**asked.model_dump(exclude_none=True))
-        self.client.create_collection(
-            name, vectors_config={**named, vector: params}, metadata=config.metadata
-        )
-        if points:
-            self.client.upsert(
-                name,
-                [
-                    models.PointStruct(id=one.id, vector=_by_name(one.vector), payload=one.payload)
-                    for one in points
-                ],
-            )
+        asked = models.DenseVectorNameConfig.model_validate(body)
+        self.client.create_vector_name(name, vector, asked)
         kept = self._settings(name)
         vectors = kept["params"]["vectors"]
         vectors = {"": vectors} if "size" in vectors else vectors
-        kept["params"]["vectors"] = {**vectors, vector: params.model_dump(exclude_none=True)}
+        dense = asked.dense.model_dump(mode="json", exclude_none=True)
+        kept["params"]["vectors"] = {**vectors, vector: dense}
         self._keep(name, kept)
         return {"operation_id": 0, "status": "completed"}
 
@@ -321,11 +308,6 @@ class Standin:
     def _check_exists(self, name: str) -> None:
         if not self.client.collection_exists(name):
             raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
-
-
-def _by_name(vectors: Any) -> Any:
-    """Vectors by name, where a collection with one vector without a name gets another."""
-    return vectors if isinstance(vectors, dict) else {"": vectors}
 
 
 def _plain(value: Any) -> Any:

@@ -12,14 +12,20 @@ import click
 import pytest
 import yaml
 from qdrant_client.common.version_check import is_compatible
+from ray.serve.schema import ServeDeploySchema
 
 import fti_ingest.cli.main
+import fti_qdrant.cli.serve
 import fti_training.cli.main
 from fti_qdrant.gallery.server_capabilities import AVAILABLE, ServerCapabilities
+from fti_qdrant.serve.ray_serve import ReplicaOptions
+from fti_qdrant.serve.ray_serve import application as application_of
 
 ROOT = Path(__file__).parents[1]
 JOBS = ["ingest/rayjob.yaml", "training/rayjob-captions.yaml", "training/rayjob-fit.yaml"]
-PROGRAMS: dict[str, click.Group] = {
+SERVICES = ["docs/deploy/serve.yaml", "docs/deploy/rayservice.yaml"]
+PROGRAMS: dict[str, click.Command] = {
+    "fti-serve": fti_qdrant.cli.serve.main,
     "fti-ingest": fti_ingest.cli.main.main,
     "fti-train": fti_training.cli.main.main,
 }
@@ -33,6 +39,8 @@ def parsed(command: str) -> click.Context:
     """The command as its program parses it, without running it."""
     program, *arguments = shlex.split(command)
     group = PROGRAMS[program]
+    if not isinstance(group, click.Group):
+        return group.make_context(program, list(arguments))
     with group.make_context(program, list(arguments), resilient_parsing=False) as context:
         name, chosen, rest = group.resolve_command(
             context, [*context._protected_args, *context.args]
@@ -53,7 +61,7 @@ def ray_version() -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("service", ["ingest", "captions", "fit"])
+@pytest.mark.parametrize("service", ["ingest", "captions", "fit", "serve"])
 def test_the_services_commands_are_ours(service: str) -> None:
     command = compose_commands()[service]
     assert parsed(command).params
@@ -63,7 +71,15 @@ def test_the_services_commands_are_ours(service: str) -> None:
 
 def test_the_services_of_a_cluster() -> None:
     services = read("docker-compose.yml")["services"]
-    assert set(services) == {"qdrant", "ray-head", "ray-worker", "ingest", "captions", "fit"}
+    assert set(services) == {
+        "qdrant",
+        "ray-head",
+        "ray-worker",
+        "ingest",
+        "captions",
+        "fit",
+        "serve",
+    }
     for name in ("ray-head", "ray-worker"):
         assert services[name]["command"].startswith("ray start ")
         assert services[name]["environment"]["RAY_AUTH_MODE"] == "token"
@@ -92,12 +108,13 @@ def test_every_node_of_the_compose_file_has_an_object_store_that_fits() -> None:
             nodes += 1
             [store] = re.findall(r"--object-store-memory=(\d+)", started)
             assert fits_into_shared_memory(store, service["shm_size"])
-    assert nodes == 5
+    assert nodes == 6
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", [*JOBS, SERVICES[1]])
 def test_every_node_of_a_rayjob_has_an_object_store_that_fits(name: str) -> None:
-    cluster = read(name)["spec"]["rayClusterSpec"]
+    spec = read(name)["spec"]
+    cluster = spec.get("rayClusterSpec") or spec["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         volumes = {one["name"]: one for one in group["template"]["spec"]["volumes"]}
         shared = volumes["shm"]["emptyDir"]["sizeLimit"]
@@ -134,6 +151,43 @@ def test_a_rayjob(name: str) -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     mounts = {mount["name"] for mount in container["volumeMounts"]}
     assert mounts == {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+
+
+def serve_config(name: str) -> Any:
+    """What Ray Serve reads, alone or inside of a RayService."""
+    found = read(name)
+    return found if "applications" in found else yaml.safe_load(found["spec"]["serveConfigV2"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_config_file_of_ray_serve(name: str) -> None:
+    config = ServeDeploySchema.model_validate(serve_config(name))
+    [application] = config.applications
+    assert application.import_path == "fti_qdrant.serve.ray_serve:application"
+    assert application.route_prefix == "/"
+    options = ReplicaOptions.model_validate(application.args)
+    plan = options.plan()
+    assert plan.location.url == "http://qdrant:6333"
+    assert plan.batching.max_queue <= plan.settings.max_requests
+    made = application_of(options)
+    assert made._bound_deployment.num_replicas == options.replicas
+    assert made._bound_deployment.ray_actor_options["num_gpus"] == 1
+
+
+def test_a_rayservice() -> None:
+    service = read(SERVICES[1])
+    assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
+    cluster = service["spec"]["rayClusterConfig"]
+    assert cluster["rayVersion"] == ray_version()
+    [group] = cluster["workerGroupSpecs"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    options = ReplicaOptions.model_validate(serve_config(SERVICES[1])["applications"][0]["args"])
+    assert options.replicas == group["replicas"]  # a model for each GPU
+    [container] = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == str(int(options.gpus))
+    assert int(container["resources"]["requests"]["cpu"]) > options.cpus
+    names = {one["name"] for one in container["env"]}
+    assert {"QDRANT_API_KEY", "FTI_SERVE_API_KEY"} <= names
 
 
 def test_an_option_that_is_none_of_ours_would_be_noticed() -> None:

@@ -27,12 +27,14 @@ BUILT_IN = {
     "GalleryUnavailable": RuntimeError,
     "Overloaded": RuntimeError,
     "GalleryExists": RuntimeError,
+    "NotAGallery": RuntimeError,
     "OutputUnavailable": OSError,
     "Interrupted": Exception,
 }
 EXIT_CODES = {
     "GalleryUnavailable": 1,
     "GalleryExists": 1,
+    "NotAGallery": 1,
     "HubUnavailable": 1,
     "OutputUnavailable": 1,
     "Overloaded": 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -17,14 +18,18 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from fti_qdrant import Composer
 from fti_qdrant.composers import defaults
+from fti_qdrant.serve.settings import ServeSettings
 from tests.benchmarks import standins
 from tests.ingest.sources_and_runs import picture
 from tests.model.transformers_models import save_clip
 
 PAGE = Path(__file__).parents[1] / "docs" / "quickstart-photos.md"
+SERVICE = "fti-serve"
 COMMANDS, PYTHON, TABLE = "console", "python", "csv"
 BGE, VIT_L, FTI4CIR = "hf:BAAI/BGE-VL-base", "ViT-L-14-quickgelu/openai", "fti4cir"
 WORDS = ["dress", "shirt", "red", "blue"]
@@ -57,9 +62,18 @@ def run(line: str, models: dict[str, str]) -> str:
     program, *arguments = shlex.split(line)
     (point,) = entry_points(group="console_scripts", name=program)
     given = [models.get(argument, argument) for argument in arguments]
+    if program == SERVICE:
+        given += ["--port", "0"]  # one that is free
     done = CliRunner().invoke(point.load(), given, env={"COLUMNS": "200"})
     assert done.exit_code == 0, f"{line}\n{done.output}"
-    return done.stdout
+    return done.output if program == SERVICE else done.stdout
+
+
+def look(app: FastAPI, listening: socket.socket, settings: ServeSettings) -> None:
+    """In place of serving: what a browser would get."""
+    with listening, TestClient(app) as browser:
+        print(browser.get("/").text)
+        print(json.dumps(browser.post("/search", json={"text": "red", "limit": 2}).json()))
 
 
 def photos(folder: Path) -> None:
@@ -98,6 +112,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]) -> Do
         patch.chdir(folder)
         own = {models[BGE]: defaults.MODEL_COMPOSERS[BGE]}
         patch.setattr(defaults, "MODEL_COMPOSERS", {**defaults.MODEL_COMPOSERS, **own})
+        patch.setattr("fti_qdrant.serve.server.run", look)
         printed = {line: run(line, models) for line in commands()}
         (code,) = blocks(PYTHON)
         with redirect_stdout(StringIO()) as out:
@@ -111,9 +126,17 @@ def prices(output: str) -> list[float]:
 
 def test_every_command_is_one_of_ours() -> None:
     assert len(commands()) >= 11
-    assert {line.split()[0] for line in commands()} == {"fti-ingest", "fti-search"}
+    assert {line.split()[0] for line in commands()} == {"fti-ingest", "fti-search", SERVICE}
     named = set(re.findall(r"(?:--model|--inverter) (\S+)", "\n".join(commands())))
     assert named == {BGE, VIT_L, FTI4CIR}
+
+
+def test_the_page_is_served(done: Done) -> None:
+    served = done.of(SERVICE)
+    assert "open http://127.0.0.1:" in served
+    assert "<title>" in served
+    answer = json.loads(next(line for line in served.splitlines() if line.startswith('{"hits"')))
+    assert len(answer["hits"]) == 2
 
 
 def test_ingest_stores_every_photo_and_a_table_embeds_none_again(done: Done) -> None:

@@ -13,14 +13,16 @@ from fti_qdrant.adoption.declaration import Declaration
 from fti_qdrant.adoption.new_ids import id_scheme
 from fti_qdrant.adoption.point_sample import (
     PictureSample,
+    check_uri_field,
     check_vectors,
     read_sample,
     sample_points,
 )
 from fti_qdrant.errors import BadCollection, ModelMismatch, UnsupportedModel
 from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, StoredImage
-from fti_qdrant.gallery.server import SPEC_KEY
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import translated
+from fti_qdrant.gallery.server_opening import SPEC_KEY
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.pretrained import KNOWN_MODELS, our_name
 
@@ -37,6 +39,7 @@ class Candidate:
     """A collection that fits what was declared, as far as can be seen without the model.
 
     Attributes:
+        shape, layout: its configuration, and what of it is used.
         described: what the collection's metadata already says; None where it says nothing.
         model: as ``Backbone.load`` takes it.
         preprocess: None for what other tools do for this model.
@@ -81,8 +84,9 @@ def find_candidate(client: QdrantClient, collection: str, declared: Declaration)
         "key_field": declared.key_field,
     }
     layout = base.model_copy(update=named)
-    images = sample_points(client, collection, layout, declared.check)
+    images = sample_points(client, shape, layout, declared.check)
     check_vectors(images, params.distance, shape.name)
+    check_uri_field(images, layout, shape.name)
     scheme = id_scheme(images, declared.key_field, shape.name)
     layout = layout.model_copy(update={"ids": scheme})
     preprocess = declared.preprocess or implied
@@ -139,7 +143,10 @@ def _check(candidate: Candidate, backbone: Backbone, sample: PictureSample) -> M
         return check
     if check.verdict == "differs":
         found = likely_preparation(backbone, sample)
-        likely = f"{found.when} ({found.figure:.3f})" if found else ""
+        likely = ""
+        if found:
+            advice = f"; {found.advice}" if found.advice else ""
+            likely = f"{found.when} (median {found.figure:.3f}){advice}"
         return check.model_copy(update={"likely": likely})
     suspect = likely_suspect(backbone, sample)
     explained = (
@@ -190,11 +197,12 @@ def adopt(
     fti-ingest made itself.
     """
     candidate = find_candidate(client, collection, declared)
+    name, collection = candidate.shape.name, candidate.shape.collection
+    ServerCapabilities.of(client).require("metadata", name)
     if candidate.layout.ours:
-        name = candidate.shape.name
         raise BadCollection(f"{name} was made by fti-ingest; there is nothing to adopt")
     spec = checked_spec(candidate, load_backbone(candidate, device, precision), limits)
-    with translated(candidate.shape.name):
+    with translated(name, "write"):
         client.update_collection(collection, metadata={SPEC_KEY: spec.model_dump(mode="json")})
     return spec
 

@@ -11,7 +11,8 @@ from qdrant_client import QdrantClient, models
 from fti_qdrant.errors import BadCollection, GalleryNotFound
 from fti_qdrant.gallery import IndexType
 from fti_qdrant.gallery.layout import UNNAMED, Payload
-from fti_qdrant.gallery.server_connection import gallery_name
+from fti_qdrant.gallery.server_capabilities import ServerCapabilities
+from fti_qdrant.gallery.server_connection import collection_of, gallery_name
 from fti_qdrant.gallery.server_errors import translated
 from fti_qdrant.model.pretrained import mentioned_model
 
@@ -24,20 +25,22 @@ class CollectionShape:
     """A collection's configuration.
 
     Attributes:
+        collection: its own name, also where it was asked for by an alias.
         name: for messages.
         vectors: dense vectors by name, also multivectors; the unnamed one is ``""``.
         sparse: names of sparse vectors.
         indexes: payload fields with an index of a type that we know.
         metadata: that its owners store with it.
-        points: their number.
+        config: as the server describes it.
     """
 
+    collection: str
     name: str
     vectors: Mapping[str, models.VectorParams]
     sparse: tuple[str, ...]
     indexes: Mapping[str, IndexType]
     metadata: Payload
-    points: int
+    config: models.CollectionConfig
 
     def chosen(self, wanted: str | None) -> str:
         """The name of the image vector: the one that is asked for, or the only one.
@@ -54,10 +57,13 @@ class CollectionShape:
 
     def proposed_model(self, vector: str) -> str | None:
         """The model that the vector's name or the collection's metadata mentions."""
-        for text in (vector, *_texts(self.metadata)):
+        texts = (vector, *_texts(self.metadata))
+        for text in texts:
             if (found := mentioned_model(text)) is not None:
                 return found
-        return None
+        from fti_qdrant.model.loading import names_weights  # loads torch
+
+        return next((text for text in texts if names_weights(text)), None)
 
     def _only(self) -> str:
         single = [name for name, params in self.vectors.items() if not params.multivector_config]
@@ -108,13 +114,14 @@ NEEDED = "composed search needs one dense vector for each image, by a CLIP model
 
 def read_shape(client: QdrantClient, collection: str) -> CollectionShape:
     """Reads a collection's configuration. Raises GalleryNotFound, GalleryUnavailable."""
+    collection = collection_of(client, collection)
     name = gallery_name(client, collection)
+    ServerCapabilities.of(client).require("queries", name)
     with translated(name):
         if not client.collection_exists(collection):
             there = ", ".join(one.name for one in client.get_collections().collections)
             raise GalleryNotFound(f"no {name}; the server has: {there or 'no collections'}")
         info = client.get_collection(collection)
-        points = client.count(collection, exact=True).count
     params = info.config.params
     known = get_args(IndexType)
     indexes = {
@@ -123,12 +130,13 @@ def read_shape(client: QdrantClient, collection: str) -> CollectionShape:
         if index.data_type.value in known
     }
     return CollectionShape(
+        collection,
         name,
         _by_name(params.vectors),
         tuple(params.sparse_vectors or ()),
         indexes,  # type: ignore[arg-type]
         info.config.metadata or {},
-        points,
+        info.config,
     )
 
 

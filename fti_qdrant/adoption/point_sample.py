@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 from qdrant_client import QdrantClient, models
 
+from fti_qdrant.adoption.collection_shape import CollectionShape
 from fti_qdrant.errors import BadCollection, BadImage, first_line
 from fti_qdrant.gallery import CollectionLayout, StoredImage
 from fti_qdrant.gallery.point_conversion import stored_images
-from fti_qdrant.gallery.server_connection import gallery_name
+from fti_qdrant.gallery.request_limits import RequestLimits
 from fti_qdrant.gallery.server_errors import translated
 from fti_qdrant.images import DecodedImage, ImageLimits, decode
 from fti_qdrant.images.fetch import reason_of
@@ -26,21 +28,22 @@ UNIT_TOLERANCE = 0.01
 
 
 def sample_points(
-    client: QdrantClient, collection: str, layout: CollectionLayout, count: int
+    client: QdrantClient, shape: CollectionShape, layout: CollectionLayout, count: int
 ) -> list[StoredImage]:
-    """Random points that have the image vector.
+    """Random points that have the image vector; more than ``count`` where that is little.
 
     Raises BadCollection where there are none; GalleryUnavailable.
     """
-    name = gallery_name(client, collection)
+    name = shape.name
+    limits = RequestLimits.of(shape.config, layout.image_vector)
     with translated(name):
         request = models.QueryRequest(
             query=models.SampleQuery(sample=models.Sample.RANDOM),
-            limit=max(count, LEAST_POINTS),
+            limit=limits.page(max(count, LEAST_POINTS)),
             with_payload=True,
             with_vector=[layout.image_vector] if layout.image_vector else True,
         )
-        found = client.query_batch_points(collection, [request])[0].points
+        found = client.query_batch_points(shape.collection, [request])[0].points
     images = list(stored_images(found, layout).values())
     if not images:
         vector = f"vector {layout.image_vector!r}" if layout.image_vector else "vector"
@@ -80,18 +83,44 @@ def check_vectors(images: Sequence[StoredImage], distance: models.Distance, name
 USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 
 
+def check_uri_field(images: Sequence[StoredImage], layout: CollectionLayout, name: str) -> None:
+    """Raises BadCollection where no image has a text in the field that says where images are."""
+    if layout.uri_field is not None and not any(layout.stored_uri(one.payload) for one in images):
+        raise BadCollection(
+            f"{name}: no image that was looked at has a text in the field {layout.uri_field!r}; "
+            f"fields are: {_fields(images)}"
+        )
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture that is decoded each time: many decoded ones could fill the memory."""
+
+    data: bytes = field(repr=False)
+    source: str
+    limits: ImageLimits
+
+    def decoded(self) -> DecodedImage:
+        """Raises BadImage."""
+        return decode(self.data, uri=self.source, limits=self.limits)
+
+    def prepared(self, pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+        """See ``DecodedImage.prepared``."""
+        return self.decoded().prepared(pixels)
+
+
 @dataclass(frozen=True)
 class PictureSample:
     """Pictures with the vectors that are stored for them.
 
     Attributes:
-        pictures: n decoded ones.
+        pictures: n readable ones.
         vectors: ``[n, d]``, of unit length.
         unreadable: number of images that were tried, and cannot be read.
         reason: why not the first of them, or why none was tried.
     """
 
-    pictures: list[DecodedImage] = field(default_factory=list)
+    pictures: Sequence[EncodedPicture | DecodedImage] = ()
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     unreadable: int = 0
     reason: str = ""
@@ -100,18 +129,13 @@ class PictureSample:
 def read_sample(
     images: Sequence[StoredImage], layout: CollectionLayout, count: int, limits: ImageLimits
 ) -> PictureSample:
-    """Reads and decodes up to ``count`` pictures."""
+    """Reads up to ``count`` pictures, and tries to decode them."""
     if count == 0:
         return PictureSample(reason="check=0 was passed")
     if layout.uri_field is None:
         return PictureSample(reason=f"no uri_field says where images can be read{_hint(images)}")
     sources = [(image, picture_source(image.payload, layout)) for image in images[:count]]
     named = [(image, source) for image, source in sources if source is not None]
-    if not named:
-        raise BadCollection(
-            f"no image that was looked at has a text in the field {layout.uri_field!r}; fields "
-            f"are: {_fields(images)}"
-        )
     pictures, vectors, reasons = [], [], []
     for (image, source), data in zip(named, read_pictures([one for _, one in named], layout)):
         try:
@@ -119,10 +143,12 @@ def read_sample(
                 raise data
             if not image.vector.any():
                 raise BadImage(f"{source!r}: its stored vector is zero")
-            pictures.append(decode(data, uri=source, limits=limits))
+            picture = EncodedPicture(data, source, limits)
+            picture.decoded()
         except Exception as error:  # a decoder of Pillow may raise anything
             reasons.append(_reason(error, source))
         else:
+            pictures.append(picture)
             vectors.append(image.vector / np.linalg.norm(image.vector))
     missing = len(sources) - len(named)
     if missing:

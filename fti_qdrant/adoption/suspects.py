@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
-from fti_qdrant.adoption.point_sample import PictureSample
+from fti_qdrant.adoption.point_sample import EncodedPicture, PictureSample
 from fti_qdrant.adoption.recompute import median_cosine
 from fti_qdrant.errors import FtiError
 from fti_qdrant.gallery.model_check import FITS
@@ -128,7 +128,12 @@ def likely_preparation(backbone: Backbone, sample: PictureSample) -> Suspect | N
 def _best(backbone: Backbone, sample: PictureSample, kinds: Sequence[Kind]) -> Suspect | None:
     """The best suspect, of the first kind that explains all, or else of all kinds."""
     few = replace(
-        sample, pictures=sample.pictures[:MOST_PICTURES], vectors=sample.vectors[:MOST_PICTURES]
+        sample,
+        pictures=[
+            one.decoded() if isinstance(one, EncodedPicture) else one
+            for one in sample.pictures[:MOST_PICTURES]
+        ],
+        vectors=sample.vectors[:MOST_PICTURES],
     )
     now = median_cosine(backbone, few)
     best = Suspect("", now)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +37,7 @@ NOTE = (
 EPILOG = """\b
 Examples:
   fti-demo                       writes to demo/; open demo/index.html afterwards
+  fti-serve --gallery demo/gallery     a page to search them with; needs fti-qdrant[serve]
   fti-demo --out /tmp/emoji
   fti-search --gallery demo/gallery --image demo/pictures/1f469-1f3fd-200d-1f692.png \\
       --text "with dark skin tone"
@@ -59,7 +64,19 @@ def main(out: Path) -> None:
     answers = _answer(out / "gallery", manifest)
     _print(answers)
     page = _write_page(out / "index.html", answers)
-    print_lines(f"open {page} to see them ({time.monotonic() - began:.0f} s in total)")
+    print_lines(
+        f"open {page} to see them ({time.monotonic() - began:.0f} s in total)",
+        "to search them yourself, in a browser: "
+        f"{serve_command()} --gallery {shlex.quote(str(out / 'gallery'))}",
+    )
+
+
+def serve_command() -> str:
+    """``fti-serve`` as it can be typed: ``make demo`` runs in an environment that is not active."""
+    beside = Path(sys.executable).with_name("fti-serve")
+    if shutil.which("fti-serve") is None and beside.exists():
+        return shlex.quote(os.path.relpath(beside))
+    return "fti-serve"
 
 
 def _draw(folder: Path) -> Path:

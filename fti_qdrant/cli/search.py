@@ -46,7 +46,7 @@ Examples:
   fti-search --gallery shop --text "a red dress" --group-by product --cutoff 0.9
   fti-search facets brand --gallery shop
   fti-search --gallery shop --image dress.jpg --text "shorter" --explain --sheet out.html
-  fti-search --url http://localhost:6333 --collection shop --image ID --text "in blue"
+  fti-search --url http://localhost:6333 --collection shop --id 42 --text "in blue"
 """
 
 
@@ -56,7 +56,13 @@ Examples:
     "--image",
     "images",
     multiple=True,
-    help="Reference image: a path, or the ID of a stored image. May be repeated.",
+    help="Reference image: a path, or the UUID of a stored image. May be repeated.",
+)
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    help="ID of a stored image as the reference: a UUID or a number. May be repeated.",
 )
 @click.option("--text", help="What should be different. Without --image: what to look for.")
 @filter_option
@@ -75,7 +81,7 @@ Examples:
     "weights",
     type=float,
     multiple=True,
-    help="Weight of an --image; one for each, in the same order.",
+    help="Weight of an --image or --id; one for each, in this order.",
 )
 @click.option(
     "--composer-option",
@@ -124,6 +130,7 @@ Examples:
 def query(
     location: GalleryLocation,
     images: tuple[str, ...],
+    ids: tuple[str, ...],
     text: str | None,
     filter_json: str | None,
     limit: int,
@@ -156,10 +163,11 @@ def query(
     from fti_qdrant.query import Query
 
     filter = parse_filter(filter_json)
-    if explain and not images:
-        raise click.UsageError("--explain needs an --image")
+    references = [*images, *_parse_ids(ids)]
+    if explain and not references:
+        raise click.UsageError("--explain needs an --image or --id")
     asked = Query(  # bad input is refused before a model is loaded, which takes seconds
-        image=list(images) or None,
+        image=references or None,
         text=text,
         filter=filter,
         limit=limit,
@@ -171,8 +179,8 @@ def query(
         avoid=avoid,
         weights=weights or None,
         options=_parse_options(composer_options),
-        like=like,
-        dislike=dislike,
+        like=_numbers(like),
+        dislike=_numbers(dislike),
         offset=offset,
         cutoff=cutoff,
         diversity=diversity,
@@ -202,6 +210,21 @@ def query(
         print_lines(f"sheet: {sheet}", err=as_json)
 
 
+def _parse_ids(texts: tuple[str, ...]) -> list[str | int]:
+    from fti_qdrant.errors import UnknownImageId
+    from fti_qdrant.gallery.point_ids import parsed_id
+
+    try:
+        return [parsed_id(text) for text in texts]
+    except UnknownImageId as error:
+        raise click.UsageError(f"--id: {error}") from None
+
+
+def _numbers(texts: tuple[str, ...]) -> list[str | int]:
+    """Ids that are numbers as such; all else is looked at with the query."""
+    return [int(text) if text.isascii() and text.isdigit() else text for text in texts]
+
+
 def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     """``NAME=VALUE``, where the value is JSON, or else a text."""
     options: dict[str, Any] = {}
@@ -218,12 +241,17 @@ def _parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits) -> None:
     """Raises BadImage for files that are missing or too large."""
+    from fti_qdrant.errors import BadImage
     from fti_qdrant.images.read import is_url, read_bytes
     from fti_qdrant.reference_ids import stored_id
 
     for image in images:
         if stored_id(image) is None and not (allow_urls and is_url(image)):
-            read_bytes(image, allow_urls=allow_urls, limits=limits)
+            try:
+                read_bytes(image, allow_urls=allow_urls, limits=limits)
+            except BadImage as error:
+                hint = f"; for the image of this id, pass --id {image}" if image.isdigit() else ""
+                raise BadImage(f"{error}{hint}") from None
 
 
 def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:

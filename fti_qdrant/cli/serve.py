@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ from fti_qdrant.cli.gallery_options import gallery_options_of_service
 from fti_qdrant.cli.image_options import max_pixels_option
 from fti_qdrant.cli.model_options import backend_option
 from fti_qdrant.cli.program_options import program_options
+from fti_qdrant.cli.replica_options import ReplicaChoice, replica_options
 from fti_qdrant.cli.user_text import print_lines
 from fti_qdrant.errors import FtiError
 from fti_qdrant.images.limits import ImageLimits
@@ -22,12 +23,16 @@ from fti_qdrant.images.limits import ImageLimits
 if TYPE_CHECKING:
     from fti_qdrant.gallery.location import GalleryLocation
     from fti_qdrant.model.openvino_backend import Backend
+    from fti_qdrant.query_batches import BatchLimits
     from fti_qdrant.search import ComposedSearch
     from fti_qdrant.serve.item_routes import ItemWriter
-    from fti_qdrant.serve.settings import ServeSettings
+    from fti_qdrant.serve.plan import ServicePlan
 
 UPLOADS = "uploads"
 """Folder in an embedded gallery's for the pictures that come through the API."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine for itself."""
 
 PACKAGES = (
     *("cachetools", "fastapi", "limits", "prometheus_client"),
@@ -45,6 +50,8 @@ Examples:
   fti-serve --gallery demo/gallery
   fti-serve --url http://localhost:6333 --collection shop --host 0.0.0.0 --api-key SECRET
   fti-serve --gallery shop --allow-writes --rate 600/minute
+  fti-serve --url http://qdrant:6333 --collection shop --replicas 4 --gpus-per-replica 1 \\
+      --ray-address ray-head:6379
 
 An embedded gallery belongs to one process. Over a collection on a server, several fti-serve may run
 side by side: see docs/api.md.
@@ -80,6 +87,13 @@ side by side: see docs/api.md.
     "cors_origins",
     multiple=True,
     help="Let pages of this origin use the API, such as https://shop.example; may be repeated.",
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    help="Name that the service goes by, as behind a proxy; may be repeated.  [default: any; on "
+    "this machine alone and without --api-key, those of this machine]",
 )
 @click.option(
     "--rate", help="Most requests of each key, or of each address without keys: 600/minute."
@@ -119,6 +133,7 @@ side by side: see docs/api.md.
     help="fti4cir, a folder, a checkpoint file or ORG/REPO on the hub; mini has its own.",
 )
 @backend_option
+@replica_options
 @program_options("fti-serve")
 @one_line_errors(after_stop="nothing was changed")
 def main(
@@ -130,6 +145,7 @@ def main(
     uploads: Path | None,
     allow_urls: bool,
     cors_origins: tuple[str, ...],
+    hosts: tuple[str, ...],
     rate: str | None,
     rate_storage: str,
     max_body: int,
@@ -140,6 +156,8 @@ def main(
     model: str | None,
     inverter: str | None,
     backend: Backend,
+    batching: BatchLimits,
+    replicas: ReplicaChoice,
 ) -> None:
     """Serve composed search over HTTP: an API, and a page to use it in a browser.
 
@@ -147,11 +165,13 @@ def main(
     """
     for package in PACKAGES:
         need(package, "serve")
+    from fti_qdrant.serve.plan import ServicePlan
     from fti_qdrant.serve.security import Access
     from fti_qdrant.serve.settings import ServeSettings
 
     settings = ServeSettings(
         api_keys=keys,
+        hosts=hosts or (LOOPBACK if host in LOOPBACK and not keys else ()),
         cors_origins=cors_origins,
         max_body=max_body,
         max_seconds=max_seconds,
@@ -161,24 +181,39 @@ def main(
         page=not no_page,
     )
     Access(settings)  # what is wrong with the options is said before a model is loaded
+    replicas.check(allow_writes)
     folder = uploads_folder(location, uploads) if allow_writes else None
-    options: dict[str, Any] = {
-        "model": model,
-        "inverter": inverter,
-        "backend": backend,
-        "allow_urls": allow_urls,
-        "limits": ImageLimits(max_pixels=max_pixels),
-    }
-    with listener(host, port) as listening, opened(location, options) as search:
-        _serve(search, settings, folder, listening, host)
+    plan = ServicePlan(
+        location,
+        settings,
+        model=model,
+        inverter=inverter,
+        backend=backend,
+        allow_urls=allow_urls,
+        limits=ImageLimits(max_pixels=max_pixels),
+        batching=batching,
+    )
+    if replicas.count is not None:
+        _serve_replicas(plan, replicas, host, port)
+        return
+    with listener(host, port) as listening, opened(plan) as search:
+        _serve(search, plan, folder, listening, host)
 
 
-def opened(location: GalleryLocation, options: dict[str, Any]) -> ComposedSearch:
+def opened(plan: ServicePlan) -> ComposedSearch:
     """The search that is served. Raises CannotServe."""
-    from fti_qdrant.search import ComposedSearch
-
     try:
-        return ComposedSearch.over(location.open(), allow_paths=False, **options)
+        return plan.open()
+    except FtiError as error:
+        raise CannotServe(str(error)) from error
+
+
+def _serve_replicas(plan: ServicePlan, replicas: ReplicaChoice, host: str, port: int) -> None:
+    """The gallery is opened once here, for its errors. Raises CannotServe."""
+    try:
+        plan.location.open().close()
+        listener(host, port).close()  # Ray would try other ports
+        replicas.serve(plan, host, port)
     except FtiError as error:
         raise CannotServe(str(error)) from error
 
@@ -212,24 +247,22 @@ def listener(host: str, port: int) -> socket.socket:
 
 def _serve(
     search: ComposedSearch,
-    settings: ServeSettings,
+    plan: ServicePlan,
     uploads: Path | None,
     listening: socket.socket,
     host: str,
 ) -> None:
     from fti_ingest.run.items import ItemIngest
-    from fti_qdrant.async_search import AsyncComposedSearch
-    from fti_qdrant.serve.app import create_app
     from fti_qdrant.serve.server import run
 
     writer: ItemWriter | None = None if uploads is None else ItemIngest(search, uploads)
-    app = create_app(AsyncComposedSearch(search), settings, writer=writer)
+    app = plan.app(search, writer)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    if uploads is not None and not settings.api_keys:
+    if uploads is not None and not plan.settings.api_keys:
         print_lines("warning: anybody who reaches this service can write; set --api-key", err=True)
     print_lines(f"open http://{shown}:{port}/ (Ctrl-C stops it)", err=True)
-    run(app, listening, settings)
+    run(app, listening, plan.settings)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def choose_client(
             "http://localhost:6333"
         )
     address = os.fspath(source)
-    if address != ":memory:" and not address.startswith(("http://", "https://")):
+    if address and not address.startswith((":memory:", "http://", "https://")):
         folder = Path(address)
         if folder.is_dir():
             check_no_options(address, given)

@@ -14,6 +14,7 @@ import numpy as np
 import qdrant_edge as edge
 from filelock import FileLock
 
+from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import GalleryExists, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_engine import (
@@ -21,6 +22,7 @@ from fti_qdrant.gallery.edge_engine import (
     engine_config,
     engine_errors,
     index_type,
+    with_words,
 )
 from fti_qdrant.gallery.edge_folder import (
     SHARD_FOLDER,
@@ -48,6 +50,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    WordsSpec,
     check_points,
 )
 from fti_qdrant.gallery.protocol import GalleryState, VectorQuery, after_fork, indexed_images
@@ -180,10 +183,14 @@ class EdgeGallery:
         with engine_errors(self.path):
             return int(self._open_shard().count(edge.CountRequest(filter=engine_filter(filter))))
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
-        offset = None
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
+        offset, wanted = None, engine_filter(filter)
         while True:
-            request = edge.ScrollRequest(offset=offset, limit=page, with_payload=True)
+            request = edge.ScrollRequest(
+                offset=offset, limit=page, filter=wanted, with_payload=True
+            )
             with engine_errors(self.path):
                 records, offset = self._open_shard().scroll(request)
             for record in records:
@@ -238,6 +245,31 @@ class EdgeGallery:
             self._check_writable()
             with self._write_lock, engine_errors(self.path):
                 self._open_shard().update(edge.UpdateOperation.delete_points(unwanted))
+
+    def add_words(self, words: WordsSpec) -> None:
+        self._check_writable()
+        spec = self.spec.model_copy(update={"words": words})
+        with self._write_lock, engine_errors(self.path):
+            self._shard = with_words(self._open_shard(), self.path / SHARD_FOLDER, spec)
+            write_text(self.path / SPEC_FILE, spec.model_dump_json(indent=2) + "\n")
+            self.spec = spec
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        """Embedded galleries have them beside the image vectors, never elsewhere."""
+        return []
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        self._check_writable()
+        check_space(self.path)
+        name = self.spec.layout.words_vector
+        with self._write_lock, engine_errors(self.path):
+            shard = self._open_shard()
+            there = [record.id for record in shard.retrieve(list(words), False, False)]
+            vectors = [
+                edge.PointVectors(id, {name: words[stored_form(id)].tolist()}) for id in there
+            ]
+            if vectors:
+                shard.update(edge.UpdateOperation.update_vectors(vectors))
 
     def build_index(self) -> int:
         self._check_writable()

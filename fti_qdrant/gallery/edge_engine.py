@@ -79,6 +79,26 @@ def engine_config(spec: GallerySpec) -> edge.EdgeConfig:
     return edge.EdgeConfig(vectors=vectors)
 
 
+def with_words(shard: edge.EdgeShard, folder: Path, spec: GallerySpec) -> edge.EdgeShard:
+    """The shard with a vector for pseudo-words, loaded anew.
+
+    Adding a vector that is there already does nothing. Only loading by a whole configuration says
+    that it stays on disk and has no index.
+    """
+    assert spec.words is not None
+    operation = edge.UpdateOperation.create_dense_vector(
+        spec.layout.words_vector,
+        spec.words.token_dim,
+        edge.Distance.Dot,
+        edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+        edge.VectorStorageDatatype.Float16,
+    )
+    shard.update(operation)
+    shard.flush()
+    shard.close()
+    return edge.EdgeShard.load(str(folder), engine_config(spec))
+
+
 def index_type(kind: IndexType) -> edge.PayloadSchemaType:
     """The engine's type of a payload index."""
     types = edge.PayloadSchemaType

@@ -41,6 +41,7 @@ class WordsSpec(BaseModel):
         inverter: hash of its weights.
         name: folder or hub name that it was loaded by; None for a model's own.
         preprocess: of the pictures that they are made of; None where it is the gallery's.
+        partial: they were added to an existing gallery, and some images may have none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +51,7 @@ class WordsSpec(BaseModel):
     token_dim: int
     name: str | None = None
     preprocess: str | None = None
+    partial: bool = False
 
     def matches(self, other: WordsSpec) -> bool:
         """Whether the pseudo-words of the two may be mixed."""
@@ -195,6 +197,8 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
         stored_form(point.id)
         _check_payload(point)
         check_vector(point.vector, spec.fingerprint.dim, f"image {point.id}")
+        if point.words is None and spec.words is not None and spec.words.partial:
+            continue
         if (point.words is None) != (spec.words is None):
             raise ModelMismatch(
                 f"image {point.id}: pseudo-words are "
@@ -203,12 +207,20 @@ def check_points(points: list[GalleryPoint], spec: GallerySpec) -> None:
             )
         if spec.words and point.words is not None:
             shape = (1 + spec.words.topk, spec.words.token_dim)
-            if point.words.shape != shape or not np.isfinite(point.words).all():
+            fits = point.words.shape == shape or (
+                spec.words.partial and _is_part(point.words.shape, shape)
+            )
+            if not fits or not np.isfinite(point.words).all():
                 raise ModelMismatch(
                     f"image {point.id}: pseudo-words of shape {point.words.shape} with "
                     f"{np.count_nonzero(~np.isfinite(point.words))} values that are not finite; "
                     f"the gallery needs {shape}"
                 )
+
+
+def _is_part(shape: tuple[int, ...], whole: tuple[int, int]) -> bool:
+    """Whether pseudo-words are the used rows of those of a shape."""
+    return len(shape) == 2 and 0 < shape[0] <= whole[0] and shape[1] == whole[1]
 
 
 def _check_payload(point: GalleryPoint) -> None:

@@ -19,6 +19,7 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    WordsSpec,
 )
 
 if TYPE_CHECKING:
@@ -200,8 +201,13 @@ class Gallery(Protocol):
         """Exact number of images."""
         ...
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
         """Every id with its payload, ordered by id, read one page at a time.
+
+        Args:
+            filter: only images that pass it.
 
         Images that it has yielded may be deleted while it runs.
         """
@@ -238,6 +244,25 @@ class Gallery(Protocol):
 
     def delete(self, ids: Sequence[PointId]) -> None:
         """Removes images; unknown ids are ignored."""
+        ...
+
+    def add_words(self, words: WordsSpec) -> None:
+        """Makes a place for the pseudo-words of a gallery that was made without them.
+
+        Says so in its description. An interrupted call is finished by the next one.
+        Raises BadCollection where the place is taken.
+        """
+        ...
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        """Those of the images without stored pseudo-words, where another collection has these."""
+        ...
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        """Stores the pseudo-words of images, ``[1 + r, t]`` each; see ``pseudo_words.used_rows``.
+
+        Of images that were deleted meanwhile, none.
+        """
         ...
 
     def build_index(self) -> int:

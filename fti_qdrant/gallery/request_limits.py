@@ -28,13 +28,13 @@ class RequestLimits:
     Attributes:
         results: of one search, and of one page.
         searches: in one request.
-        points: in one upload.
+        points: in one upload; see ``upload``.
         oversampling: what a search is sent with; None where nothing is quantized.
     """
 
     results: int | None = None
     searches: int | None = None
-    points: int = UPLOAD
+    points: int | None = None
     oversampling: float | None = None
 
     @classmethod
@@ -49,9 +49,14 @@ class RequestLimits:
         return cls(
             strict.max_query_limit,
             getattr(strict, "search_max_batchsize", None),  # not of the first servers
-            min(UPLOAD, strict.upsert_max_batchsize or UPLOAD),
+            strict.upsert_max_batchsize,
             oversampling,
         )
+
+    @property
+    def upload(self) -> int:
+        """Points that we send at a time."""
+        return min(UPLOAD, self.points or UPLOAD)
 
     def page(self, wanted: int) -> int:
         """The size of a page that we choose."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from fti_qdrant.errors import GalleryExists, GalleryNotFound, GalleryUnavailable
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.point_conversion import (
     point_vectors,
@@ -31,66 +26,35 @@ from fti_qdrant.gallery.points import (
     PointId,
     ScoredPoint,
     StoredImage,
+    WordsSpec,
     check_points,
 )
-from fti_qdrant.gallery.protocol import (
-    GalleryState,
-    VectorQuery,
-    after_fork,
-    indexed_images,
-)
+from fti_qdrant.gallery.protocol import GalleryState, VectorQuery
 from fti_qdrant.gallery.request_limits import RequestLimits
 from fti_qdrant.gallery.search_steps import answer_all, in_order
-from fti_qdrant.gallery.server_capabilities import ServerCapabilities
-from fti_qdrant.gallery.server_collection import (
-    NEEDED,
-    SEARCH_LINKS,
-    creation_options,
-    read_config,
-    vector_count,
-)
-from fti_qdrant.gallery.server_connection import collection_of, gallery_name, url_of
-from fti_qdrant.gallery.server_errors import exists_already, retrying, translated
-from fti_qdrant.gallery.server_refusals import Asked
+from fti_qdrant.gallery.server_calls import ServerCalls
+from fti_qdrant.gallery.server_collection import SEARCH_LINKS, read_config
+from fti_qdrant.gallery.server_connection import gallery_name, url_of
+from fti_qdrant.gallery.server_opening import SPEC_KEY, create_collection, find_collection
 from fti_qdrant.gallery.server_requests import features_of, group_options, search_request
+from fti_qdrant.gallery.server_state import gallery_state, is_busy
+from fti_qdrant.gallery.server_words import WordsPlace
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SPEC_KEY = "fti_qdrant"
-"""Our key in the collection's own metadata."""
 
-BUSY = "busy"
-STATES = {
-    models.CollectionStatus.GREEN: "idle; everything is optimized",
-    models.CollectionStatus.YELLOW: f"{BUSY} optimizing",
-    models.CollectionStatus.GREY: "waiting; it starts with the next update",
-    models.CollectionStatus.RED: "failed; see the server's log",
-}
-"""The colors of a collection, in words."""
+class ServerGallery(ServerCalls):
+    """A collection on a Qdrant server. Safe to use from several threads.
 
-T = TypeVar("T")
-
-
-class ServerGallery:
-    """A collection on a Qdrant server. Safe to use from several threads."""
+    Use ``create`` or ``open``.
+    """
 
     exact_by_default = False
 
     def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
-        """Use ``create`` or ``open``; ``name`` is for messages."""
-        self.client = client
-        self.owns_client = True
-        """Whether ``close`` closes the client; False for one that belongs to the user."""
-        self.collection = collection
-        self.spec = spec
-        self.name = name
-        self.patience: float | None = None
-        """Seconds to wait for a server that does not answer; None retries uploads a few times."""
-        self.alias: str | None = None
-        """The alias that it was opened by."""
-        self._closed = False
-        self._pid = os.getpid()
+        """``name`` is for messages."""
+        super().__init__(client, collection, spec, name)
         self._fields: set[str] = set()
 
     @property
@@ -114,31 +78,8 @@ class ServerGallery:
             GalleryExists: there is one already.
             GalleryUnavailable: the server refuses, or is too old.
         """
-        name = gallery_name(client, collection)
-        storage = storage or CollectionConfig()
-        able = ServerCapabilities.of(client)
-        able.require("metadata", name)
-        if storage.quantization in NEEDED:
-            able.require(NEEDED[storage.quantization], name)
-        ours = spec.model_dump(mode="json")
-        tries = count(1)
-
-        def make() -> None:
-            again = next(tries) > 1
-            try:
-                options = creation_options(storage, spec)
-                client.create_collection(collection, metadata={SPEC_KEY: ours}, **options)
-            except Exception as error:
-                # an earlier attempt, whose answer was lost, may have made it
-                lost = again and exists_already(error)
-                if not (lost and _metadata(client.get_collection(collection)) == ours):
-                    raise
-
-        with translated(name, "create"):
-            if retrying(client.collection_exists, patience)(collection):
-                raise GalleryExists(f"{name} exists already; open it, or choose another name")
-            retrying(make, patience)()
-        made = cls(client, collection, spec, name)
+        create_collection(client, collection, spec, storage or CollectionConfig(), patience)
+        made = cls(client, collection, spec, gallery_name(client, collection))
         made.patience = patience
         made.index_fields()
         return made
@@ -153,32 +94,14 @@ class ServerGallery:
 
         Raises:
             GalleryNotFound: the server has no such collection.
-            GalleryUnavailable: no server, access refused, a server that is too old, or a collection
-                that is not ours.
+            NotAGallery: a collection of another program.
+            GalleryUnavailable: no server, access refused, or a server that is too old.
         """
-        collection, alias = collection_of(client, collection, patience), collection
-        name = gallery_name(client, collection)
-        ServerCapabilities.of(client).require("metadata", name)
-        with translated(name):
-            if not retrying(client.collection_exists, patience)(collection):
-                there = retrying(client.get_collections, patience)().collections
-                names = ", ".join(one.name for one in there)
-                raise GalleryNotFound(
-                    f"no {name}; the server has: {names or 'no collections'}. Create one with: "
-                    f"fti-ingest IMAGES --url URL --collection {collection}"
-                )
-            info = retrying(client.get_collection, patience)(collection)
-        metadata = _metadata(info)
-        if metadata is None:
-            raise GalleryUnavailable(
-                f"{name} was not made by fti-qdrant (no {SPEC_KEY!r} in its metadata), so its "
-                "model is unknown; declare it once with fti-ingest adopt, or at each start with "
-                "ComposedSearch.attach; or ingest into a new collection"
-            )
-        opened = cls(client, collection, GallerySpec.read(json.dumps(metadata), name), name)
+        found = find_collection(client, collection, patience)
+        opened = cls(client, found.collection, found.spec, found.name)
         opened.patience = patience
-        opened.alias = alias if alias != collection else None
-        opened.limits = RequestLimits.of(info.config, opened.spec.layout.image_vector)
+        opened.alias = found.alias
+        opened.limits = RequestLimits.of(found.config, found.spec.layout.image_vector)
         return opened
 
     def index_fields(self) -> None:
@@ -194,21 +117,15 @@ class ServerGallery:
         """How the collection stores its vectors."""
         return read_config(self._info().config, self.spec.layout.image_vector)
 
-    @cached_property
-    def limits(self) -> RequestLimits:
-        """What requests to the collection keep to."""
-        info = self._call(self._repeated(self.client.get_collection), self.collection)
-        return RequestLimits.of(info.config, self.spec.layout.image_vector)
-
-    def _info(self) -> models.CollectionInfo:
-        return self._call(self.client.get_collection, self.collection)
-
     def upsert(self, points: Sequence[GalleryPoint]) -> None:
         points = list(points)
         check_points(points, self.spec)
-        size = self.limits.points
+        size = self.limits.upload
         for start in range(0, len(points), size):
-            structs = [self._struct(point) for point in points[start : start + size]]
+            part = points[start : start + size]
+            if self._words.beside is not None:
+                self.store_words({one.id: one.words for one in part if one.words is not None})
+            structs = [self._struct(point) for point in part]
             upsert = self._repeated(self.client.upsert)
             self._write(upsert, self.collection, points=structs, wait=True)
 
@@ -225,17 +142,26 @@ class ServerGallery:
             self.client.retrieve, self.collection, wanted, with_payload=True, with_vectors=names
         )
         found = stored_images(records, self.spec.layout)
+        for id, words in self._words.beside_images(list(found)).items():
+            found[id] = replace(found[id], words=words)
         return [found[one] for one in wanted if one in found]
 
     def count(self, filter: models.Filter | None = None) -> int:
         ask = self._call if filter is None else self._search
         return int(ask(self.client.count, self.collection, count_filter=filter, exact=True).count)
 
-    def scroll(self, page: int = 1000) -> Iterator[tuple[StoredId, Payload]]:
+    def scroll(
+        self, page: int = 1000, filter: models.Filter | None = None
+    ) -> Iterator[tuple[StoredId, Payload]]:
         offset, page = None, self.limits.page(page)
         while True:
             records, offset = self._call(
-                self.client.scroll, self.collection, limit=page, offset=offset, with_payload=True
+                self.client.scroll,
+                self.collection,
+                scroll_filter=filter,
+                limit=page,
+                offset=offset,
+                with_payload=True,
             )
             for record in records:
                 yield stored_form(record.id), record.payload or {}
@@ -281,7 +207,7 @@ class ServerGallery:
     def facets(
         self, field: str, filter: models.Filter | None = None, limit: int = 10
     ) -> list[FacetCount]:
-        ServerCapabilities.of(self.client).require("facets", self.name)
+        self.able.require("facets", self.name)
         options = {"facet_filter": filter, "limit": limit, "exact": True}
         found = self._search(self.client.facet, self.collection, field, **options)
         return [FacetCount(hit.value, hit.count) for hit in found.hits]
@@ -292,14 +218,33 @@ class ServerGallery:
         there = {name: one.data_type.value for name, one in info.payload_schema.items()}
         return {**self.spec.payload_indexes, **there}
 
-    def index_command(self, field: str, kind: str) -> str:
-        return f"QdrantClient(URL).create_payload_index({self.collection!r}, {field!r}, {kind!r})"
-
     def delete(self, ids: Sequence[PointId]) -> None:
         unwanted: list[Any] = [stored_form(one) for one in ids]
         if unwanted:
             selector = models.PointIdsList(points=unwanted)
             self._write(self.client.delete, self.collection, points_selector=selector, wait=True)
+            self._words.delete(unwanted)
+
+    def add_words(self, words: WordsSpec) -> None:
+        layout = self._words.make(words)
+        spec = self.spec.model_copy(update={"words": words, "layout": layout})
+        ours = {SPEC_KEY: spec.model_dump(mode="json")}
+        self._write(self.client.update_collection, self.collection, metadata=ours)
+        self.spec = spec
+
+    def lacking_words(self, ids: Sequence[StoredId]) -> list[StoredId]:
+        return self._words.lacking(ids)
+
+    def store_words(self, words: Mapping[StoredId, np.ndarray]) -> None:
+        ids = list(words)
+        for start in range(0, len(ids), self.limits.upload):
+            part = ids[start : start + self.limits.upload]
+            self._words.store({id: words[id] for id in part})
+
+    @property
+    def _words(self) -> WordsPlace:
+        ask = (self._call, self._write)
+        return WordsPlace(self.client, self.collection, self.spec.layout, *ask)
 
     def begin_bulk(self) -> None:
         """Turns index building off during a bulk load: it saves memory and repeated work."""
@@ -315,82 +260,19 @@ class ServerGallery:
 
     def build_index(self) -> int:
         """Waits: a server builds its index by itself."""
-        settled = Retrying(
-            retry=retry_if_result(lambda state: state.optimizer.startswith(BUSY)),
-            wait=wait_fixed(1),
-        )
+        settled = Retrying(retry=retry_if_result(is_busy), wait=wait_fixed(1))
         return settled(self.state).indexed
 
     def state(self) -> GalleryState:
-        info, points = self._info(), self.count()
-        problem = getattr(info.optimizer_status, "error", None)
-        return GalleryState(
-            points=points,
-            indexed=indexed_images(
-                info.indexed_vectors_count or 0, vector_count(info.config), points
-            ),
-            segments=int(info.segments_count or 0),
-            optimizer=f"failed: {problem}" if problem else STATES[info.status],
-            bulk=self.spec.layout.ours and info.config.hnsw_config.m == 0,
-        )
+        return gallery_state(self._info(), self.count(), self.spec.layout.ours)
 
     def flush(self) -> None:
         """Does nothing: a server flushes by itself, and ``upsert`` has waited for it."""
 
-    def close(self) -> None:
-        if not self._closed and os.getpid() == self._pid:  # of a fork, it is the parent's
-            self._closed = True
-            if self.owns_client:
-                self.client.close()
-
-    def check_open(self) -> None:
-        if os.getpid() != self._pid:
-            raise after_fork(self.name)
-        if self._closed:
-            raise GalleryUnavailable(f"{self.name} is closed; connect again")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Asks the server for something that we want to know."""
-        return self._asked("read", function, *args, **options)
-
-    def _search(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """The same for a user's query."""
-        return self._asked("search", function, *args, **options)
-
-    def _write(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """The same for a change."""
-        return self._asked("write", function, *args, **options)
-
-    def _repeated(self, function: Callable[..., T]) -> Callable[..., T]:
-        """The same, tried a few times also where nobody asked for patience: of uploads."""
-        return retrying(function) if self.patience is None else function
-
-    def _asked(self, what: Asked, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        self.check_open()
-        try:
-            with translated(self.name, what, self.index_command):
-                if self.patience is not None:  # every call of a gallery may safely be repeated
-                    function = retrying(function, self.patience)
-                return function(*args, **options)
-        except GalleryNotFound as error:
-            if self.alias is None:
-                raise
-            raise GalleryNotFound(
-                f"{error}; alias {self.alias!r} stood for it when this gallery was opened: open "
-                "it again"
-            ) from None
-
     def _ask(self, queries: Sequence[VectorQuery]) -> list[list[ScoredPoint]]:
         """One request for all queries, and one for each that makes groups."""
-        able = ServerCapabilities.of(self.client)
         for feature in {feature for query in queries for feature in features_of(query)}:
-            able.require(feature, self.name)
+            self.able.require(feature, self.name)
         requests = [
             search_request(query, self.spec, self.limits) for query in queries if not query.group_by
         ]
@@ -429,8 +311,3 @@ class ServerGallery:
     def _struct(self, point: GalleryPoint) -> models.PointStruct:
         vectors = point_vectors(point, self.spec.layout)
         return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
-
-
-def _metadata(info: models.CollectionInfo) -> Any:
-    """What a gallery says about itself; None where the collection is not ours."""
-    return (info.config.metadata or {}).get(SPEC_KEY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from fti_qdrant.errors import BadImage
@@ -39,11 +40,12 @@ edges are fractions of the picture's width and height
     Raises BadImage for a rectangle that is empty or not within the picture.
     """
 
-    image: ImageSource | uuid.UUID
+    image: ImageSource | uuid.UUID | int
     box: Box
 
     def __post_init__(self) -> None:
         check_box(self.box)
+        object.__setattr__(self, "box", tuple(map(float, self.box)))
         if isinstance(self.image, Cropped):
             raise BadImage(f"{self.image!r} is cropped already; crop the picture itself")
 
@@ -75,7 +77,7 @@ def check_box(box: Box) -> None:
     if not isinstance(box, (tuple, list)) or len(box) != len(edges):
         raise BadImage(f"crop {box!r} must be four numbers: {', '.join(edges)}")
     for name, edge in zip(edges, box):
-        number = isinstance(edge, (int, float)) and not isinstance(edge, bool)
+        number = isinstance(edge, Real) and not isinstance(edge, bool)
         if not number or not 0 <= edge <= 1:  # NaN is not
             raise BadImage(
                 f"crop {box}: {name} must be from 0 to 1; the edges are fractions of the "

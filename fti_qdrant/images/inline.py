@@ -32,7 +32,7 @@ def is_inline(text: str) -> bool:
     from fti_qdrant.images.formats import known_kind
 
     try:
-        return known_kind(_decoded(head)) is not None
+        return known_kind(_decoded(head[: SHORTEST - SHORTEST % 4])) is not None
     except BadImage:
         return False
 
@@ -52,6 +52,6 @@ def inline_bytes(text: str) -> bytes:
 def _decoded(text: str) -> bytes:
     plain = re.sub(r"\s", "", text).rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4))
+        return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadImage(f"the image in the text is not base64 ({error})") from None

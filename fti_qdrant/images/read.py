@@ -172,7 +172,7 @@ def _whole(
     """The source without its crop."""
     if not isinstance(source, Cropped):
         return source
-    if isinstance(source.image, uuid.UUID):
+    if isinstance(source.image, (uuid.UUID, int)):
         raise BadImage(f"{source.image} is the id of a stored image; crop it in a query")
     return _whole(source.image)
 

@@ -130,6 +130,18 @@ def weights_file(name: str) -> Path | None:
     return None
 
 
+def names_weights(text: str) -> bool:
+    """Whether a text can only be a model's name: it has a prefix of ours, or is open_clip's.
+
+    Example:
+        >>> [names_weights(text) for text in ("ViT-B-32/openai", "hf:org/clip", "shop/photos")]
+        [True, True, False]
+    """
+    if text.startswith((HUB, LOCAL, TRANSFORMERS)):
+        return True
+    return tuple(text.split("/", 1)) in open_clip.list_pretrained()
+
+
 def on_this_machine(name: str) -> bool:
     """Whether a model could be loaded without fetching its weights; looked up without a network."""
     if local_folder(name) is not None:

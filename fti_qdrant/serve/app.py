@@ -14,6 +14,7 @@ from fti_qdrant.errors import FtiError
 from fti_qdrant.serve.browse_routes import browse_routes
 from fti_qdrant.serve.documented import document
 from fti_qdrant.serve.guard import RequestGuard
+from fti_qdrant.serve.held import BODIES_HELD, Held
 from fti_qdrant.serve.image_routes import image_routes
 from fti_qdrant.serve.info_routes import info_routes, probe_routes
 from fti_qdrant.serve.item_routes import ItemWriter, item_routes
@@ -25,6 +26,7 @@ from fti_qdrant.serve.score_profiles import ScoreProfiles
 from fti_qdrant.serve.search_routes import search_routes
 from fti_qdrant.serve.security import KEY_HEADER, Access, BrowserRules
 from fti_qdrant.serve.settings import ServeSettings
+from fti_qdrant.serve.url_pictures import UrlPictures
 from fti_qdrant.version import __version__
 
 DESCRIPTION = """Reference images and a text that says what to change find images in a gallery.
@@ -40,25 +42,23 @@ def create_app(
     settings: ServeSettings | None = None,
     *,
     writer: ItemWriter | None = None,
-    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The service over a search, which stays the caller's to close.
 
     Args:
         writer: stores and deletes images; None leaves the gallery as it is.
-        metrics: the observer of ``search``, so that its batches are among the figures.
-
-    Example:
-        >>> metrics = Metrics()
-        >>> search = AsyncComposedSearch(opened, observer=metrics)            # doctest: +SKIP
-        >>> app = create_app(search, metrics=metrics)                         # doctest: +SKIP
 
     Raises FtiError where the settings do not hold together.
     """
     settings = settings or ServeSettings()
-    metrics, access = metrics or Metrics(), Access(settings)
+    metrics, access = Metrics(), Access(settings)
+    held = Held(BODIES_HELD * settings.max_body)
+    opened = search.search
+    urls = UrlPictures(opened.allow_urls, opened.limits, settings.max_body, held)
+    search.observer = metrics
+    metrics.watch_queue(lambda: search.waiting)
     scores = ScoreProfiles(search)
-    pictures = StoredPictures(search.gallery, search.search.limits, settings.max_thumbnails)
+    pictures = StoredPictures(search.gallery, opened.limits, settings.max_thumbnails)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -77,7 +77,7 @@ def create_app(
         lifespan=lifespan,
     )
     for routes in (
-        search_routes(search, access, metrics),
+        search_routes(search, urls, access, metrics),
         image_routes(pictures, metrics, shared=not settings.api_keys),
         browse_routes(search.gallery, pictures),
         item_routes(writer, access),
@@ -88,9 +88,9 @@ def create_app(
     if settings.page:
         # of a mount at /, a wrong method of a route would be a file that is not there
         app.router.default = PageFiles()
-    add_problems(app, search.search.gallery.name)
+    add_problems(app, (search.gallery.name, search.gallery.address))
     document(app)
-    app.add_middleware(RequestGuard, settings=settings, metrics=metrics)
+    app.add_middleware(RequestGuard, settings=settings, metrics=metrics, held=held)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.serve.problems import Refusal
+from fti_qdrant.serve.threads import in_thread
 
 MOST_DEPTH = 32
 MOST_VALUES = 100_000
@@ -61,7 +62,7 @@ async def read_body(request: Request, json_field: str | None = None) -> Sent:
     if kind == MULTIPART and json_field is not None:
         return await _multipart(request, json_field)
     if kind == JSON:
-        return Sent(parse_json(await request.body(), "the body"))
+        return Sent(await in_thread(parse_json, await request.body(), "the body"))
     expected = JSON if json_field is None else f"{JSON} or {MULTIPART}"
     raise Refusal(415, "Unsupported media type", f"content type {kind!r}; send {expected}")
 
@@ -90,6 +91,8 @@ def parse_json(text: str | bytes, name: str) -> Any:
 
     try:
         values = json.loads(text, object_pairs_hook=without_doubles, parse_constant=no_number)
+    except BadQuery:
+        raise
     except RecursionError:
         raise BadQuery(f"{name} is nested deeper than {MOST_DEPTH} levels") from None
     except ValueError as error:  # also not UTF-8, and numbers of thousands of digits
@@ -152,4 +155,4 @@ async def _sent_by(form: FormData, json_field: str) -> Sent:
             )
     if text is None:
         return Sent({}, files)
-    return Sent(parse_json(text, f"the field {json_field!r}"), files)
+    return Sent(await in_thread(parse_json, text, f"the field {json_field!r}"), files)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fti_qdrant.errors import Overloaded
+from fti_qdrant.errors import FtiError, Overloaded
+from fti_qdrant.serve.held import Held
 from fti_qdrant.serve.metrics import Metrics, Seen
 from fti_qdrant.serve.problems import Refusal, problem, unexpected
 from fti_qdrant.serve.settings import ServeSettings
@@ -20,11 +22,12 @@ class RequestGuard:
     refused at the same byte. An error that nothing has handled becomes an answer here.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics):
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, held: Held):
         self.app = app
         self.settings = settings
         self.metrics = metrics
         self.working = 0
+        self.held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,21 +39,29 @@ class RequestGuard:
                 seen.sent(message)
                 await send(message)
 
-            if head_bytes(scope) > MAX_HEAD:
-                long = Refusal(
-                    431, "Head too large", f"over {MAX_HEAD:,} bytes of path and headers"
-                )
-                await problem(long)(scope, receive, counted)
-                return
-            if self.working >= self.settings.max_requests:
-                busy = Overloaded(f"{self.working} requests are being answered; try again soon")
-                await problem(busy)(scope, receive, counted)
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await problem(refusal)(scope, receive, counted)
                 return
             self.working += 1
+            body = Body(receive, self.settings.max_body, self.held)
             try:
-                await self._bounded(scope, Body(receive, self.settings.max_body), counted, seen)
+                await self._bounded(scope, body, counted, seen)
             finally:
                 self.working -= 1
+                body.close()
+
+    def _refusal(self, scope: Scope) -> FtiError | None:
+        """What is wrong with a request as its head tells."""
+        if head_bytes(scope) > MAX_HEAD:
+            detail = f"path and headers are over {MAX_HEAD:,} bytes"
+            return Refusal(431, "Head too large", detail)
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdigit() and int(length) > self.settings.max_body:
+            return too_large(self.settings.max_body)
+        if self.working >= self.settings.max_requests:
+            return Overloaded(f"{self.working} requests are being answered; try again soon")
+        return None
 
     async def _bounded(self, scope: Scope, body: Body, send: Send, seen: Seen) -> None:
         with anyio.move_on_after(self.settings.max_seconds) as time:
@@ -59,7 +70,7 @@ class RequestGuard:
                 try:
                     await self.app(scope, body.receive, send)
                 except Exception as error:  # raised here, it would reach the server's own answer
-                    response = unexpected(error)
+                    response = problem(error) if isinstance(error, FtiError) else unexpected(error)
                     if not seen.started:
                         await response(scope, body.receive, send)
                 tasks.cancel_scope.cancel()
@@ -81,13 +92,24 @@ def head_bytes(scope: Scope) -> int:
     return headers + len(scope.get("raw_path") or b"") + len(scope["query_string"])
 
 
+def too_large(most: int) -> Refusal:
+    """The error for a body."""
+    detail = f"the body is over the limit of {most:,} bytes; scale the pictures down"
+    return Refusal(413, "Body too large", detail)
+
+
 class Body:
     """A request's body as it arrives, one message ahead, so that a client's end is noticed."""
 
-    def __init__(self, receive: Receive, most: int):
+    def __init__(self, receive: Receive, most: int, held: Held):
+        """Args:
+        most: bytes of it.
+        held: of all bodies.
+        """
         self.complete = False
         self._source = receive
         self._most = most
+        self._held = held
         self._size = 0
         self._send, self._receive = anyio.create_memory_object_stream[Message](0)
 
@@ -102,13 +124,17 @@ class Body:
             await self._send.send(message)
 
     async def receive(self) -> Message:
-        """The next message. Raises Refusal over the limit."""
+        """The next message. Raises Refusal over the limit, Overloaded over that of all bodies."""
         message = await self._receive.receive()
-        self._size += len(message.get("body", b""))
-        if self._size > self._most:
-            raise Refusal(
-                413,
-                "Body too large",
-                f"the body is over the limit of {self._most:,} bytes; scale the pictures down",
-            )
+        size = len(message.get("body", b""))
+        if self._size + size > self._most:
+            raise too_large(self._most)
+        self._size += size
+        self._held.add(size)
         return message
+
+    def close(self) -> None:
+        """The body is no longer needed."""
+        self._held.remove(self._size)
+        self._send.close()
+        self._receive.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -21,7 +21,6 @@ from fti_qdrant.serve.pictures import (
     thumbnail_version,
 )
 from fti_qdrant.serve.schemas import IdInPath
-from fti_qdrant.serve.threads import in_thread
 
 CACHED = "max-age=86400, stale-while-revalidate=604800"
 """A day, and for a week while a new copy is fetched: a key may be ingested again."""
@@ -38,7 +37,7 @@ def image_routes(pictures: StoredPictures, metrics: Metrics, shared: bool) -> AP
         request: Request,
         id: IdInPath,
         version: Callable[[StoredImage], str],
-        make: Callable[[StoredImage], Picture],
+        make: Callable[[StoredImage], Awaitable[Picture]],
     ) -> Response:
         headers = {"Cache-Control": cache_control}
         with metrics.stage("picture"):
@@ -46,7 +45,7 @@ def image_routes(pictures: StoredPictures, metrics: Metrics, shared: bool) -> AP
             stored = version(image)
             if stored and _is_known(request, stored):  # and nothing is read
                 return Response(status_code=304, headers={**headers, "ETag": f'"{stored}"'})
-            picture = await in_thread(make, image)
+            picture = await make(image)
         headers["ETag"] = f'"{picture.version}"'
         if _is_known(request, picture.version):
             return Response(status_code=304, headers=headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -65,7 +65,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self._batches = Histogram(
+        self._batch_sizes = Histogram(
             "fti_serve_batch_size",
             "Queries that have passed the model together.",
             buckets=SIZES,
@@ -75,8 +75,21 @@ class Metrics:
             "fti_serve_queue", "Queries that wait for the model.", registry=self.registry
         )
         self._refused = Counter(
-            "fti_serve_refused", "Requests that found the queue full.", registry=self.registry
+            "fti_serve_overloaded", "Queries that found the queue full.", registry=self.registry
         )
+
+    def batch_done(self, queries: int, waiting: int, seconds: float) -> None:
+        """See ``BatchObserver``."""
+        self._batch_sizes.observe(queries)
+        self.stage_done("model", seconds)
+
+    def stage_done(self, stage: str, seconds: float) -> None:
+        """See ``BatchObserver``."""
+        self._stages.labels(stage).observe(seconds)
+
+    def refused(self) -> None:
+        """See ``BatchObserver``."""
+        self._refused.inc()
 
     @contextmanager
     def request(self, scope: Scope) -> Iterator[Seen]:
@@ -101,18 +114,9 @@ class Metrics:
         finally:
             self.stage_done(name, time.perf_counter() - began)
 
-    def batch_done(self, queries: int, waiting: int, seconds: float) -> None:
-        """See ``BatchObserver``."""
-        self._batches.observe(queries)
-        self._queue.set(waiting)
-
-    def stage_done(self, stage: str, seconds: float) -> None:
-        """See ``BatchObserver``."""
-        self._stages.labels(stage).observe(seconds)
-
-    def refused(self) -> None:
-        """See ``BatchObserver``."""
-        self._refused.inc()
+    def watch_queue(self, waiting: Callable[[], float]) -> None:
+        """``waiting`` says how many queries wait, when it is asked."""
+        self._queue.set_function(waiting)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
 from cachetools import LRUCache
 
 from fti_qdrant.errors import BadImage, UnknownImageId
@@ -18,10 +18,14 @@ from fti_qdrant.images import ImageLimits, open_image
 from fti_qdrant.images.fetch import reason_of
 from fti_qdrant.images.formats import known_kind
 from fti_qdrant.serve.problems import Refusal
+from fti_qdrant.serve.threads import in_thread
 from fti_qdrant.stored_pictures import picture_source, read_pictures
 
 SMALLEST, USUAL, LARGEST = 16, 256, 1024
 """Longer side of a thumbnail, in pixels."""
+
+READ_AT_ONCE = 8
+"""Pictures that are read at the same time, some from other machines."""
 
 DECODED_AT_ONCE = 2
 """Pictures that become thumbnails at the same time: each may take 64 million pixels of memory."""
@@ -56,7 +60,7 @@ class Picture:
 
 
 class StoredPictures:
-    """Reads pictures of a gallery's images, and of nothing else. Safe to use from several threads.
+    """Reads pictures of a gallery's images, and of nothing else.
 
     The only input from outside is an image's id; where its picture is, the gallery knows.
     """
@@ -69,8 +73,8 @@ class StoredPictures:
         self._gallery = gallery
         self._limits = limits
         self._kept: LRUCache[str, Picture] = LRUCache(most, getsizeof=lambda one: len(one.data))
-        self._lock = threading.Lock()
-        self._decoders = threading.BoundedSemaphore(DECODED_AT_ONCE)
+        self._readers = CapacityLimiter(READ_AT_ONCE)
+        self._decoders = CapacityLimiter(DECODED_AT_ONCE)
 
     async def find(self, id: PointId) -> StoredImage:
         """Raises UnknownImageId."""
@@ -79,40 +83,38 @@ class StoredPictures:
             raise UnknownImageId(f"gallery {self._gallery.name} has no image {id}")
         return found[0]
 
-    def original(self, image: StoredImage) -> Picture:
+    async def original(self, image: StoredImage) -> Picture:
         """The picture as it was ingested. Raises Refusal (404) where it cannot be read."""
-        data = self._bytes(image)
+        data = await in_thread(self._bytes, image, limiter=self._readers)
         media_type = MEDIA_TYPES.get(known_kind(data) or "")
         if media_type is None:  # it may be a page, a script, or another program's file
             raise _unreadable(image, "the file is not a picture that browsers or readers know")
         return Picture(data, media_type, hashlib.sha256(data).hexdigest())
 
-    def thumbnail(self, image: StoredImage, size: int) -> Picture:
+    async def thumbnail(self, image: StoredImage, size: int) -> Picture:
         """The upright picture as WebP, its longer side at most ``size`` pixels.
 
         Raises Refusal (404) where it cannot be read.
         """
-        stored = thumbnail_version(image, size)
-        with self._lock:
-            kept = self._kept.get(stored) if stored else None
+        kept = self._kept.get(thumbnail_version(image, size))
         if kept is not None:
             return kept
-        data = self._bytes(image)
-        with self._decoders:
-            try:
-                picture = open_image(data, limits=self._limits).image.copy()
-            except BadImage as error:
-                raise _unreadable(image, str(error)) from error
-            picture.thumbnail((size, size))
+        data = await in_thread(self._bytes, image, limiter=self._readers)
+        made = await in_thread(self._small, image, data, size, limiter=self._decoders)
+        if len(made.data) <= self._kept.maxsize:
+            self._kept[made.version] = made
+        return made
+
+    def _small(self, image: StoredImage, data: bytes, size: int) -> Picture:
+        try:
+            picture = open_image(data, limits=self._limits).image.copy()
+        except BadImage as error:
+            raise _unreadable(image, str(error)) from error
+        picture.thumbnail((size, size))
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", quality=WEBP_QUALITY)
-        made = Picture(
-            buffer.getvalue(), "image/webp", f"{hashlib.sha256(data).hexdigest()}-{size}"
-        )
-        with self._lock:
-            if len(made.data) <= self._kept.maxsize:
-                self._kept[made.version] = made
-        return made
+        version = f"{hashlib.sha256(data).hexdigest()}-{size}"
+        return Picture(buffer.getvalue(), "image/webp", version)
 
     def _bytes(self, image: StoredImage) -> bytes:
         layout = self._layout

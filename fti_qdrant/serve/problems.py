@@ -79,15 +79,16 @@ class Refusal(FtiError):
         self.headers = dict(headers or {})
 
 
-def problem(error: FtiError, gallery: str = "") -> JSONResponse:
+def problem(error: FtiError, private: Sequence[str] = ()) -> JSONResponse:
     """The answer for an error of ours.
 
     Args:
-        gallery: its name in messages, ``Gallery.name``, which is a path or an address and not
-            told to others.
+        private: names of the gallery in messages, a path or an address, that are not told to
+            others.
     """
-    message = str(error).replace(f"gallery {gallery}", "the gallery") if gallery else str(error)
-    message = message.replace(gallery, "the gallery") if gallery else message
+    message = str(error)
+    for name in private:
+        message = message.replace(f"gallery {name}", "the gallery").replace(name, "the gallery")
     if isinstance(error, Refusal):
         return answer(error.status, error.title, message, headers=error.headers)
     status = status_of(error)
@@ -149,12 +150,12 @@ def invalid(errors: Sequence[Any], title: str = "Invalid request") -> JSONRespon
     return answer(422, title, f"{first.field} {first.reason}{more}", found)
 
 
-def add_problems(app: FastAPI, gallery: str) -> None:
-    """Has an app answer every error by a problem."""
+def add_problems(app: FastAPI, private: Sequence[str]) -> None:
+    """Has an app answer every error by a problem; ``private`` as for ``problem``."""
 
     def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, FtiError)
-        return problem(error, gallery)
+        return problem(error, private)
 
     def of_values(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

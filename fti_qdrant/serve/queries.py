@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,11 @@ class Pictures:
 
     Attributes:
         files: of a multipart request, by name.
-        fetch: downloads from a public server, in the request's own thread: a slow one must not
-            keep other queries waiting. None where URLs are off.
+        urls: of those references that are URLs, by URL.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
-    fetch: Callable[[str], bytes] | None = None
+    urls: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def query_of(request: SearchRequest, pictures: Pictures) -> Query:
@@ -94,12 +93,7 @@ def bytes_of(image: ReferenceImage, pictures: Pictures, where: str) -> bytes:
     if image.base64 is not None:
         return decoded(image.base64, f"{where}.base64")
     if image.url is not None:
-        if pictures.fetch is None:
-            raise BadQuery(
-                f"{where}.url: URLs are off; send the picture itself, or start the service with "
-                "--allow-urls"
-            )
-        return pictures.fetch(image.url)
+        return pictures.urls[image.url]
     found = pictures.files.get(image.file or "")
     if found is None:
         names = ", ".join(map(repr, pictures.files)) or "none"

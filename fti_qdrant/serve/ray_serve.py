@@ -79,8 +79,7 @@ def deployment(plan: ServicePlan, replicas: Replicas) -> serve.Application:
         """In the replica."""
         return plan.app(plan.open())
 
-    made = serve.deployment(
-        serve.ingress(build)(),
+    deployed = serve.deployment(
         name=NAME,
         num_replicas=replicas.count,
         ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
@@ -89,7 +88,7 @@ def deployment(plan: ServicePlan, replicas: Replicas) -> serve.Application:
         max_constructor_retry_count=START_TRIES,
         health_check_period_s=HEALTH_SECONDS,
     )
-    return made.bind()
+    return deployed(serve.ingress(build)()).bind()
 
 
 def start(plan: ServicePlan, replicas: Replicas, host: str, port: int) -> None:
@@ -106,6 +105,18 @@ def start(plan: ServicePlan, replicas: Replicas, host: str, port: int) -> None:
             f"the replicas do not start ({_reason(error)}); "
             "`serve status` and the logs of Ray say more"
         ) from error
+
+
+def stop(*, alone: bool) -> None:
+    """Ends the service.
+
+    Args:
+        alone: the Ray is ours, and Serve has nothing else to do there.
+    """
+    if alone:
+        serve.shutdown()
+    else:
+        serve.delete(NAME)
 
 
 def application(options: ReplicaOptions) -> serve.Application:

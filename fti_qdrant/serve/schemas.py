@@ -6,10 +6,10 @@ import uuid
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
@@ -27,7 +27,10 @@ MOST_QUERIES = 64
 MOST_HITS = 1000
 """Hits of one answer; more are read page by page."""
 
-MOST_OFFSET = 100_000
+MOST_BATCH_HITS = 5000
+"""Of all queries of a batch."""
+
+MOST_OFFSET = 10_000
 MOST_CHARACTERS = 2000
 """Of a text; a model reads some 70 words."""
 
@@ -37,11 +40,13 @@ SOURCES = ("id", "url", "base64", "file")
 EXAMPLE_ID = "2f1f1b5c-7f0e-5f6e-9d3a-0d6c1a2b3c4d"
 
 
-def image_id(id: str | int) -> uuid.UUID | int:
-    """An id as a request writes it. It is no text any more: no reader can take it for a path.
+def image_id(id: object) -> uuid.UUID | int:
+    """An id as JSON has it. It is no text any more: no reader can take it for a path.
 
     Raises ValueError.
     """
+    if isinstance(id, bool) or not isinstance(id, (str, int)):
+        raise ValueError("must be the UUID of an image, or its number")
     try:
         found = stored_form(id)
     except UnknownImageId as error:
@@ -49,13 +54,12 @@ def image_id(id: str | int) -> uuid.UUID | int:
     return found if isinstance(found, int) else uuid.UUID(found)
 
 
-def id_in_path(id: str) -> uuid.UUID | int:
-    """The same of a path, where numbers are digits. Raises ValueError."""
+def id_in_path(id: object) -> uuid.UUID | int:
+    """The same of a URL, where numbers are digits. Raises ValueError."""
     try:
-        found = parsed_id(id)
+        return image_id(parsed_id(str(id)))
     except UnknownImageId as error:
         raise ValueError(str(error)) from None
-    return image_id(found)
 
 
 LARGEST_ID = 2**64 - 1
@@ -67,8 +71,8 @@ ID_SCHEMA = {
     "description": "Id of an image of this gallery: a UUID, or a number.",
 }
 
-ImageId = Annotated[str | int, AfterValidator(image_id), WithJsonSchema(ID_SCHEMA)]
-IdInPath = Annotated[str, AfterValidator(id_in_path), WithJsonSchema(ID_SCHEMA)]
+ImageId = Annotated[uuid.UUID | int, PlainValidator(image_id), WithJsonSchema(ID_SCHEMA)]
+IdInPath = Annotated[uuid.UUID | int, PlainValidator(id_in_path), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 FieldName = Annotated[str, Field(min_length=1, max_length=500)]
 JsonObject = dict[str, Any]
@@ -224,11 +228,31 @@ class SearchRequest(ComposeRequest):
         default=False, description="Say how the model understands the references."
     )
 
+    @property
+    def most_hits(self) -> int:
+        """Hits that it may have at most."""
+        return self.limit * self.group_size
+
+    @model_validator(mode="after")
+    def _asks_for_few_hits(self) -> SearchRequest:
+        if self.most_hits > MOST_HITS:
+            raise ValueError(
+                f"asks for {self.limit} groups of {self.group_size}; the most is {MOST_HITS:,} hits"
+            )
+        return self
+
 
 class BatchRequest(Request):
     """Several queries, answered by one pass of the model; pictures by id, URL or base64."""
 
     queries: Annotated[list[SearchRequest], Field(min_length=1, max_length=MOST_QUERIES)]
+
+    @model_validator(mode="after")
+    def _asks_for_few_hits(self) -> BatchRequest:
+        hits = sum(query.most_hits for query in self.queries)
+        if hits > MOST_BATCH_HITS:
+            raise ValueError(f"asks for {hits:,} hits; the most of a batch is {MOST_BATCH_HITS:,}")
+        return self
 
 
 class ItemRequest(Request):

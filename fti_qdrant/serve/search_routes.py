@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
 from fti_qdrant.async_search import AsyncComposedSearch
 from fti_qdrant.errors import BadFilter
-from fti_qdrant.images import ImageLimits
-from fti_qdrant.images.read import read_bytes
 from fti_qdrant.query import Query as SearchQuery
 from fti_qdrant.serve.answers import (
     BatchAnswer,
@@ -35,6 +32,7 @@ from fti_qdrant.serve.schemas import (
 )
 from fti_qdrant.serve.security import Access
 from fti_qdrant.serve.threads import in_thread
+from fti_qdrant.serve.url_pictures import UrlPictures
 
 QUERY_FIELD = "query"
 """The field of a multipart request that holds the JSON."""
@@ -47,11 +45,11 @@ FilterText = Annotated[
 ]
 
 
-def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics) -> APIRouter:
+def search_routes(
+    search: AsyncComposedSearch, urls: UrlPictures, access: Access, metrics: Metrics
+) -> APIRouter:
     """Queries, their vectors, and the values of fields."""
     routes = APIRouter(tags=["search"], responses=PROBLEMS)
-
-    fetch = _fetching(search.search.limits) if search.search.allow_urls else None
 
     async def one(query: SearchQuery) -> SearchAnswer:
         [hits] = await search.query_many([query])
@@ -63,22 +61,22 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
         await access.count(request)
         with metrics.stage("body"):
             sent = await read_body(request, QUERY_FIELD)
-            query = await in_thread(
-                lambda: query_of(sent.parsed(SearchRequest), Pictures(sent.files, fetch))
-            )
-        return await one(query)
+        asked = sent.parsed(SearchRequest)
+        async with urls.fetched(asked.references or ()) as fetched:
+            return await one(await in_thread(query_of, asked, Pictures(sent.files, fetched)))
 
     @routes.post("/search/batch", openapi_extra=json_body(BatchRequest))
     async def search_batch(request: Request) -> BatchAnswer:
         """Several queries by one pass of the model. One that is bad refuses all of them."""
         with metrics.stage("body"):
             sent = await read_body(request)
-            asked = sent.parsed(BatchRequest).queries
-            await access.count(request, len(asked))
-            queries = await in_thread(
-                lambda: [query_of(query, Pictures(fetch=fetch)) for query in asked]
-            )
-        found = await search.query_many(queries)
+        asked = sent.parsed(BatchRequest).queries
+        await access.count(request, len(asked))
+        references = [one for query in asked for one in query.references or ()]
+        async with urls.fetched(references) as fetched:
+            pictures = Pictures(urls=fetched)
+            queries = await in_thread(lambda: [query_of(query, pictures) for query in asked])
+            found = await search.query_many(queries)
         return BatchAnswer(answers=list(map(search_answer, found)))
 
     @routes.post("/compose", openapi_extra=json_or_multipart_body(ComposeRequest, QUERY_FIELD))
@@ -87,10 +85,11 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
         await access.count(request)
         with metrics.stage("body"):
             sent = await read_body(request, QUERY_FIELD)
-            arguments = await in_thread(
-                lambda: compose_arguments(sent.parsed(ComposeRequest), Pictures(sent.files, fetch))
-            )
-        return compose_answer(await search.compose(**arguments))
+        asked = sent.parsed(ComposeRequest)
+        async with urls.fetched(asked.references or ()) as fetched:
+            pictures = Pictures(sent.files, fetched)
+            arguments = await in_thread(compose_arguments, asked, pictures)
+            return compose_answer(await search.compose(**arguments))
 
     @routes.get("/similar/{id}")
     async def similar(
@@ -119,13 +118,6 @@ def search_routes(search: AsyncComposedSearch, access: Access, metrics: Metrics)
         return facets_answer(field, found)
 
     return routes
-
-
-def _fetching(limits: ImageLimits) -> Callable[[str], bytes]:
-    def fetch(url: str) -> bytes:
-        return read_bytes(url, allow_urls=True, allow_paths=False, limits=limits)[0]
-
-    return fetch
 
 
 def parse_filter(text: str | None, *fields: str) -> dict[str, Any] | None:

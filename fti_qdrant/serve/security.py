@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,12 +15,12 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from limits import RateLimitItem, parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
-from limits.errors import ConfigurationError
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fti_qdrant.errors import FtiError
+from fti_qdrant.errors import FtiError, Overloaded
 from fti_qdrant.serve.problems import Refusal, problem
 from fti_qdrant.serve.settings import ServeSettings
 
@@ -37,6 +38,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """On every answer, where it has not its own."""
+
+logger = logging.getLogger(__name__)
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -80,9 +83,13 @@ class Access:
         if self._rate is None:
             return
         sender = str(request.state.sender)
-        if await self._limiter.hit(self._rate, sender, cost=cost):
-            return
-        stats = await self._limiter.get_window_stats(self._rate, sender)
+        try:
+            if await self._limiter.hit(self._rate, sender, cost=cost):
+                return
+            stats = await self._limiter.get_window_stats(self._rate, sender)
+        except StorageError as error:
+            logger.warning("requests cannot be counted: %s", error)
+            raise Overloaded("requests cannot be counted at the moment; try again later") from None
         raise _too_many(self._rate, stats.reset_time)
 
 
@@ -119,6 +126,7 @@ class BrowserRules:
     def __init__(self, app: ASGIApp, settings: ServeSettings):
         self.app = app
         self.origins = settings.cors_origins
+        self.hosts = settings.hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,15 +142,19 @@ class BrowserRules:
                     headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             await send(message)
 
-        if scope["method"] not in SAFE_METHODS and not self._is_own(Headers(scope=scope)):
-            foreign = Refusal(
-                403,
-                "Foreign page",
-                "a page of another site sent this; allow its origin with --cors-origin",
-            )
-            await problem(foreign)(scope, receive, with_headers)
-            return
-        await self.app(scope, receive, with_headers)
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        answering = self.app if refusal is None else problem(refusal)
+        await answering(scope, receive, with_headers)
+
+    def _refusal(self, method: str, headers: Headers) -> Refusal | None:
+        host = host_name(headers.get("host", ""))
+        if self.hosts and host not in self.hosts:
+            detail = f"this service is not called {host!r}; allow the name with --allow-host"
+            return Refusal(403, "Foreign name", detail)
+        if method in SAFE_METHODS or self._is_own(headers):
+            return None
+        detail = "a page of another site sent this; allow its origin with --cors-origin"
+        return Refusal(403, "Foreign page", detail)
 
     def _is_own(self, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -151,9 +163,23 @@ class BrowserRules:
         return urlsplit(origin).netloc == headers.get("host")
 
 
+def host_name(host: str) -> str:
+    """A Host header without its port.
+
+    Example:
+        >>> host_name("Localhost:8000"), host_name("[::1]:8000"), host_name("shop.example")
+        ('localhost', '::1', 'shop.example')
+    """
+    try:
+        found = urlsplit(f"//{host}")
+        return "" if "@" in host else found.hostname or ""
+    except ValueError:
+        return ""
+
+
 def _storage(uri: str) -> Storage:
     try:
-        found = storage_from_string(uri)
+        found = storage_from_string(uri, wrap_exceptions=True)
     except (ConfigurationError, ImportError, ValueError) as error:
         raise FtiError(f"{uri!r} is not a storage of limits ({error})") from None
     if not isinstance(found, Storage):

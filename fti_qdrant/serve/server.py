@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
+from types import FrameType
 from typing import Any
 
 import h11
@@ -18,8 +21,16 @@ GRACE = 10
 
 
 def run(app: FastAPI, listening: socket.socket, settings: ServeSettings) -> None:
-    """Serves until Ctrl-C or SIGTERM."""
-    server_of(app, settings).run(sockets=[listening])
+    """Serves until Ctrl-C, which raises KeyboardInterrupt, or SIGTERM, which raises SystemExit.
+
+    Without a handler of our own, the second would end the process before galleries are closed:
+    uvicorn raises each signal again after it has stopped.
+    """
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        server_of(app, settings).run(sockets=[listening])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def server_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
@@ -42,15 +53,21 @@ def server_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
     )
 
 
-class PatientConnection(H11Protocol):
-    """Closes a connection whose request, or what is left of one that was answered, takes too long.
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
 
-    uvicorn waits for ever for the end of a request's head. (h11 limits its size to 64 KB.) The
-    time of the body is the app's to count.
+
+class PatientConnection(H11Protocol):
+    """Ends a connection where nothing goes on for too long, in either direction.
+
+    uvicorn waits for ever for the end of a request's head (h11 limits its size to 64 KB), for what
+    is left of a body after its answer, and for a client to take its answer. The time of a body is
+    the app's to count.
     """
 
     seconds: float = 30.0
     _timer: asyncio.TimerHandle | None = None
+    _sending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -58,6 +75,7 @@ class PatientConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        self._stop_sending()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -73,16 +91,25 @@ class PatientConnection(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:  # more than was read comes in, and is dropped
             self._wait()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop_sending()
+        self._sending = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_sending()
+        super().resume_writing()
+
     def _wait(self) -> None:
         self._stop()
-        self._timer = self.loop.call_later(self.seconds, self._give_up)
+        self._timer = self.loop.call_later(self.seconds, self.transport.abort)
 
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None

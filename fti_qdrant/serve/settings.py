@@ -15,6 +15,8 @@ class ServeSettings:
 
     Attributes:
         api_keys: who sends one of these may use the API; with none, everybody may.
+        hosts: names that the service goes by; with none, any. A page on the Internet whose name
+            leads to this machine could otherwise read a service without keys (DNS rebinding).
         cors_origins: web pages of these origins may use the API, such as ``https://shop.example``.
         max_body: bytes of a request's body.
         max_seconds: seconds from a request's first byte to the answer's last.
@@ -27,6 +29,7 @@ class ServeSettings:
     """
 
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     max_body: int = MAX_BODY
     max_seconds: float = 30.0

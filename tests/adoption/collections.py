@@ -30,7 +30,7 @@ def write_pictures(folder: Path, count: int = COUNT) -> list[Path]:
     for number in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         fine = Image.fromarray(rng.integers(0, 256, (90, 150, 3), dtype=np.uint8))
-        size = (300, 170) if number % 3 else (180, 310)
+        size = (350, 160) if number % 3 else (150, 340)
         mixed = Image.blend(
             coarse.resize(size, Image.Resampling.BICUBIC),
             fine.resize(size, Image.Resampling.NEAREST),
@@ -111,6 +111,7 @@ def make_collection(
     distance: models.Distance = models.Distance.COSINE,
     ids: Sequence[Any] | None = None,
     metadata: dict[str, Any] | None = None,
+    codes: Sequence[str] | None = None,
     **others: models.VectorParams,
 ) -> str:
     """A collection with numbers as ids, and a payload of its own; returns its name."""
@@ -126,6 +127,7 @@ def make_collection(
                 "brand": BRANDS[number % 3],
                 "price": number,
                 "sku": 100 + number,
+                **({} if codes is None else {"code": codes[number]}),
             },
         )
         for number, (one, path) in enumerate(zip(vectors, paths))

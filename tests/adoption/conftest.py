@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,17 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
+from fti_qdrant.model import backbone
 from tests.adoption.collections import OpenClip, write_pictures
 from tests.qdrant_standin import Standin, serving_standin
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _weights_are_read_once() -> Iterator[None]:
+    """Backbones of one name share their weights, which nothing here changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone, "load_model", cache(backbone.load_model))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import threading
 import uuid
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +20,8 @@ from qdrant_client import QdrantClient, models
 
 from fti_qdrant import AsyncComposedSearch, ComposedSearch
 from fti_qdrant.errors import BadCollection, UnknownImageId
-from fti_qdrant.gallery import connect
+from fti_qdrant.gallery import ModelCheck, connect
+from fti_qdrant.model.names import MINI
 from tests.adoption.collections import BRANDS, DIM, make_collection
 from tests.qdrant_standin import Standin
 
@@ -87,8 +92,7 @@ def test_equal_scores_are_ordered_by_number(
     assert [hit.id for hit in search.query(text="red")] == [3, 20, 111, str(uuid.UUID(int=1))]
 
 
-@pytest.mark.parametrize("vector", ["photo", "image"])
-@pytest.mark.parametrize("grpc", [False, True])
+@pytest.mark.parametrize(("vector", "grpc"), [("photo", False), ("image", True)])
 def test_named_vectors_over_a_server(
     tmp_path: Path,
     vectors: np.ndarray,
@@ -194,6 +198,43 @@ def test_pictures_in_the_payload_and_below_a_root(
         assert uri == (None if name in ("base64", "data") else str(paths[0])), name
 
 
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_remote_images_of_a_bucket_and_a_web_server(
+    client: QdrantClient, vectors: np.ndarray, paths: list[Path], declared: dict[str, Any]
+) -> None:
+    """A private host is asked only where the user has named it."""
+    few = paths[:5]
+    bucket = fsspec.filesystem("memory")
+    for path in few:
+        bucket.pipe(f"/shop/{path.name}", path.read_bytes())
+    make_collection(client, vectors[:5], [f"memory://shop/{path.name}" for path in few], name="s3")
+    search = ComposedSearch.attach(client, "s3", **declared)
+    assert search.gallery.spec.check == ModelCheck(median=1.0, compared=5)
+
+    handler = partial(QuietFiles, directory=str(few[0].parent))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    root = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        make_collection(client, vectors[:5], [path.name for path in few], name="below")
+        below = ComposedSearch.attach(client, "below", image_root=root, **declared)
+        assert below.gallery.spec.check == ModelCheck(median=1.0, compared=5)
+        assert below.query(100, limit=1)[0].uri.startswith(f"{root}/")  # type: ignore[union-attr]
+        make_collection(client, vectors[:5], [f"{root}/{path.name}" for path in few], name="urls")
+        (warning,) = (
+            ComposedSearch.attach(client, "urls", **declared).query(text="a").query.warnings
+        )
+        assert "none of 5 images could be read" in warning
+        assert "not a public address" in warning
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_dot_products_of_unit_vectors_are_cosines(
     client: QdrantClient, vectors: np.ndarray, paths: list[Path], declared: dict[str, Any]
 ) -> None:
@@ -212,7 +253,10 @@ def test_a_name_proposes_the_model(
     make_collection(client, vectors, paths, name="said", metadata={"embedding": {"model": "mini"}})
     search = ComposedSearch.attach(client, "said", uri_field="image_url", device="cpu")
     assert search.gallery.spec.fingerprint.model == "mini"
-    make_collection(client, vectors, paths, name="silent")
+    folder = {"made by": f"local-dir:{MINI}"}
+    make_collection(client, vectors, paths, name="folder", metadata={"notes": ["x", folder]})
+    assert ComposedSearch.attach(client, "folder", uri_field="image_url", device="cpu")
+    make_collection(client, vectors, paths, name="silent", metadata={"owner": "web/team", "n": 3})
     with pytest.raises(Exception, match=r"which model made .* 192 dimensions.* such as mini"):
         ComposedSearch.attach(client, "silent")
 

@@ -28,6 +28,7 @@ import fti_qdrant
 import fti_qdrant.cli.demo
 import fti_qdrant.cli.evaluate
 import fti_qdrant.cli.search
+import fti_qdrant.cli.serve
 import fti_training
 import fti_training.cli.main
 from fti_qdrant.cli.errors import one_line_errors
@@ -47,6 +48,7 @@ from tests.benchmarks import standins
 PROGRAMS: dict[str, click.Command] = {
     "fti-search": fti_qdrant.cli.search.main,
     "fti-demo": fti_qdrant.cli.demo.main,
+    "fti-serve": fti_qdrant.cli.serve.main,
     "fti-eval": fti_qdrant.cli.evaluate.main,
     "fti-ingest": fti_ingest.cli.main.main,
     "fti-train": fti_training.cli.main.main,

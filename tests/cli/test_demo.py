@@ -50,6 +50,10 @@ def test_it_ingests_every_picture(demo: Demo) -> None:
         assert gallery.spec.words is not None
 
 
+def test_it_ends_with_the_command_that_serves_it(demo: Demo) -> None:
+    assert demo.output.splitlines()[-1].endswith(f"fti-serve --gallery {demo.out / 'gallery'}")
+
+
 def test_the_right_answers_are_among_the_results(demo: Demo) -> None:
     ranks = [
         [cell.strip() for cell in line.split("│")[4:7:2]]

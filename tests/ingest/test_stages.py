@@ -32,6 +32,7 @@ from fti_qdrant.errors import CheckpointError, FtiError, GalleryUnavailable, Mod
 from fti_qdrant.gallery import GallerySpec, StoredImage, WordsSpec, point_id
 from fti_qdrant.gallery.location import ServerLocation
 from fti_qdrant.images import Preprocess, open_image
+from fti_qdrant.model.fingerprint import Fingerprint
 from tests.ingest.sources_and_runs import picture, write_bad_pictures, write_odd_pictures
 
 PREPROCESS = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -241,13 +242,16 @@ class TestEmbedder:
 
 
 def test_an_update_keeps_the_vector_and_our_facts() -> None:
-    held = StoredImage("a", {"old": 1, "_fti": {"uri": "u", "sha256": "s", "r": 3}}, np.ones(2))
+    facts = {"uri": "u", "sha256": "s", "r": 3}
+    held = StoredImage(7, {"old": 1, "_fti": facts}, np.ones(2))
 
     class Gallery:
-        def retrieve(self, ids: list[str]) -> list[StoredImage]:
-            return [held] if ids == ["a"] else []
+        spec = GallerySpec(fingerprint=Fingerprint("tiny", "0", "GELU", "squash", 2))
 
-    rows = {"id": ["a", "b"], "payload": ['{"new": 2}', "{}"], "uri": ["v", "w"]}
+        def retrieve(self, ids: list[int]) -> list[StoredImage]:
+            return [held] if ids == [7] else []
+
+    rows = {"id": ["7", "8"], "payload": ['{"new": 2}', "{}"], "uri": ["v", "w"]}
     batch = pa.table({**rows, "revision": ["x", "y"], "status": [PAYLOAD, STORE]})
     [point] = updated_points(batch, Gallery())  # type: ignore[arg-type]
     assert point.payload == {"new": 2, "_fti": {"uri": "v", "sha256": "s", "r": 3, "revision": "x"}}
@@ -299,6 +303,8 @@ def test_ray_qdrants_sink_gets_payloads_whole() -> None:
     table = pa.table({"payload": [json.dumps(payload) for payload in payloads]})
     sink = PayloadSink(ServerLocation("http://127.0.0.1:9", "c"))
     assert sink._to_payloads(table) == payloads
+    limited = PayloadSink(ServerLocation("http://127.0.0.1:9", "c"), most_points=7)
+    assert (limited.batch_size, sink.batch_size) == (7, 256)
 
 
 class TestRejectsFile:

@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from fti_qdrant import AsyncComposedSearch, ComposedSearch, Composer, EdgeGallery
-from fti_qdrant.errors import BadQuery, FtiError, GalleryUnavailable, Overloaded
+from fti_qdrant.errors import (
+    BadQuery,
+    FtiError,
+    GalleryUnavailable,
+    Overloaded,
+    PromptTooLong,
+)
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, ServerGallery, point_id
 from fti_qdrant.query import Hits
 from tests.qdrant_grpc_standin import serving
@@ -73,6 +79,8 @@ def twins(
     kind = request.param
     with ExitStack() as open_things, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # local mode has no payload indexes, and says so
+        patch = open_things.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(Composer, "load", lambda *_, **__: composer)  # once is enough
         if kind == "edge":
             gallery: Any = EdgeGallery.create(folder / "gallery", spec)
             gallery.upsert(points)
@@ -166,6 +174,7 @@ WRONG: list[dict[str, Any]] = [
     {"text": TEXT, "composer": "best"},
     {"image": "http://example.com/a.jpg", "text": TEXT},
     {"text": TEXT, "like": [str(uuid.uuid4())]},
+    {"image": [0, 1, 2, 3, 4, 5, 6, 7, 8], "text": TEXT, "composer": "fti"},  # too long a prompt
 ]
 
 
@@ -213,14 +222,17 @@ def test_the_same_answers_alone_and_together(twins: Twins, paths: list[Path]) ->
 
 
 def test_the_same_errors_and_no_neighbor_suffers(twins: Twins, paths: list[Path]) -> None:
+    bad = [with_paths(one, paths) for one in WRONG]
+
     async def work(twin: AsyncComposedSearch) -> list[Any]:
         good = [{"text": TEXT}, {"image": paths[0], "text": TEXT}]
         return await asyncio.gather(
-            *(twin.query(**one) for one in [*WRONG, *good]), return_exceptions=True
+            *(twin.query(**one) for one in [*bad, *good]), return_exceptions=True
         )
 
     *failed, words, picture = twins.run(work)
-    for asked, error in zip(WRONG, failed):
+    assert isinstance(failed[-1], PromptTooLong)
+    for asked, error in zip(bad, failed):
         with pytest.raises(FtiError) as expected:
             twins.search.query(**asked)
         assert type(error) is expected.type
@@ -383,7 +395,7 @@ def test_cancelled_queries_are_not_computed(embedded: ComposedSearch) -> None:
             task.cancel()
         await asyncio.gather(*gone, return_exceptions=True)
         await twin.query(text=TEXT)
-        assert twin._batches._shared.inside == 0
+        assert twin._loops.batches._shared.inside == 0
 
     asyncio.run(main())
     assert sum(seen.sizes) <= 2 + 1  # one of them may have been in the model already

@@ -82,6 +82,16 @@ BAD_QUERIES: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "in both lists": ({"text": "red", "like": [RED], "dislike": [RED]}, 422, "both like and"),
     "search params": ({"text": "red", "search_params": {"hnsw_ef": 0}}, 422, "hnsw_ef"),
+    "too many hits": (
+        {"text": "red", "limit": 100, "group_by": "color", "group_size": 11},
+        422,
+        "1,000 hits",
+    ),
+    "too far": ({"text": "red", "offset": 10**6}, 422, "offset must be at most 10000"),
+    "id out of range": ({"references": [{"id": 2**64}]}, 422, "references.0.id"),
+    "id below 0": ({"references": [{"id": -1}]}, 422, "references.0.id"),
+    "id with a fraction": ({"references": [{"id": 1.5}]}, 422, "references.0.id"),
+    "number as an id": ({"references": [{"id": 42}]}, 404, "42"),
     "too many references": ({"references": [{"id": RED}] * 17}, 422, "references"),
 }
 
@@ -212,6 +222,10 @@ def test_ten_thousand_queries_are_refused(client: TestClient):
     body = {"queries": [{"text": "red"}] * 10_000}
     problem_of(client.post("/search/batch", json=body), 422, "queries")
     problem_of(client.post("/search/batch", json={"queries": []}), 422, "queries")
+    many = {"queries": [{"text": "red", "limit": 1000}] * 6}
+    problem_of(client.post("/search/batch", json=many), 422, "asks for 6,000 hits")
+    bad = {"queries": [{"text": "red"}, {"text": "red", "limit": 0}]}
+    problem_of(client.post("/search/batch", json=bad), 422, "queries.1.limit must be at least 1")
 
 
 def test_a_decompression_bomb_costs_nothing(client: TestClient):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from fti_ingest.run.ingest import IngestJob, ingest
 from fti_ingest.run.items import ItemIngest
 from fti_ingest.stages.embed import ModelChoice
 from fti_qdrant import AsyncComposedSearch, ComposedSearch
+from fti_qdrant.errors import BadCollection
 from fti_qdrant.gallery import point_id
 from fti_qdrant.gallery.location import EmbeddedLocation
 from fti_qdrant.gallery.points import OURS
@@ -46,13 +48,15 @@ class Shop:
     def stored(self, key: str) -> Any:
         return next(iter(self.search.gallery.retrieve([point_id(key)])), None)
 
-    def files(self) -> list[str]:
-        return sorted(path.name for path in self.uploads.glob("*"))
+    def files(self, key: str) -> list[str]:
+        """What is kept of an image."""
+        return sorted(path.name for path in self.uploads.glob(f"{point_id(key)}*"))
 
 
-@pytest.fixture
-def writable(tmp_path: Path) -> Iterator[Shop]:
-    made = Shop(tmp_path)
+@pytest.fixture(scope="module")
+def writable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One for all tests: each has keys of its own."""
+    made = Shop(tmp_path_factory.mktemp("writable"))
     yield made
     made.search.close()
 
@@ -86,30 +90,31 @@ def test_it_is_stored_as_ingest_stores_it(writable: Shop, tmp_path: Path):
 
 
 def test_the_same_again_changes_nothing_and_a_new_payload_keeps_the_vector(writable: Shop):
-    writable.post("a", png(), price=1)
-    before = writable.stored("a")
-    assert writable.post("a", png(), price=1).json()["outcome"] == "unchanged"
-    assert writable.post("a", png(), price=2).json()["outcome"] == "updated"
-    after = writable.stored("a")
+    writable.post("same", png(), price=1)
+    before = writable.stored("same")
+    assert writable.post("same", png(), price=1).json()["outcome"] == "unchanged"
+    assert writable.post("same", png(), price=2).json()["outcome"] == "updated"
+    after = writable.stored("same")
     assert np.array_equal(before.vector, after.vector)
     assert after.payload["price"] == 2
-    assert len(writable.files()) == 1
+    assert len(writable.files("same")) == 1
 
 
 def test_another_picture_takes_the_place_of_the_first(writable: Shop):
-    writable.post("a", png("red"), price=1)
-    [first] = writable.files()
-    assert writable.post("a", png("blue"), price=1).json()["outcome"] == "stored"
-    [second] = writable.files()
+    writable.post("other", png("red"), price=1)
+    [first] = writable.files("other")
+    assert writable.post("other", png("blue"), price=1).json()["outcome"] == "stored"
+    [second] = writable.files("other")
     assert first != second
-    assert writable.client.get(f"/images/{point_id('a')}").content == png("blue")
+    assert writable.client.get(f"/images/{point_id('other')}").content == png("blue")
 
 
-def test_ingest_knows_what_came_by_the_service(writable: Shop):
+def test_ingest_knows_what_came_by_the_service(tmp_path: Path):
     """The same key is the same image; a run on the folder puts its own file back."""
-    writable.post("red.png", png("green"), price=5)
-    writable.search.close()
-    report = ingest(IngestJob(str(writable.pictures), writable.location, writable.choice))
+    shop = Shop(tmp_path)
+    shop.post("red.png", png("green"), price=5)
+    shop.search.close()
+    report = ingest(IngestJob(str(shop.pictures), shop.location, shop.choice))
     assert (report.stored, report.unchanged) == (1, 1)
 
 
@@ -123,13 +128,14 @@ BAD: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_picture_leaves_what_was_there(writable: Shop, name: str):
     data, words = BAD[name]
-    writable.post("a", png(), price=1)
-    before, files = writable.stored("a"), writable.files()
-    problem_of(writable.post("a", data, price=2), 422, words)
-    problem_of(writable.post("b", data), 422, words)
-    assert writable.stored("a").payload == before.payload
-    assert writable.stored("b") is None
-    assert writable.files() == files
+    writable.post("good", png(), price=1)
+    before, files = writable.stored("good"), writable.files("good")
+    problem_of(writable.post("good", data, price=2), 422, words)
+    problem_of(writable.post("bad", data), 422, words)
+    assert writable.stored("good").payload == before.payload
+    assert writable.files("good") == files
+    assert writable.stored("bad") is None
+    assert not writable.files("bad")
 
 
 @pytest.mark.parametrize(
@@ -141,19 +147,22 @@ def test_a_bad_picture_leaves_what_was_there(writable: Shop, name: str):
     ],
 )
 def test_a_bad_payload_is_refused(writable: Shop, payload: dict[str, Any], words: str):
-    text = json.dumps({"key": "a", "payload": payload})
+    text = json.dumps({"key": "payload", "payload": payload})
     answer = writable.client.post("/items", data={"item": text}, files={"image": ("a", png())})
     assert answer.status_code == 422
     assert words in answer.json()["detail"] or "not a number" in answer.json()["detail"]
-    assert writable.stored("a") is None
+    assert writable.stored("payload") is None
 
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", "a/../b", "\\\\x\\y", "a b%2f"])
-def test_no_key_leads_out_of_the_folder(writable: Shop, tmp_path: Path, key: str):
-    before = {path for path in tmp_path.rglob("*") if path.is_file() and "shard" not in str(path)}
+def test_no_key_leads_out_of_the_folder(writable: Shop, key: str):
+    def files() -> set[Path]:
+        found = writable.uploads.parent.rglob("*")
+        return {path for path in found if path.is_file() and "shard" not in path.parts}
+
+    before = files()
     assert writable.post(key, png()).status_code == 200
-    after = {path for path in tmp_path.rglob("*") if path.is_file() and "shard" not in str(path)}
-    assert {path.parent for path in after - before} == {writable.uploads}
+    assert {path.parent for path in files() - before} == {writable.uploads}
 
 
 def test_pictures_of_an_item(writable: Shop):
@@ -167,15 +176,24 @@ def test_pictures_of_an_item(writable: Shop):
     problem_of(nameless, 422, "key is missing")
 
 
+def test_images_of_another_program_are_its_own_to_write(writable: Shop):
+    gallery = copy.copy(writable.search.gallery)
+    layout = gallery.spec.layout.model_copy(update={"ours": False})
+    gallery.spec = gallery.spec.model_copy(update={"layout": layout})
+    adopted = ComposedSearch(writable.search.composer, gallery)
+    with pytest.raises(BadCollection, match="add images with it, or with fti-ingest"):
+        ItemIngest(adopted, writable.uploads)
+
+
 def test_deleting(writable: Shop):
-    writable.post("a", png())
-    id = point_id("a")
+    writable.post("gone", png())
+    id = point_id("gone")
     assert writable.client.delete(f"/items/{id}").json() == {"id": id}
-    assert writable.stored("a") is None
-    assert writable.files() == []
+    assert writable.stored("gone") is None
+    assert writable.files("gone") == []
     problem_of(writable.client.delete(f"/items/{id}"), 404, id)
-    assert writable.client.delete(f"/items/{point_id('red.png')}").status_code == 200
-    assert (writable.pictures / "red.png").exists()  # a source's files are not ours to remove
+    assert writable.client.delete(f"/items/{point_id('blue.png')}").status_code == 200
+    assert (writable.pictures / "blue.png").exists()  # a source's files are not ours to remove
 
 
 def test_writing_is_off_by_default(client: TestClient):

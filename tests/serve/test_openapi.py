@@ -47,6 +47,8 @@ OPERATIONS = (
     "GET /facets/{field}",
     "GET /images/{id}",
     "GET /images/{id}/thumbnail",
+    "GET /items",
+    "GET /items/{id}",
     "POST /items",
     "DELETE /items/{id}",
     "GET /info",

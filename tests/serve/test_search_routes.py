@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,27 @@ def test_facets_count_what_passes_the_filter(client: TestClient):
     cheap = client.get("/facets/color", params={"filter": '{"price": {"lt": 30}}'}).json()
     assert cheap == {"field": "color", "facets": [{"value": "red", "count": 2}]}
     assert client.get("/facets/sale").json()["facets"][0]["value"] in (True, False)
+
+
+def test_batches_and_stages_are_counted(client: TestClient):
+    def figures() -> dict[str, float]:
+        lines = client.get("/metrics").text.splitlines()
+        return {
+            name: float(value)
+            for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        }
+
+    before = figures()
+    queries = [{"references": [{"base64": base64.b64encode(PICTURE).decode()}]}] * 5
+    client.post("/search/batch", json={"queries": queries})
+    deadline = time.monotonic() + 10  # the model's thread counts after it has answered
+    while (after := figures())["fti_serve_batch_size_sum"] == before["fti_serve_batch_size_sum"]:
+        assert time.monotonic() < deadline
+    assert after["fti_serve_batch_size_sum"] - before["fti_serve_batch_size_sum"] == 5
+    assert after["fti_serve_queue"] == 0
+    for stage in ("body", "read", "wait", "model", "store"):
+        name = f'fti_serve_stage_seconds_count{{stage="{stage}"}}'
+        assert after[name] > before.get(name, 0), stage
 
 
 def test_info_says_what_can_be_asked(client: TestClient, search: ComposedSearch):

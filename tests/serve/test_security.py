@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits.errors import StorageError
 from starlette.testclient import TestClient
 
 from fti_qdrant import AsyncComposedSearch, ComposedSearch, Cropped
@@ -207,6 +208,21 @@ class TestBrowsers:
         own = client.post("/search", files=files, headers={"Origin": "http://testserver"})
         assert own.status_code == 200
 
+    def test_names_that_the_service_does_not_go_by(self, client_of: Client):
+        client = client_of(hosts=("localhost", "::1"))
+        for host in ("localhost", "LOCALHOST:8000", "[::1]:8000"):
+            assert client.get("/info", headers={"Host": host}).status_code == 200
+        for host in (
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1",
+            "[",
+            "",
+            "a@localhost:b",
+        ):
+            answer = client.get("/info", headers={"Host": host})
+            problem_of(answer, 403, "--allow-host")
+
     def test_origins_that_are_allowed(self, client_of: Client):
         client = client_of(cors_origins=("https://shop.example",))
         origin = {"Origin": "https://shop.example"}
@@ -246,6 +262,16 @@ class TestRates:
         problem_of(refused, 429, "more than 10 requests in 3600 s")
         assert 0 < int(refused.headers["retry-after"]) <= 3600
         assert client.get("/health").status_code == 200
+
+    def test_a_storage_that_fails_is_503(self, client_of: Client, monkeypatch: pytest.MonkeyPatch):
+        async def fail(*args: object, **options: object) -> bool:
+            raise StorageError(ConnectionError("redis is gone"))
+
+        client = client_of(rate="10/hour")
+        monkeypatch.setattr(security.FixedWindowRateLimiter, "hit", fail)
+        answer = client.get(f"/similar/{RED}")
+        problem_of(answer, 503, "requests cannot be counted")
+        assert "redis" not in answer.text
 
     @pytest.mark.parametrize("rate", ["fast", "0/minute", "10/fortnight", ""])
     def test_what_is_no_rate_is_refused(self, search: ComposedSearch, rate: str):

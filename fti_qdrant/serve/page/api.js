@@ -1,5 +1,4 @@
 /** The HTTP API as the page uses it. Addresses are relative, so it works below any prefix. */
-
 import { askText, h } from "./dom.js";
 import { uploads } from "./state.js";
 
@@ -49,29 +48,18 @@ export function picture(id, size, alt) {
   image.onload = () => {
     const ratio = image.naturalWidth / image.naturalHeight;
     image.className = ratio > 0.7 && ratio < 1.45 ? "loaded fills" : "loaded";
+    URL.revokeObjectURL(image.src);
   };
   showPicture(image, pictureAddress(id, size));
   return image;
 }
 
-/** Shows a picture of the API; where a key is needed, an `img` alone could not send it. */
-export async function showPicture(image, address) {
-  if (!sessionStorage.getItem(KEY)) return void (image.src = address);
-  try {
-    image.src = await fetched(address);
-  } catch {
-    image.dispatchEvent(new Event("error"));
-  }
-}
+/** An address that shows a picture; where a key is needed, an `img` or a link could not send it. */
+const shownAt = async (address) =>
+  sessionStorage.getItem(KEY) ? URL.createObjectURL(await (await send(address)).blob()) : address;
 
-/** Opens a stored picture in a new tab; the link alone does that where no key is needed. */
-export async function openOriginal(event, id) {
-  if (!sessionStorage.getItem(KEY)) return;
-  event.preventDefault();
-  window.open(await fetched(pictureAddress(id)), "_blank", "noopener");
-}
-
-const fetched = async (address) => URL.createObjectURL(await (await send(address)).blob());
+export const showPicture = async (image, address) => (image.src = await shownAt(address).catch(() => "data:,"));
+export const linkPicture = async (link, address) => (link.href = await shownAt(address).catch(() => address));
 
 /** One request. Asks for a key where there is none; tries once more where the server is busy. */
 async function send(path, options, isLast = false) {
@@ -95,7 +83,7 @@ async function send(path, options, isLast = false) {
 let asking = null;
 async function hasNewKey(used) {
   if (sessionStorage.getItem(KEY) !== used) return true; // another request has asked meanwhile
-  asking ??= askText("This gallery needs a key", "password").finally(() => (asking = null));
+  asking ??= askText(used ? "This key is not right" : "This gallery needs a key", "password").finally(() => (asking = null));
   const key = await asking;
   if (key) sessionStorage.setItem(KEY, key);
   return Boolean(key);

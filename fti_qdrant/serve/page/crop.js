@@ -1,8 +1,8 @@
 /** A dialog to choose a part of a picture, by pointer or by keyboard. */
-
 import { $, ask } from "./dom.js";
 
-const LEAST = 0.04, STEP = 0.02;
+const LEAST = 0.04, STEP = 0.02; // of the picture's width or height
+const STEPS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 const between = (value, least, most) => Math.min(Math.max(value, least), most);
 
 /** The rectangle with these two corners, within the picture and of some size. */
@@ -23,10 +23,8 @@ function moved([left, top, right, bottom], dx, dy) {
 const resized = ([left, top, right, bottom], dx, dy) =>
   spanned([left, top], [Math.max(right + dx, left), Math.max(bottom + dy, top)]);
 
-/**
- * Asks for a part of a picture, which `show(img)` puts into an element. Resolves with its edges
- * [left, top, right, bottom] as fractions; null: the whole picture; undefined: as before.
- */
+/** Asks for a part of a picture, which `show(img)` puts into an element. Resolves with its edges
+    [left, top, right, bottom] as fractions; null: the whole picture; undefined: as before. */
 export async function askCrop(show, name, before) {
   const [stage, frame, image] = [$("crop-stage"), $("crop-frame"), $("crop-picture")];
   let box;
@@ -43,23 +41,21 @@ export async function askCrop(show, name, before) {
   stage.onpointerdown = (event) => {
     event.preventDefault();
     stage.setPointerCapture(event.pointerId);
-    frame.focus();
-    const [from, start, { corner }] = [at(event), box, event.target.dataset];
-    const fixed = corner ? [start[corner[0] === "l" ? 2 : 0], start[corner[1] === "t" ? 3 : 1]] : from;
+    const [[x, y], start, { corner }] = [at(event), box, event.target.dataset];
+    const fixed = corner ? [start[corner[0] === "l" ? 2 : 0], start[corner[1] === "t" ? 3 : 1]] : [x, y];
     stage.onpointermove = (next) => {
-      const [x, y] = at(next);
-      draw(event.target === frame ? moved(start, x - from[0], y - from[1]) : spanned(fixed, [x, y]));
+      const to = at(next);
+      draw(event.target === frame ? moved(start, to[0] - x, to[1] - y) : spanned(fixed, to));
     };
   };
   stage.onpointerup = stage.onpointercancel = () => (stage.onpointermove = null);
   frame.onkeydown = (event) => {
-    const step = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] }[event.key];
-    if (!step) return;
+    if (!STEPS[event.key]) return;
     event.preventDefault();
-    draw((event.shiftKey ? resized : moved)(box, ...step));
+    draw((event.shiftKey ? resized : moved)(box, ...STEPS[event.key]));
   };
-  image.alt = name;
   image.onload = () => (stage.style.inlineSize = `min(100%, 55dvh * ${image.naturalWidth / image.naturalHeight})`);
+  image.alt = name;
   show(image);
   draw(before ?? [0.1, 0.1, 0.9, 0.9]);
   const answer = await ask($("crop"));

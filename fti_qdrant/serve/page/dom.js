@@ -1,5 +1,4 @@
 /** Small pieces that build and find elements. All text goes in as text, never as markup. */
-
 export const $ = (id) => document.getElementById(id);
 
 /** An element with properties (where it has them) or attributes, and children; null is no child. */
@@ -33,15 +32,15 @@ export function ask(dialog) {
   return new Promise((resolve) => (dialog.onclose = () => resolve(dialog.returnValue)));
 }
 
-/** Asks for one line of text; "" where the user changed their mind. */
+/** Asks for one line of text, or shows the camera; null where the user changed their mind. */
 export async function askText(title, type) {
+  const [input, video] = [$("prompt-value"), $("prompt-video")];
   $("prompt-title").textContent = title;
-  Object.assign($("prompt-value"), { value: "", type });
-  return (await ask($("prompt"))) && $("prompt-value").value.trim();
+  Object.assign(input, { value: "", type, hidden: type === "video", required: type !== "video" });
+  video.hidden = type !== "video";
+  return (await ask($("prompt"))) ? input.value.trim() : null;
 }
 
 /** "skin_tone" as people write it: "Skin tone". */
-export function label(field) {
-  const words = field.replaceAll(/[._-]+/g, " ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
-}
+export const label = (field) => field.replaceAll(/[._-]+/g, " ").trim().replace(/^./u, (first) => first.toUpperCase());
+export const asText = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));

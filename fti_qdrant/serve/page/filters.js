@@ -1,10 +1,8 @@
 /** Filters by the values of fields, with counts, and by ranges of numbers and dates. */
-
 import { get } from "./api.js";
-import { $, button, h, label } from "./dom.js";
+import { $, asText, button, h, label } from "./dom.js";
 
-const MOST_VALUES = 60, SHOWN = 6, OPEN = 2;
-
+const MOST_VALUES = 60, SHOWN = 6, OPEN = 2, whole = new Set(); // filters that show all of their values
 const without = (object, name) => Object.fromEntries(Object.entries(object).filter(([key]) => key !== name));
 
 /** The values of a field with their counts, under the filters of all other fields. */
@@ -24,12 +22,11 @@ export function renderFilters(fields, facets, filter, change) {
     };
     const body = field.range ? rangeInputs(field, chosen ?? {}, set)
       : valueBoxes(id, facets.get(field.name) ?? [], [chosen ?? []].flat(), set);
-    const open = document.getElementById(id)?.open ?? (index < OPEN || chosen !== undefined);
-    return body && h("details", { id, open, className: "filter" },
-      h("summary", {}, label(field.name)), body);
+    const open = $(id)?.open ?? (index < OPEN || chosen !== undefined);
+    return body && h("details", { id, open, className: "filter" }, h("summary", {}, label(field.name)), body);
   });
   $("filters").replaceChildren(...groups.filter(Boolean));
-  if (focused) document.getElementById(focused)?.focus();
+  if (focused) $(focused)?.focus({ preventScroll: true });
 }
 
 /** Boxes to choose values with; none for a field that names each picture instead of sorting them. */
@@ -40,19 +37,19 @@ function valueBoxes(id, counts, chosen, set) {
   const rows = [...gone, ...counts].map(({ value, count }, index) => {
     const checked = chosen.includes(value);
     const onchange = () => set(checked ? chosen.filter((one) => one !== value) : [...chosen, value]);
-    return h("label", { className: "value", hidden: index >= SHOWN && !checked },
+    return h("label", { className: "value", hidden: index >= SHOWN && !checked && !whole.has(id) },
       h("input", { type: "checkbox", id: `${id}-${value}`, checked, onchange }),
-      h("span", { dir: "auto" }, String(value)), h("span", { className: "quiet" }, count.toLocaleString()));
+      h("span", { dir: "auto" }, asText(value)), h("span", { className: "quiet" }, count.toLocaleString()));
   });
-  const showAll = ({ target }) => { for (const row of rows) row.hidden = false; target.remove(); };
+  const showAll = ({ target }) => { for (const row of rows) row.hidden = false; whole.add(id); target.remove(); };
   const hidden = rows.filter((row) => row.hidden).length;
   return h("div", {}, rows, hidden ? button("plain", showAll, `${hidden} more`) : null);
 }
 
 function rangeInputs({ name, types }, given, set) {
-  const [kind, asValue] = types.includes("date") ? ["date", String] : ["number", Number];
+  const [type, asValue] = types.includes("date") ? ["date", String] : ["number", Number];
   const bound = (operator, text) => h("label", { className: "field" }, text, h("input", {
-    id: `filter-${name}-${operator}`, type: kind, step: "any", value: given[operator] ?? "",
+    id: `filter-${name}-${operator}`, type, step: "any", value: given[operator] ?? "",
     onchange: ({ target: { value } }) =>
       set(value === "" ? without(given, operator) : { ...given, [operator]: asValue(value) }),
   }));

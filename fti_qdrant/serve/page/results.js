@@ -1,7 +1,6 @@
 /** Pictures in a grid: hits with scores, samples without, skeletons, messages, and one in detail. */
-
-import { openOriginal, picture, pictureAddress, showPicture } from "./api.js";
-import { $, button, h, label, unseen } from "./dom.js";
+import { linkPicture, PAGE, picture, pictureAddress, showPicture } from "./api.js";
+import { $, ask, asText, button, h, label, unseen } from "./dom.js";
 
 const TITLES = ["name", "title", "label", "caption", "product"];
 
@@ -11,22 +10,20 @@ export function titleOf({ id, uri, payload }) {
   return named ?? (uri?.split(/[\\/]/).pop().replace(/\.\w+$/, "") || id);
 }
 
-/**
- * A list of pictures; its method `more(items)` adds to it, and each item goes to `seen`.
- *
- * `scores` says what the composer gives to pictures that are not meant: hits below that are pale.
- */
+/** A list of pictures; its method `more(items)` adds to it, and each item goes to `seen`. `scores` says
+    what the composer gives to pictures that are not meant: hits below that are pale. */
 export function grid(shown, scores, seen, refine, detail) {
   const list = h("ul", { className: "grid", onkeydown: walk });
   const tile = (item) => {
     const title = titleOf(item), { score, group = null } = item, isWeak = score < scores?.percentile_95;
+    const rated = () => h("span", { className: "quiet" }, score.toFixed(2), unseen(isWeak ? " weak" : ""));
     seen(item);
     return h("li", { className: isWeak ? "tile weak" : "tile" },
       button("picture", () => refine(item), unseen("Refine "), picture(item.id, 320, title)),
       h("div", { className: "caption" },
         button("title", () => detail(item), unseen("Details of "), h("span", { dir: "auto" }, title)),
-        score === undefined ? null : h("span", { className: "quiet" }, score.toFixed(2), unseen(isWeak ? " weak" : "")),
-        group === null ? null : h("span", { className: "quiet group", dir: "auto" }, String(group))));
+        score === undefined ? null : rated(),
+        group === null ? null : h("span", { className: "quiet group", dir: "auto" }, asText(group))));
   };
   list.more = (added) => list.append(...added.map(tile));
   list.more(shown);
@@ -45,8 +42,8 @@ function walk(event) {
 }
 
 /** Gray tiles of the size that pictures will have. */
-export const skeleton = (count) => h("ul", { className: "grid waiting", ariaHidden: "true" },
-  Array.from({ length: count }, () => h("li", { className: "tile" }, h("span", { className: "picture" }),
+export const skeleton = () => h("ul", { className: "grid waiting", ariaHidden: "true" },
+  Array.from({ length: PAGE }, () => h("li", { className: "tile" }, h("span", { className: "picture" }),
     h("div", { className: "caption" }, h("span", { className: "title" }, "\u00a0")))));
 
 /** A message in place of pictures, with a button for what can be done about it. */
@@ -55,29 +52,17 @@ export const message = (title, text, action, onclick) => h("div", { className: "
 
 const term = (name, ...value) => [h("dt", {}, name), h("dd", { dir: "auto" }, value)];
 
-/** Shows one of some pictures with its payload; arrow keys show the one before and the next. */
-export function showDetail(item, shown, refine, add) {
-  const fill = (next) => {
-    item = next;
-    const { id, uri, score, payload } = item;
-    $("detail-title").textContent = $("detail-picture").alt = titleOf(item);
-    $("detail-picture").removeAttribute("src");
-    showPicture($("detail-picture"), pictureAddress(id, 1024));
-    $("detail-original").href = pictureAddress(id);
-    const facts = Object.entries({ ...payload, score: score?.toFixed(4), file: uri, id });
-    $("detail-payload").replaceChildren(...facts.filter(([, value]) => value !== null && value !== undefined)
-      .flatMap(([name, value]) => term(label(name), typeof value === "object" ? JSON.stringify(value) : String(value))));
-  };
-  const closing = (then) => () => { $("detail").close(); then(item); };
-  $("detail-refine").onclick = closing(refine);
-  $("detail-add").onclick = closing(add);
-  $("detail-original").onclick = (event) => openOriginal(event, item.id);
-  $("detail").onkeydown = ({ key }) => {
-    const next = shown[shown.indexOf(item) + { ArrowRight: 1, ArrowLeft: -1 }[key]];
-    if (next) fill(next);
-  };
-  fill(item);
-  $("detail").showModal();
+/** Shows a picture with its payload, and what can be done with it. */
+export async function showDetail(item, refine, add) {
+  const { id, uri, score, payload } = item, facts = { ...payload, score: score?.toFixed(4), file: uri, id };
+  $("detail-title").textContent = $("detail-picture").alt = titleOf(item);
+  $("detail-picture").removeAttribute("src");
+  showPicture($("detail-picture"), pictureAddress(id, 1024));
+  linkPicture($("detail-original"), pictureAddress(id));
+  $("detail-payload").replaceChildren(...Object.entries(facts).filter(([, value]) => (value ?? null) !== null)
+    .flatMap(([name, value]) => term(label(name), asText(value))));
+  const answer = await ask($("detail"));
+  if (answer) ({ refine, add })[answer](item);
 }
 
 /** How a query was understood: its prompt, the words nearest to each pseudo-word, and cosines. */
@@ -85,11 +70,8 @@ export function explained({ prompt, prompt_in_words: inWords, cosines, reference
   const words = (pairs) => pairs.map(({ word, cosine }) => h("span", { className: "word" }, `${word} `,
     h("span", { className: "quiet" }, cosine.toFixed(2))));
   const parts = Object.entries(cosines).map(([part, cosine]) => ({ word: part.replaceAll("_", " "), cosine }));
-  return [
-    h("p", { className: "sentence" }, inWords || prompt || "the picture alone"),
+  const usual = scores && [{ word: "half below", cosine: scores.median }, { word: "one in twenty above", cosine: scores.percentile_95 }];
+  return [h("p", { className: "sentence" }, inWords || prompt || "the picture alone"),
     ...references.map((image) => h("dl", { className: "facts" }, image.map((one) => term(one.token, words(one.words))))),
-    h("dl", { className: "facts" }, term("cosine with", words(parts)), scores ? term("other pictures", words([
-      { word: "half of them below", cosine: scores.median }, { word: "one in twenty above", cosine: scores.percentile_95 },
-    ])) : null),
-  ];
+    h("dl", { className: "facts" }, term("cosine with", words(parts)), usual ? term("other pictures", words(usual)) : null)];
 }

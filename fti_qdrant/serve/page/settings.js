@@ -1,9 +1,9 @@
 /** The settings of a query: what to avoid, sliders, groups, the method and one to compare it with. */
-
 import { $, h, label } from "./dom.js";
 import { EMPTY } from "./state.js";
 
 const TEXTS = ["avoid", "composer", "compare", "group"], SLIDERS = ["weight", "cutoff", "diversity"];
+const { references, text, ...NONE } = EMPTY;
 const percent = (value) => `${Math.round(value * 100)}%`;
 
 /** The text's default share, of a composer that has this option; the best composer answers for "". */
@@ -12,11 +12,9 @@ export const textWeight = ({ composers }, composer) =>
 
 /** Fills the choices and connects them; `change(changes, tunes)` is called with what was set. */
 export function connectSettings({ composers, fields }, change) {
-  const fill = (id, ...choices) =>
-    $(id).replaceChildren(...choices.map(([value, text]) => h("option", { value }, text)));
-  const usable = composers.filter(({ available }) => available);
-  const described = usable.map(({ name, summary }) => [name, `${name}: ${summary}`]);
-  fill("composer", ["", `Best (${usable.find((one) => one.default)?.name})`], ...described);
+  const fill = (id, ...choices) => $(id).replaceChildren(...choices.map(([value, text]) => h("option", { value }, text)));
+  const described = composers.filter((one) => one.available).map(({ name, summary }) => [name, `${name}: ${summary}`]);
+  fill("composer", ["", `Best (${composers.find((one) => one.default)?.name})`], ...described);
   fill("compare", ["", "None"], ...described);
   fill("group", ["", "Show all"], ...fields.filter(({ group }) => group).map(({ name }) => [name, label(name)]));
   for (const id of TEXTS) $(id).onchange = ({ target }) => change({ [id]: target.value.trim() });
@@ -24,8 +22,7 @@ export function connectSettings({ composers, fields }, change) {
     $(id).oninput = ({ target }) => ($(`${id}-value`).textContent = percent(target.value));
     $(id).onchange = ({ target }) => change({ [id]: Number(target.value) }, true);
   }
-  const { references, text, ...settings } = EMPTY;
-  $("clear").onclick = () => change(settings);
+  $("clear").onclick = () => change(NONE);
 }
 
 export function renderSettings(info, state) {
@@ -37,7 +34,5 @@ export function renderSettings(info, state) {
     $(id).value = value;
     $(`${id}-value`).textContent = value || id === "weight" ? percent(value) : "off";
   }
-  const { references, text, ...settings } = EMPTY;
-  const isSet = ([name, empty]) => JSON.stringify(state[name]) !== JSON.stringify(empty);
-  $("clear").hidden = !Object.entries(settings).some(isSet);
+  $("clear").hidden = Object.keys(NONE).every((name) => JSON.stringify(state[name]) === JSON.stringify(NONE[name]));
 }

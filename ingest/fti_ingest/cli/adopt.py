@@ -82,7 +82,6 @@ def adopt(
 
 
 def _lines(collection: str, spec: GallerySpec) -> list[str]:
-
     layout = spec.layout
     vector = f"vector {layout.image_vector!r}" if layout.image_vector else "the unnamed vector"
     ids = f"{layout.ids} ids" + (f" from {layout.key_field!r}" if layout.key_field else "")

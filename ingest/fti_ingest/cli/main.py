@@ -8,6 +8,7 @@ from fti_ingest.cli import run
 from fti_ingest.cli.adopt import adopt
 from fti_ingest.cli.status import status
 from fti_ingest.cli.switch import switch
+from fti_ingest.cli.words import words
 from fti_qdrant.cli.default_command import DefaultCommandGroup
 from fti_qdrant.cli.logging_options import logging_options
 from fti_qdrant.cli.program_options import program_options
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (run.ingest, adopt, status, switch):
+for command in (run.ingest, adopt, status, switch, words):
     main.add_command(logging_options(command))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -161,7 +162,7 @@ def ingest(
     report = _ingest(job)
     _conclude(report)
     if behind is not None:
-        print_lines(behind.finish(report, print_lines).line())
+        print_lines(behind.finish(report, partial(print_lines, err=True)).line())
     if profile:
         from fti_ingest.cli.profile import print_profile
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:  # --help does not need a Qdrant client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NEVER_IN_NAMES = frozenset('<>:"/\\|?*\0\x1f')
+"""What Qdrant refuses in names of collections; those of our galleries begin with the alias."""
+
+LONGEST_NAME = 200
+"""Characters: Qdrant takes 255 with the model and the day."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -75,9 +81,15 @@ def _behind(alias: str, place: GivenPlace) -> Target:
     """Raises UsageError where the alias and the gallery are not in one place."""
     from fti_qdrant.gallery.aliases import FolderAlias, ServerAlias
 
-    if not alias.strip():
-        raise click.UsageError("--alias needs a name")
-    own_name = place.gallery is not None and place.gallery == Path(alias)
+    path = Path(alias)
+    if not alias.strip() or (place.url is None and path.name in ("", "..")):
+        raise click.UsageError(f"--alias {alias!r}: it needs a name, embedded the path of a link")
+    if place.url is not None and (set(alias) & NEVER_IN_NAMES or len(alias) > LONGEST_NAME):
+        raise click.UsageError(
+            f"--alias {alias!r}: on a server a name has at most {LONGEST_NAME} characters, and "
+            'none of < > : " / \\ | ? *'
+        )
+    own_name = place.gallery is not None and place.gallery.absolute() == path.absolute()
     if place.collection == alias or own_name:
         raise click.UsageError(
             f"--alias {alias} and its gallery need two names; leave out the gallery's to have it "
@@ -87,7 +99,7 @@ def _behind(alias: str, place: GivenPlace) -> Target:
         if place.collection is not None:
             raise click.UsageError("pass --collection with --url URL")
         chosen = None if place.gallery is None else place.location()
-        return Target(chosen, FolderAlias(Path(alias)))
+        return Target(chosen, FolderAlias(path))
     if place.gallery is not None:
         raise click.UsageError("pass either --gallery DIR, or --url URL")
     server = place.on_server(alias)

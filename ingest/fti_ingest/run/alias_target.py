@@ -13,7 +13,7 @@ from fti_ingest.run.field_indexes import check_indexes
 from fti_ingest.run.ingest import IngestJob
 from fti_ingest.run.target_gallery import model_for, new_spec
 from fti_ingest.stages.embed import words_of
-from fti_qdrant.errors import BadManifest, GalleryNotFound, ModelMismatch
+from fti_qdrant.errors import BadManifest, GalleryNotFound, ModelMismatch, NotAGallery
 from fti_qdrant.gallery import GallerySpec
 from fti_qdrant.gallery.aliases import GalleryAlias
 from fti_qdrant.gallery.edge_folder import SPEC_FILE, followed
@@ -83,7 +83,7 @@ def fits(location: GalleryLocation, job: IngestJob) -> bool:
         check_indexes(job.indexes, known)
         if known.spec.words is not None and choice.inverter != known.spec.words.name:
             known.spec.check_words(words_of(choice.load()), known.name)
-    except (GalleryNotFound, ModelMismatch, BadManifest):
+    except (GalleryNotFound, NotAGallery, ModelMismatch, BadManifest):
         return False
     return True
 

@@ -44,13 +44,14 @@ def check_values(found: Mapping[str, IndexType], gallery: Gallery) -> None:
 
 
 def warn_of_new_fields(found: Mapping[str, IndexType], gallery: Gallery) -> None:
-    """Warns of fields that the gallery was made without an index on."""
-    new = sorted(set(found) - set(gallery.spec.indexes))
+    """Warns of fields without an index, and says the commands that make them; makes none."""
+    new = sorted(set(found) - set(gallery.indexes()))
     if new:
         logger.warning(
-            "%s has no index on %s, so filters on it are slow; indexes are made with the gallery",
+            "%s has no index on %s, so filters on it are slow; make one with: %s",
             gallery.name,
             ", ".join(new),
+            "; ".join(gallery.index_command(field, found[field]) for field in new),
         )
 
 

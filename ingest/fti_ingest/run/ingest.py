@@ -224,17 +224,17 @@ def _target(ready: Ready) -> Iterator[Gallery]:
 
 
 def _options(job: IngestJob, gallery: Gallery, engine: Engine) -> RunOptions:
-    server = None
-    if isinstance(job.location, ServerLocation) and engine.distributes:
-        opened = on_server(gallery, job.location)
-        assert (
-            opened is not None
-        )  # of an alias, the workers write to what it stood for at the start
-        server = replace(job.location, collection=opened.collection)
+    location, most_points = None, None
+    server = on_server(gallery, job.location)
+    if server is not None and engine.distributes and isinstance(job.location, ServerLocation):
+        # of an alias, the workers write to what it stood for at the start
+        location = replace(job.location, collection=server.collection)
+        most_points = server.limits.points
     return RunOptions(
         workers=job.engine.workers,
         gpus_per_worker=job.engine.gpus_per_worker,
-        server=server,
+        server=location,
+        most_points=most_points,
         allow_urls=job.allow_urls,
         max_pixels=job.max_pixels,
         dedupe=job.dedupe,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +15,16 @@ from fti_ingest.stages.embed import Embedder
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, UNCHANGED
 from fti_ingest.stages.write import write
 from fti_qdrant.atomic_files import replacing
-from fti_qdrant.errors import BadImage, BadManifest, OutputUnavailable, UnknownImageId
+from fti_qdrant.errors import (
+    BadCollection,
+    BadImage,
+    BadManifest,
+    OutputUnavailable,
+    UnknownImageId,
+)
 from fti_qdrant.gallery import StoredImage, point_id
-from fti_qdrant.gallery.points import OURS, Payload
+from fti_qdrant.gallery.layout import OUR_LAYOUT, Payload
+from fti_qdrant.gallery.point_ids import PointId, StoredId
 from fti_qdrant.images.formats import known_kind
 from fti_qdrant.images.read import content_hash
 
@@ -41,9 +47,16 @@ class ItemIngest:
         """Args:
         folder: the pictures are kept there; their names are made of ids and hashes.
 
-        Raises ModelMismatch: the gallery stores other pseudo-words than the model makes.
+        Raises:
+            ModelMismatch: the gallery stores other pseudo-words than the model makes.
+            BadCollection: another program made the gallery's points.
         """
         composer, spec = search.composer, search.gallery.spec
+        if not spec.layout.ours:
+            raise BadCollection(
+                f"another program made the points of {search.gallery.name}, and knows how their "
+                "ids and payloads are made; add images with it, or with fti-ingest"
+            )
         words = composer.word_preprocess if spec.words else None
         self.gallery = search.gallery
         self.folder = folder.resolve()
@@ -53,7 +66,7 @@ class ItemIngest:
         self._embedder = Embedder.of(composer, spec, search.gallery.name)
         self._lock = threading.Lock()
 
-    def store(self, key: str, data: bytes, payload: Mapping[str, Any]) -> tuple[str, Outcome]:
+    def store(self, key: str, data: bytes, payload: Mapping[str, Any]) -> tuple[StoredId, Outcome]:
         """Adds or replaces the image of a key.
 
         Returns:
@@ -89,19 +102,19 @@ class ItemIngest:
         outcomes: dict[str, Outcome] = {UNCHANGED: "unchanged", PAYLOAD: "updated"}
         return id, outcomes.get(status, "stored")
 
-    def delete(self, id: uuid.UUID) -> None:
+    def delete(self, id: PointId) -> None:
         """Removes an image, and its file where it is in our folder.
 
         Raises UnknownImageId, GalleryUnavailable.
         """
         with self._lock:
-            before = self._find(str(id))
+            before = self._find(id)
             if before is None:
                 raise UnknownImageId(f"gallery {self.gallery.name} has no image {id}")
             self.gallery.delete([id])
             self._remove_file(before)
 
-    def _find(self, id: str) -> StoredImage | None:
+    def _find(self, id: PointId) -> StoredImage | None:
         return next(iter(self.gallery.retrieve([id])), None)
 
     def _write_file(self, file: Path, data: bytes) -> None:
@@ -117,7 +130,7 @@ class ItemIngest:
 
     def _remove_file(self, image: StoredImage | None, but: Path | None = None) -> None:
         """Of an image that is no longer stored. A source's own files stay."""
-        uri = image.payload.get(OURS, {}).get("uri") if image else None
+        uri = OUR_LAYOUT.facts(image.payload).get("uri") if image else None
         if uri and Path(uri) != but and Path(uri).parent == self.folder:
             Path(uri).unlink(missing_ok=True)
 
@@ -130,7 +143,7 @@ def _payload_text(key: str, payload: Mapping[str, Any]) -> str:
 
 
 def _revision(image: StoredImage | None) -> str:
-    return str(image.payload.get(OURS, {}).get("revision", "")) if image else ""
+    return str(OUR_LAYOUT.facts(image.payload).get("revision", "")) if image else ""
 
 
 def _suffix(data: bytes) -> str:

@@ -48,6 +48,7 @@ class RunOptions:
         workers: processes that hold the model.
         gpus_per_worker: share of a GPU for each.
         server: where workers write to; None where the driver writes.
+        most_points: of one upload to it, where it limits them.
         allow_urls: fetch images from any web server that a manifest names.
         max_pixels: larger images are rejected.
         dedupe: what becomes of duplicates; None does not look for them.
@@ -57,6 +58,7 @@ class RunOptions:
     workers: int = 1
     gpus_per_worker: float = 0.0
     server: ServerLocation | None = None
+    most_points: int | None = None
     allow_urls: bool = False
     max_pixels: int = DEFAULT_LIMITS.max_pixels
     dedupe: Dedupe | None = None
@@ -164,7 +166,8 @@ def _stream(
     )
     stages: list[CpuStage | WorkerStage] = [embed]
     if options.server is not None:
-        arguments = (options.server, gallery.spec, options.dedupe == "mark")
+        mark = options.dedupe == "mark"
+        arguments = (options.server, gallery.spec, mark, options.most_points)
         stages.append(WorkerStage(ServerWriter, arguments, rows, options.workers))
     words = gallery.spec.words
     other = None if words is None or words.preprocess is None else words.preprocess

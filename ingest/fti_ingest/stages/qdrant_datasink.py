@@ -22,13 +22,16 @@ class PayloadSink(QdrantDatasink):
     also make a missing collection, without our metadata.
     """
 
-    def __init__(self, location: ServerLocation):
+    def __init__(self, location: ServerLocation, most_points: int | None = None):
+        """``most_points`` of one upload, where the server limits them."""
+        batches = {} if most_points is None else {"batch_size": most_points}
         super().__init__(
             location.collection,
             url=location.url,
             api_key=location.api_key,
             vector_name=IMAGE_VECTOR,
             client_kwargs=client_arguments(location.client_options, location.grpc_port),
+            **batches,
         )
         self.location = location
 
@@ -37,7 +40,7 @@ class PayloadSink(QdrantDatasink):
 
         The sink itself retries a few times, but not for long, and not after Retry-After.
         """
-        with translated(f"collection {self.collection!r} at {self.url}"):
+        with translated(f"collection {self.collection!r} at {self.url}", "write"):
             retrying(self.write, self.location.patience)([table], ctx=None)
 
     def _to_payloads(self, table: pa.Table) -> list[dict[str, Any]]:

@@ -159,7 +159,14 @@ class ServerWriter:
     of collections that another program made, whose names are not ours.
     """
 
-    def __init__(self, location: ServerLocation, spec: GallerySpec, mark: bool = False):
+    def __init__(
+        self,
+        location: ServerLocation,
+        spec: GallerySpec,
+        mark: bool = False,
+        most_points: int | None = None,
+    ):
+        """``most_points`` of one upload, where the server limits them."""
         self.location = location
         self.spec = spec
         self.mark = mark
@@ -168,7 +175,7 @@ class ServerWriter:
         if self.plain:
             from fti_ingest.stages.qdrant_datasink import PayloadSink
 
-            self.sink = PayloadSink(location)
+            self.sink = PayloadSink(location, most_points)
 
     @cached_property
     def gallery(self) -> Gallery:

@@ -1,0 +1,86 @@
+"""Parts of pictures as references: against the same parts cut out beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fti_qdrant import ComposedSearch, Cropped
+from fti_qdrant.errors import BadImage, UnknownImageId
+from fti_qdrant.gallery import GalleryPoint, ServerGallery, point_id
+from fti_qdrant.images import open_image
+from tests.search.conftest import WORDS
+
+LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
+
+
+def halves(path: Path) -> list[np.ndarray]:
+    pixels = np.asarray(open_image(path).image)
+    middle = pixels.shape[1] // 2
+    return [pixels[:, :middle], pixels[:, middle:]]
+
+
+def test_a_part_answers_as_if_it_were_cut_out(search: ComposedSearch, paths: list[Path]):
+    for box, half in zip((LEFT, RIGHT), halves(paths[3])):
+        part = search.compose(Cropped(paths[3], box), WORDS[0]).vector
+        assert np.allclose(part, search.compose(half, WORDS[0]).vector, atol=1e-5)
+
+
+def test_two_parts_of_one_picture_in_one_batch_are_two_pictures(
+    search: ComposedSearch, paths: list[Path]
+):
+    parts = [Cropped(paths[3], LEFT), Cropped(paths[3], RIGHT), paths[3]]
+    together = search.compose_many([{"image": one} for one in parts])
+    alone = [search.compose(one).vector for one in (*halves(paths[3]), paths[3])]
+    for one, expected in zip(together, alone):
+        assert np.allclose(one.vector, expected, atol=1e-5)
+    both = search.compose(parts[:2], WORDS[0]).vector
+    assert np.allclose(both, search.compose(halves(paths[3]), WORDS[0]).vector, atol=1e-5)
+
+
+def test_a_part_of_a_stored_image_is_read_where_it_was_ingested(
+    search: ComposedSearch, paths: list[Path]
+):
+    id = point_id(paths[3].name)
+    hits = search.query(Cropped(id, LEFT), WORDS[0], limit=20)
+    expected = search.query(Cropped(paths[3], LEFT), WORDS[0], limit=20)
+    assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in expected]
+    assert id not in [hit.id for hit in hits]  # the picture itself is the reference
+    kept = search.query(Cropped(id, LEFT), WORDS[0], limit=20, exclude_reference=False)
+    assert id in [hit.id for hit in kept]
+    assert hits.pictures.sources == (Cropped(str(paths[3]), LEFT),)
+
+
+def test_paths_of_the_gallery_are_read_where_others_are_not(
+    search: ComposedSearch, paths: list[Path]
+):
+    closed = ComposedSearch(search.composer, search.gallery, allow_paths=False)
+    part = closed.compose(Cropped(point_id(paths[3].name), LEFT)).vector
+    assert np.allclose(part, search.compose(Cropped(paths[3], LEFT)).vector)
+    with pytest.raises(BadImage, match="paths are off"):
+        closed.compose(Cropped(paths[3], LEFT))
+
+
+def test_stored_images_that_cannot_be_cropped(
+    search: ComposedSearch, memory: ServerGallery, plain_points: list[GalleryPoint]
+):
+    with pytest.raises(UnknownImageId, match="has no image"):
+        search.query(Cropped("00000000-0000-5000-8000-000000000000", LEFT))
+    point = plain_points[0]
+    facts = {name: value for name, value in point.payload["_fti"].items() if name != "uri"}
+    memory.upsert([GalleryPoint(point.id, point.vector, {"_fti": facts})])
+    with pytest.raises(BadImage, match="does not store where its picture is"):
+        ComposedSearch(search.composer, memory).query(Cropped(point.id, LEFT))
+
+
+def test_an_explanation_shows_the_part(search: ComposedSearch, paths: list[Path]):
+    part = Cropped(Image.open(paths[3]), LEFT)
+    hits = search.query(part, WORDS[0], explain=True)
+    expected = search.query(Image.fromarray(halves(paths[3])[0]), WORDS[0], explain=True)
+    assert hits.explanation is not None
+    assert expected.explanation is not None
+    assert hits.explanation.prompt_in_words == expected.explanation.prompt_in_words
+    assert hits.pictures.sources == (part,)
