@@ -21,11 +21,12 @@ import click
 import numpy as np
 import torch
 
-from fti_qdrant.benchmarks.base import Ranked, summarize
+from fti_qdrant.benchmarks.base import summarize
 from fti_qdrant.benchmarks.circo import CIRCO, OFFICIAL_GALLERY
 from fti_qdrant.benchmarks.gallery_contents import NAME, survey
 from fti_qdrant.benchmarks.rank import search_batch
 from fti_qdrant.benchmarks.rankings import EXACT
+from fti_qdrant.benchmarks.records import Ranked
 from fti_qdrant.benchmarks.run import BATCH
 from fti_qdrant.gallery import EdgeGallery, GalleryPoint, GallerySpec, point_id
 from fti_qdrant.model.fingerprint import Fingerprint

@@ -6,7 +6,6 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,84 +14,29 @@ import numpy as np
 
 from fti_qdrant.benchmarks import metrics
 from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.records import (
+    DEPTH,
+    BenchmarkQuery,
+    GalleryImage,
+    Official,
+    Ranked,
+    hashed_facts,
+)
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 
-DEPTH = 50
-"""Images ranked for each query: the largest K of all protocols here."""
+RECALL_AT = (1, 5, 10, 50)
+"""The usual K of R@K."""
 
 Strata = list[np.ndarray]
 """Row numbers of queries, in groups; a figure is the mean over the groups of each group's mean."""
 
 
-@dataclass(frozen=True)
-class GalleryImage:
-    """One image of the gallery.
-
-    Attributes:
-        id: the benchmark's own name for it.
-        path: its file, or None where it is missing.
-        parts: the parts of the gallery that hold it; empty where the gallery has no parts.
-    """
-
-    id: str
-    path: Path | None
-    parts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BenchmarkQuery:
-    """One composed query with its right answers.
-
-    Attributes:
-        reference: id of the reference image, which is in the gallery.
-        texts: modification text; of several, the composed vectors are averaged.
-        relevant: ids of the right answers, the target first; empty without ground truth.
-        subset: ids of the images that the subset measures rank; empty without such measures.
-        part: the part of the gallery that is searched; None searches all of it.
-        aspects: kinds of query that it belongs to; each kind has figures of its own too.
-    """
-
-    id: str
-    reference: str
-    texts: tuple[str, ...]
-    relevant: tuple[str, ...] = ()
-    subset: tuple[str, ...] = ()
-    part: str | None = None
-    aspects: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The images found for each query, best first, in the order of the queries.
-
-    Attributes:
-        images: ids from the whole gallery, or None where only the subset was ranked.
-        subsets: ids of each query's subset, or None where it was not ranked.
-        notes: what a reader of the figures should know about the lists.
-    """
-
-    images: list[list[str]] | None
-    subsets: list[list[str]] | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Official:
-    """The published annotation files of a split.
-
-    Attributes:
-        digest: see ``Benchmark.digest``.
-    """
-
-    queries: int
-    digest: str
-
-
 class Benchmark(ABC):
     """One split of one benchmark, read from its folder.
 
-    Reading the annotations raises BadBenchmark, naming the file and the query. Image files are
-    searched for only when ``gallery`` is iterated.
+    A subclass needs names, ``queries`` and ``gallery``; the rest has defaults: R@K of the target,
+    and ranked lists by query id. Reading the annotations raises BadBenchmark, naming the file and
+    the query. Image files are searched for only when ``gallery`` is iterated.
     """
 
     name: ClassVar[str]
@@ -106,16 +50,22 @@ class Benchmark(ABC):
     download: ClassVar[str]
     """What to download, and where to put it."""
 
-    headlines: ClassVar[tuple[str, ...]]
-    """The measures that are shown for each aspect too."""
+    headlines: ClassVar[tuple[str, ...]] = ("R@1", "R@10")
+    """The measures that are shown for each aspect too; the first one is the main figure."""
 
-    whole: ClassVar[str] = "all"
+    one_target: ClassVar[bool] = True
+    """Whether a query has one target; otherwise the first of its right answers found counts."""
+
+    own_root: ClassVar[Path | None] = None
+    """Where it keeps images that it draws itself; None where they are downloaded."""
+
+    whole: str = "all"
     """Name of the figure over all queries."""
 
     official: ClassVar[Mapping[str, Official]] = {}
     """Split -> what is in the published annotation files."""
 
-    averaged_over: ClassVar[tuple[str, ...]] = ()
+    averaged_over: tuple[str, ...] = ()
     """Aspects whose figures are averaged to the whole; empty: the mean over all queries."""
 
     def __init__(self, root: Path, split: str):
@@ -148,24 +98,54 @@ class Benchmark(ABC):
     def gallery(self) -> Iterator[GalleryImage]:
         """Every image of the split's gallery, one at a time."""
 
-    @abstractmethod
+    def query_images(self) -> Iterator[GalleryImage]:
+        """Reference images that are not in the gallery."""
+        return iter(())
+
+    def files(self) -> Iterator[GalleryImage]:
+        """Every image file that must be there."""
+        yield from self.gallery()
+        yield from self.query_images()
+
     def picture(self, id: str) -> Path | None:
         """The file of an image; None where it is missing."""
+        return self._pictures[id]
+
+    @cached_property
+    def _pictures(self) -> dict[str, Path | None]:
+        return {image.id: image.path for image in (*self.gallery(), *self.query_images())}
+
+    def depth(self, query: BenchmarkQuery) -> int:
+        """How many images the measures need ranked for a query."""
+        return DEPTH
 
     def title(self, id: str) -> str:
         """The name of an image for people."""
         return id
 
-    @abstractmethod
     def measure(self, ranked: Ranked) -> dict[str, Floats]:
         """Measure -> its value for each query. Raises BadPredictions."""
+        return self.recalls(ranked, RECALL_AT)
 
-    @abstractmethod
+    def set_figures(self, measured: Mapping[str, Floats]) -> dict[str, float]:
+        """Figures that are no means over queries, but compare the queries of a set.
+
+        Args:
+            measured: of ``measure``.
+        """
+        return {}
+
     def read_predictions(self, data: Any) -> Ranked:
         """A parsed ranked-list file -> rankings in the order of the queries.
 
+        The default format is ``{query id: [image id, ...]}``.
+
         Raises BadPredictions: missing, duplicate or unknown queries or images.
         """
+        from fti_qdrant.benchmarks.predictions import ranked_lists
+
+        gallery = {image.id for image in self.gallery()}
+        return Ranked(ranked_lists(data, [query.id for query in self.queries], gallery))
 
     def submission_faults(self, data: Any, ranked: Ranked) -> list[str]:
         """Why the benchmark's server would refuse a file of ranked lists.
@@ -176,20 +156,30 @@ class Benchmark(ABC):
         """
         return []
 
-    @abstractmethod
     def predictions(self, ranked: Ranked) -> dict[str, Any]:
         """File name -> content, in the format of the official server and of ``fti-eval score``."""
+        lists = {query.id: found for query, found in zip(self.queries, ranked.images or [])}
+        return {f"{self.name}_{self.split}.json": lists}
 
     def annotation_deviations(self) -> list[str]:
         """How the annotation files differ from those that published figures were measured on."""
         official = self.official.get(self.split)
         if official is None:
             return [f"there are no published files to compare the {self.split} split with"]
-        if len(self.queries) != official.queries:
+        if official.queries is not None and len(self.queries) != official.queries:
             return [f"{len(self.queries)} queries, officially {official.queries}"]
-        if self.digest != official.digest:
+        if official.digest is not None and self.digest != official.digest:
             return [f"the annotations differ from the published files ({self.digest})"]
         return []
+
+    @property
+    def unchecked(self) -> str | None:
+        """What of the annotations could not be compared with the published files."""
+        official = self.official.get(self.split)
+        if official is None or official.digest is not None:
+            return None
+        compared = "" if official.queries is None else "; their number of queries is the published"
+        return f"the annotations of {self.name} have no known checksum to compare with{compared}"
 
     def deviations(self) -> list[str]:
         """Everything that makes figures on this folder not comparable with published ones."""
@@ -204,14 +194,14 @@ class Benchmark(ABC):
         """Image -> the queries that use it: as reference, as right answer or in the subset."""
         found: dict[str, list[str]] = {}
         for query in self.queries:
-            for image in dict.fromkeys((query.reference, *query.relevant, *query.subset)):
+            for image in dict.fromkeys((*query.references, *query.relevant, *query.subset)):
                 found.setdefault(image, []).append(query.id)
         return found
 
     @cached_property
     def digest(self) -> str:
         """A hash of all queries, and of the gallery where the annotations list it."""
-        facts = json.dumps([*map(asdict, self.queries), self._listed()])
+        facts = json.dumps([*map(hashed_facts, self.queries), self._listed()])
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def _listed(self) -> Any:

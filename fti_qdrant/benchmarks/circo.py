@@ -12,17 +12,10 @@ from pydantic import BaseModel, Field
 
 from fti_qdrant.benchmarks import metrics
 from fti_qdrant.benchmarks.annotations import find_file, read_json, read_records
-from fti_qdrant.benchmarks.base import (
-    DEPTH,
-    Benchmark,
-    BenchmarkQuery,
-    GalleryImage,
-    Official,
-    Ranked,
-    first_existing,
-)
+from fti_qdrant.benchmarks.base import Benchmark, first_existing
 from fti_qdrant.benchmarks.metrics import Floats
 from fti_qdrant.benchmarks.predictions import number_id, other_lengths, ranked_lists
+from fti_qdrant.benchmarks.records import DEPTH, BenchmarkQuery, GalleryImage, Official, Ranked
 from fti_qdrant.errors import BadBenchmark
 
 DEPTHS = (5, 10, 25, 50)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from fti_qdrant.benchmarks.base import Benchmark, GalleryImage
+from fti_qdrant.benchmarks.base import Benchmark
+from fti_qdrant.benchmarks.records import GalleryImage
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
 
@@ -52,7 +53,7 @@ class Diagnosis:
 def examine(
     benchmark: Benchmark, *, decode: bool, advance: Callable[[int], None] = lambda count: None
 ) -> Diagnosis:
-    """Checks every image of the gallery.
+    """Checks every image file of a benchmark.
 
     Args:
         decode: read each image, which finds truncated ones; otherwise only check that the file
@@ -64,7 +65,7 @@ def examine(
     diagnosis = Diagnosis(deviations=benchmark.deviations())
     uses = benchmark.uses()
     check = _decoded if decode else _present
-    images = benchmark.gallery()
+    images = benchmark.files()
     with ThreadPoolExecutor() as pool:
         while chunk := list(islice(images, CHUNK)):
             for image, reason in zip(chunk, pool.map(check, chunk)):

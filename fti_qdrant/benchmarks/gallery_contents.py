@@ -12,7 +12,8 @@ import numpy as np
 from qdrant_client import models
 
 from fti_qdrant.atomic_files import replacing
-from fti_qdrant.benchmarks.base import Benchmark, GalleryImage
+from fti_qdrant.benchmarks.base import Benchmark
+from fti_qdrant.benchmarks.records import GalleryImage
 from fti_qdrant.errors import BadBenchmark, GalleryNotFound
 from fti_qdrant.gallery import Gallery
 from fti_qdrant.gallery.location import GalleryLocation
@@ -61,8 +62,9 @@ class GalleryContents:
 
     Attributes:
         missing: the benchmark's images that are not in the gallery.
-        digest: changes with any image, its parts, or its file's bytes.
-        references: reference image -> sha256 of the file that was ingested.
+        digest: changes with any image, its parts, or its file's bytes; also with the reference
+            images outside the gallery.
+        references: reference image -> sha256 of its file, when it was ingested or found.
     """
 
     missing: MissingImages
@@ -73,7 +75,7 @@ class GalleryContents:
 def write_manifest(benchmark: Benchmark, path: Path) -> MissingImages:
     """Writes the manifest that ingest reads, one line for each image that has a file.
 
-    Returns those that have none. Raises OSError.
+    Returns those that have none, reference images outside the gallery too. Raises OSError.
     """
 
     def written() -> Iterable[GalleryImage]:
@@ -84,6 +86,7 @@ def write_manifest(benchmark: Benchmark, path: Path) -> MissingImages:
                     continue
                 row = {"image": str(image.path.resolve()), NAME: image.id}
                 file.write(json.dumps({**row, PART: image.parts} if image.parts else row) + "\n")
+        yield from (image for image in benchmark.query_images() if image.path is None)
 
     return MissingImages.of(written())
 
@@ -109,7 +112,7 @@ def survey(gallery: Gallery, benchmark: Benchmark) -> GalleryContents:
 
     Raises BadBenchmark where it holds an image twice, or one that is not the benchmark's.
     """
-    wanted_references = {query.reference for query in benchmark.queries}
+    wanted_references = {id for query in benchmark.queries for id in query.references}
     references: dict[str, str] = {}
     content = 0
 
@@ -138,6 +141,10 @@ def survey(gallery: Gallery, benchmark: Benchmark) -> GalleryContents:
     missing = np.setdiff1d(wanted, held, assume_unique=True)
     images = benchmark.gallery() if len(missing) else ()
     found = MissingImages.of(one for one in images if _hash(one.id, one.parts) in missing)
+    for image in benchmark.query_images():
+        if image.path is not None:
+            references[image.id] = _file_hash(image.path)
+            content = (content + int(_hash(image.id, (references[image.id],)))) % 2**64
     return GalleryContents(found, f"{content:016x}", references)
 
 
@@ -176,6 +183,14 @@ def _check_only(
             f"gallery {gallery.name} holds {duplicates} images of {benchmark.name} twice, ingested "
             "from two folders; choose another --gallery or --collection"
         )
+
+
+def _file_hash(path: Path) -> str:
+    """sha256 of a file; empty where it cannot be read, which ranking then says."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _hash(name: str, parts: Sequence[str]) -> np.uint64:

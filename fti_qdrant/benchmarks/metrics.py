@@ -7,7 +7,7 @@ average precision at K by the number of right answers, CIRCO's protocol by min(K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,22 +48,27 @@ def matches(
             raise BadBenchmark(
                 f"query {query}: right answer {_first_duplicate(right)!r} is there twice"
             )
+    return members(ranked, relevant)
+
+
+def members(ranked: Sequence[Sequence[str]], sets: Sequence[Collection[str]]) -> Matches:
+    """``[Q, K]``: whether the image at each rank is in the query's set, which may be empty."""
     lengths = np.array([len(found) for found in ranked], dtype=np.int64)
     codes = {id: code for code, id in enumerate({id for found in ranked for id in found})}
     rows = np.repeat(np.arange(len(ranked)), lengths)
     found_codes = np.array([codes[id] for found in ranked for id in found], dtype=np.int64)
-    right_pairs = np.array(
+    pairs = np.array(
         [
             row * len(codes) + codes[id]
-            for row, right in enumerate(relevant)
-            for id in right
+            for row, wanted in enumerate(sets)
+            for id in wanted
             if id in codes
         ],
         dtype=np.int64,
     )
     table = np.zeros((len(ranked), int(lengths.max(initial=0))), dtype=bool)
     columns = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    table[rows, columns] = np.isin(rows * len(codes) + found_codes, right_pairs)
+    table[rows, columns] = np.isin(rows * len(codes) + found_codes, pairs)
     return table
 
 
@@ -101,6 +106,30 @@ def variation(values: Floats, wordings: int) -> dict[str, Floats]:
         "deviation": by_question.std(axis=1),
     }
     return {name: np.repeat(column, wordings) for name, column in made.items()}
+
+
+def precision(found: Matches, k: int) -> Floats:
+    """P@K: hits in the first K, divided by K even where a list is shorter: ``[Q]``."""
+    return np.asarray(found[:, :k].sum(axis=1) / k, dtype=np.float64)
+
+
+def trapezoidal_precision(right_ranks: Sequence[Sequence[int]], answers: Sequence[int]) -> Floats:
+    """AP over a whole ranking: the area under precision and recall, by trapezoids: ``[Q]``.
+
+    Source: i-CIR's evaluation code, which adds 1e-5 to the number of answers.
+
+    Args:
+        right_ranks: 1-based ranks of each query's right answers, in order.
+        answers: how many right answers each query has.
+    """
+    values = []
+    for ranks_of, count in zip(right_ranks, answers):
+        area = 0.0
+        for hits, rank in enumerate(ranks_of):
+            before = 1.0 if rank == 1 else hits / (rank - 1)
+            area += (before + (hits + 1) / rank) / 2
+        values.append(area / (count + 1e-5))
+    return np.array(values, dtype=np.float64)
 
 
 def ranks(found: Matches) -> NDArray[np.int64]:

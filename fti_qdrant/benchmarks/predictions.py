@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from fti_qdrant.benchmarks.base import DEPTH, Ranked
+from fti_qdrant.benchmarks.base import Benchmark
+from fti_qdrant.benchmarks.records import Ranked
 from fti_qdrant.errors import BadPredictions
 
 
@@ -79,11 +80,16 @@ def ranked_list(
     return list(ids)
 
 
-def short_lists(ranked: Ranked) -> list[str]:
-    """A note where lists are shorter than the largest K that is measured."""
-    short = sum(len(found) < DEPTH for found in ranked.images or ())
-    note = f"{short} lists have fewer than {DEPTH} images; an unlisted right answer is not found"
-    return [note] if short else []
+def short_lists(ranked: Ranked, benchmark: Benchmark) -> list[str]:
+    """A note where lists are shorter than what the measures look at."""
+    depths = [benchmark.depth(query) for query in benchmark.queries]
+    short = [depth for found, depth in zip(ranked.images or (), depths) if len(found) < depth]
+    if not short:
+        return []
+    fewer = f"{short[0]}" if len(set(short)) == 1 else f"{min(short)} to {max(short)}"
+    return [
+        f"{len(short)} lists have fewer than {fewer} images; an unlisted right answer is not found"
+    ]
 
 
 def other_lengths(

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from qdrant_client import models
 from torch import Tensor
 
-from fti_qdrant.benchmarks.base import DEPTH, Benchmark, BenchmarkQuery
+from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.gallery_contents import NAME, PART, GalleryContents, field_is_any
-from fti_qdrant.benchmarks.rankings import EXACT, RankingKey
+from fti_qdrant.benchmarks.rankings import EXACT, RankingKey, right_ranks
+from fti_qdrant.benchmarks.records import DEPTH, BenchmarkQuery
 from fti_qdrant.composers.composer import Composer, References
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
@@ -22,7 +23,7 @@ from fti_qdrant.gallery import Gallery, ScoredPoint, VectorQuery
 from fti_qdrant.images import open_image
 
 TIES = 16
-"""Images requested beyond DEPTH, so that equal scores are always put in the same order."""
+"""Images requested beyond a query's depth, so that equal scores are in the same order always."""
 
 RankingRow = dict[str, Any]
 """One query's ranking by one composer and one search; see ``rankings.schema``."""
@@ -64,8 +65,8 @@ class Ranker:
         if not keys:
             return {}
         pictures = self._pictures(queries)
-        answerable = [query for query in queries if query.reference in pictures]
-        lost = [query for query in queries if query.reference not in pictures]
+        answerable = [query for query in queries if pictures.keys() >= set(query.references)]
+        lost = [query for query in queries if query not in answerable]
         ranked = {key: [_row(key, query, [], [], None, False) for query in lost] for key in keys}
         if answerable:
             names = list(dict.fromkeys(name for name, _ in keys))
@@ -88,7 +89,8 @@ class Ranker:
         vectors, truncated = compose(self.composer, references, queries, name)
         counts: list[int | None] = [None] * len(queries)
         if find_composer(name).needs_inverter and references.words is not None:
-            counts = list(references.words.counts.tolist())
+            parts = references.words.counts.split(references.sizes)
+            counts = [int(part.sum()) for part in parts]
         ranked = {}
         for search in searches:
             found = search_batch(self.gallery, self.benchmark, queries, vectors, search)
@@ -100,7 +102,7 @@ class Ranker:
 
     def _pictures(self, queries: Sequence[BenchmarkQuery]) -> dict[str, Any]:
         """Reference -> its image; each is read once, several at the same time."""
-        ids = list(dict.fromkeys(query.reference for query in queries))
+        ids = list(dict.fromkeys(id for query in queries for id in query.references))
         with ThreadPoolExecutor() as pool:
             read = dict(zip(ids, pool.map(self._picture, ids)))
         return {id: picture for id, picture in read.items() if picture is not None}
@@ -125,13 +127,14 @@ class Ranker:
     def _references(
         self, queries: Sequence[BenchmarkQuery], pictures: dict[str, Any], invert: bool
     ) -> References:
-        """Features, and pseudo-words if needed, one row for each query."""
+        """Features, and pseudo-words if needed, one row for each reference of each query."""
         row_of = {id: row for row, id in enumerate(pictures)}
         distinct = self.composer.image_references(list(pictures.values()), invert=invert)
-        rows = torch.tensor([row_of[query.reference] for query in queries])
+        rows = torch.tensor([row_of[id] for query in queries for id in query.references])
         rows = rows.to(distinct.pooled.device)
         words = distinct.words.take(rows) if distinct.words is not None else None
-        return References(distinct.pooled[rows], words, (1,) * len(queries))
+        sizes = tuple(len(query.references) for query in queries)
+        return References(distinct.pooled[rows], words, sizes)
 
 
 def compose(
@@ -156,15 +159,16 @@ def search_batch(
     vectors: Tensor,
     search: str,
 ) -> list[tuple[list[ScoredPoint], list[str]]]:
-    """For each query the DEPTH best images, and its subset in order of score.
+    """For each query the best images to its depth, and its subset in order of score.
 
     One request for all queries, and one for all subsets. Images with equal scores are in order of
     their names, so that the result does not depend on where the files are.
     """
     numbers = vectors.float().cpu().numpy()
+    depths = [benchmark.depth(query) for query in queries]
     asked = [
-        VectorQuery(vector, _filter(benchmark, query), DEPTH + TIES, exact=search == EXACT)
-        for query, vector in zip(queries, numbers)
+        VectorQuery(vector, _filter(benchmark, query), depth + TIES, exact=search == EXACT)
+        for query, vector, depth in zip(queries, numbers, depths)
     ]
     subsets = [
         VectorQuery(
@@ -176,25 +180,30 @@ def search_batch(
         for query, vector in zip(queries, numbers)
         if query.subset
     ]
-    found = _search_past_ties(gallery, asked)
+    found = _search_past_ties(gallery, asked, depths)
     ordered = iter(gallery.search_many(subsets) if subsets else [])
     return [
-        (hits[:DEPTH], _names(_in_order(next(ordered))) if query.subset else [])
-        for hits, query in zip(found, queries)
+        (hits[:depth], _names(_in_order(next(ordered))) if query.subset else [])
+        for hits, query, depth in zip(found, queries, depths)
     ]
 
 
-def _search_past_ties(gallery: Gallery, asked: list[VectorQuery]) -> list[list[ScoredPoint]]:
-    """Requests more where all results from the DEPTH-th on are tied: Qdrant picks among ties."""
+def _search_past_ties(
+    gallery: Gallery, asked: list[VectorQuery], depths: Sequence[int]
+) -> list[list[ScoredPoint]]:
+    """Requests more where all results from the last needed one on are tied.
+
+    Qdrant picks among ties.
+    """
     found = gallery.search_many(asked)
     tied = [
         row
-        for row, (hits, query) in enumerate(zip(found, asked))
-        if len(hits) == query.limit and hits[-1].score == hits[DEPTH - 1].score
+        for row, (hits, query, depth) in enumerate(zip(found, asked, depths))
+        if len(hits) == query.limit and hits[-1].score == hits[depth - 1].score
     ]
     if tied:
         more = [replace(asked[row], limit=4 * asked[row].limit) for row in tied]
-        for row, hits in zip(tied, _search_past_ties(gallery, more)):
+        for row, hits in zip(tied, _search_past_ties(gallery, more, [depths[at] for at in tied])):
             found[row] = hits
     return [_in_order(hits) for hits in found]
 
@@ -207,7 +216,7 @@ def _filter(benchmark: Benchmark, query: BenchmarkQuery) -> models.Filter | None
     """The query's part of the gallery, without the reference where the protocol excludes it."""
     must: list[models.Condition] = [field_is_any(PART, [query.part])] if query.part else []
     must_not: list[models.Condition] = (
-        [] if benchmark.reference_stays else [field_is_any(NAME, [query.reference])]
+        [] if benchmark.reference_stays else [field_is_any(NAME, query.references)]
     )
     return models.Filter(must=must, must_not=must_not) if must or must_not else None
 
@@ -224,12 +233,14 @@ def _row(
     r: int | None,
     truncated: bool,
 ) -> RankingRow:
+    names = _names(hits)
     return {
         "composer": key[0],
         "search": key[1],
         "query": query.id,
-        "ids": _names(hits),
-        "scores": [hit.score for hit in hits],
+        "ids": names[:DEPTH],
+        "scores": [hit.score for hit in hits[:DEPTH]],
+        "right_ranks": right_ranks(names, query) if len(names) > DEPTH else None,
         "subset": subset,
         "r": r,
         "truncated": truncated,

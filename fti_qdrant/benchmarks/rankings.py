@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fti_qdrant.benchmarks import metrics
-from fti_qdrant.benchmarks.base import Benchmark, Ranked
+from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.metrics import Floats
+from fti_qdrant.benchmarks.records import BenchmarkQuery, Ranked
 from fti_qdrant.errors import BadPredictions
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def schema() -> pa.Schema:
             ("query", pa.string()),
             ("ids", pa.list_(pa.string())),
             ("scores", pa.list_(pa.float32())),
+            ("right_ranks", pa.list_(pa.int32())),
             ("subset", pa.list_(pa.string())),
             ("r", pa.int32()),
             ("truncated", pa.bool_()),
@@ -72,7 +74,31 @@ def unanswered(table: pa.Table) -> int:
 def ranked(table: pa.Table, benchmark: Benchmark) -> Ranked:
     """One table of rankings, as the measures take it."""
     has_subsets = any(query.subset for query in benchmark.queries)
-    return Ranked(table["ids"].to_pylist(), table["subset"].to_pylist() if has_subsets else None)
+    images = table["ids"].to_pylist()
+    return Ranked(
+        images,
+        table["subset"].to_pylist() if has_subsets else None,
+        right_ranks=_right_ranks(table, images, benchmark),
+    )
+
+
+def _right_ranks(
+    table: pa.Table, images: list[list[str]], benchmark: Benchmark
+) -> list[list[int]] | None:
+    """Ranks beyond the stored lists, where a benchmark needs them; else None."""
+    stored = table["right_ranks"].to_pylist() if "right_ranks" in table.column_names else []
+    if not any(ranks is not None for ranks in stored):
+        return None
+    return [
+        right_ranks(found, query) if ranks is None else ranks
+        for ranks, found, query in zip(stored, images, benchmark.queries)
+    ]
+
+
+def right_ranks(names: Sequence[str], query: BenchmarkQuery) -> list[int]:
+    """1-based ranks of a query's right answers in a ranking."""
+    right = set(query.relevant)
+    return [rank for rank, name in enumerate(names, 1) if name in right]
 
 
 def described(table: pa.Table, benchmark: Benchmark, measured: Mapping[str, Floats]) -> pa.Table:
@@ -83,6 +109,7 @@ def described(table: pa.Table, benchmark: Benchmark, measured: Mapping[str, Floa
     texts = pa.list_(pa.string())
     columns: dict[str, pa.Array] = {
         "reference": pa.array([query.reference for query in queries]),
+        "more_references": pa.array([query.more_references for query in queries], texts),
         "text": pa.array([query.texts[0] for query in queries]),
         "aspects": pa.array([query.aspects for query in queries], texts),
         "relevant": pa.array([query.relevant for query in queries], texts),
@@ -107,11 +134,17 @@ def neighbors_found(exact: pa.Table, index: pa.Table) -> float:
 
 
 def _target_ranks(benchmark: Benchmark, lists: list[list[str]] | None) -> Any:
-    """1-based rank of the target; null where it was not ranked, or is not public."""
+    """1-based rank of the target, or of the first right answer where there is no one target.
+
+    Null where it was not ranked, or is not public.
+    """
     import pyarrow as pa
 
     if lists is None or not benchmark.has_truth:
         return pa.nulls(len(benchmark.queries), pa.int32())
-    targets = [query.relevant[:1] for query in benchmark.queries]
-    target_ranks = metrics.ranks(metrics.matches(lists, targets, [q.id for q in benchmark.queries]))
+    right = [
+        query.relevant[:1] if benchmark.one_target else query.relevant
+        for query in benchmark.queries
+    ]
+    target_ranks = metrics.ranks(metrics.members(lists, right))
     return pa.array(target_ranks, pa.int32(), mask=target_ranks == 0)

@@ -31,6 +31,8 @@ class EvaluationMetrics(BaseModel):
         gallery_digest: changes with any image of the gallery, or the bytes of its file.
         inverter: hash of its weights, or None.
         figures: composer -> group -> measure -> mean; empty where the answers are not public.
+        set_figures: composer -> figures that compare the queries of a set, such as the wordings of
+            one question; empty where the benchmark has none.
         index_loss: composer -> measure -> exact minus index, over all queries; only where
             ``search`` is index.
         neighbors_found: composer -> share of the 10 exactly nearest images that the index finds.
@@ -55,6 +57,7 @@ class EvaluationMetrics(BaseModel):
     device: str
     inverter: str | None
     figures: dict[str, Figures]
+    set_figures: dict[str, dict[str, float]] = {}
     index_loss: dict[str, dict[str, float]] = {}
     neighbors_found: dict[str, float] = Field(
         default={}, validation_alias=AliasChoices("neighbors_found", "neighbours_found")

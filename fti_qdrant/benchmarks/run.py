@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 
 from fti_qdrant.atomic_files import replacing
 from fti_qdrant.benchmarks import rankings
-from fti_qdrant.benchmarks.base import DEPTH, summarize
+from fti_qdrant.benchmarks.base import summarize
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX, RankingKey
+from fti_qdrant.benchmarks.records import DEPTH
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, EvaluationMetrics, Figures, write_json
 from fti_qdrant.errors import FtiError, OutputUnavailable
 
@@ -117,7 +118,9 @@ def finish_run(ranker: Ranker, out: Path, notes: list[str], command: str) -> Fin
     benchmark = ranker.benchmark
     starts = range(0, len(benchmark.queries), BATCH)
     files = [_rankings_file(out, key, start) for key in ranker.keys for start in starts]
-    tables = rankings.by_key(concat_tables(map(parquet.read_table, files)), benchmark)
+    # batches of an earlier version may lack a column
+    stored = concat_tables(map(parquet.read_table, files), promote_options="default")
+    tables = rankings.by_key(stored, benchmark)
     lost = rankings.unanswered(next(iter(tables.values())))
     if lost:
         notes = [*notes, f"{lost} queries have no readable reference image and count as not found"]
@@ -127,7 +130,8 @@ def finish_run(ranker: Ranker, out: Path, notes: list[str], command: str) -> Fin
     }
     groups = benchmark.groups()
     figures = {key: summarize(measured, groups) for key, measured in values.items() if measured}
-    metrics = _metrics(ranker, tables, figures, notes, command)
+    sets = {key: benchmark.set_figures(measured) for key, measured in values.items() if measured}
+    metrics = _metrics(ranker, tables, figures, sets, notes, command)
     described = [rankings.described(table, benchmark, values[key]) for key, table in tables.items()]
     with writing(out):
         marks = {"comparable": str(not notes), "notes": "; ".join(notes)}
@@ -143,6 +147,7 @@ def _metrics(
     ranker: Ranker,
     tables: dict[RankingKey, pa.Table],
     figures: dict[RankingKey, Figures],
+    sets: dict[RankingKey, dict[str, float]],
     notes: list[str],
     command: str,
 ) -> EvaluationMetrics:
@@ -177,6 +182,7 @@ def _metrics(
         device=ranker.composer.backbone.device.type,
         inverter=inverter.weights_hash if inverter is not None else None,
         figures={one: figures[one, search] for one in ranker.composers if (one, search) in figures},
+        set_figures={one: sets[one, search] for one in ranker.composers if sets.get((one, search))},
         index_loss=losses,
         neighbors_found={
             one: rankings.neighbors_found(tables[exact], tables[index])

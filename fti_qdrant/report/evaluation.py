@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fti_qdrant.benchmarks.base import DEPTH, Benchmark
+from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.published import published_for
+from fti_qdrant.benchmarks.records import DEPTH
 from fti_qdrant.benchmarks.run import FinishedRun
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.registry import find_composer
@@ -163,7 +164,10 @@ def _page_row(
     rank = "not found" if line["rank"] is None else f"at rank {line['rank']}"
     warning = "the text was longer than the model's context and was cut"
     return PageRow(
-        references=[thumbnail(benchmark.picture(line["reference"]))],
+        references=[
+            thumbnail(benchmark.picture(id))
+            for id in (line["reference"], *(line["more_references"] or ()))
+        ],
         text=line["text"],
         composer=line["composer"] + (f"; target {rank}" if right else ""),
         hits=[_page_image(benchmark, id, f"{score:.3f}", id in right) for id, score in hits],

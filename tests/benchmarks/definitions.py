@@ -72,3 +72,76 @@ def circo(entries: list[Any], lists: dict[str, list[int]]) -> dict[str, float]:
             [ap for ap, e in zip(precisions[10], entries) if aspect in e["semantic_aspects"]]
         )
     return figures
+
+
+def icir(
+    queries: list[list[str]], database: list[list[str]], lists: list[list[str]]
+) -> dict[str, float]:
+    """AP by trapezoids over the whole ranking; over queries, over instances, over the worst."""
+    values: dict[str, list[float]] = {}
+    for (_, text, instance), found in zip(queries, lists):
+        right = {path for path, shown, of in database if shown == text and of == instance}
+        positions = [place for place, path in enumerate(found) if path in right]
+        area = 0.0
+        for number, place in enumerate(positions):
+            before = number / place if place else 1.0
+            after = (number + 1) / (place + 1)
+            area += (before + after) / 2 * (1 / (len(right) + 1e-5))
+        values.setdefault(instance, []).append(area)
+    return {
+        "mAP": mean([value for of in values.values() for value in of]),
+        "mmAP": mean([mean(of) for of in values.values()]),
+        "minmAP": mean([min(of) for of in values.values()]),
+    }
+
+
+def genecis(places: dict[str, list[int]]) -> dict[str, float]:
+    """R@K of each task from the 1-based place of each target, and the mean over the tasks."""
+    figures: dict[str, float] = {}
+    for k in (1, 2, 3):
+        for task, of in places.items():
+            figures[f"{task} R@{k}"] = mean([float(place <= k) for place in of])
+        figures[f"average R@{k}"] = mean([figures[f"{task} R@{k}"] for task in places])
+    return figures
+
+
+def pinpoint(rows: list[dict[str, Any]], lists: list[list[str]]) -> dict[str, float]:
+    """Every measure as a mean over queries; the spread of P@10 over queries with equal images."""
+    columns: dict[str, list[float]] = {}
+    sets: dict[tuple[str, str], list[float]] = {}
+    for row, found in zip(rows, lists):
+        right, wrong = row["positive_candidates"], row["negative_candidates"]
+        kept = [one for one in found if one not in wrong]
+        for k in (1, 5, 10, 50):
+            hits = len([one for one in found[:k] if one in right])
+            bad = len([one for one in found[:k] if one in wrong])
+            values = {
+                f"mAP@{k}": _precision_to(found, right, k),
+                f"mAP@{k} without negatives": _precision_to(kept, right, k),
+                f"P@{k}": hits / k,
+                f"recall@{k}": hits / len(right) if right else 0.0,
+                f"negative recall@{k}": bad / min(len(wrong), k) if wrong else 0.0,
+            }
+            for name, value in values.items():
+                columns.setdefault(name, []).append(value)
+            if k == 10:
+                images = (row["query_image_signature"], row["query_image_signature2"])
+                sets.setdefault(images, []).append(hits / k)
+    several = [of for of in sets.values() if len(of) > 1]
+    deviations = [mean([(one - mean(of)) ** 2 for one in of]) ** 0.5 for of in several]
+    return {
+        **{name: mean(of) for name, of in columns.items()},
+        "P@10 range": mean([max(of) - min(of) for of in several]),
+        "P@10 std": mean(deviations),
+    }
+
+
+def _precision_to(found: list[str], right: list[str], k: int) -> float:
+    if not right:
+        return 0.0
+    total, hits = 0.0, 0
+    for place, one in enumerate(found[:k], 1):
+        if one in right:
+            hits += 1
+            total += hits / place
+    return total / min(len(right), k)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from fti_qdrant.benchmarks.base import Benchmark, Ranked
+from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.doctor import examine
 from fti_qdrant.benchmarks.fashioniq import CATEGORIES
 from fti_qdrant.benchmarks.gallery_contents import MANIFEST, write_manifest
+from fti_qdrant.benchmarks.records import Ranked
 from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 from tests.benchmarks import standins

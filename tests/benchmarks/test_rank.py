@@ -17,7 +17,7 @@ from pyarrow import parquet
 from qdrant_client import QdrantClient
 
 from fti_qdrant.benchmarks import run as runs
-from fti_qdrant.benchmarks.base import Benchmark, BenchmarkQuery, GalleryImage
+from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.gallery_contents import (
     NAME,
     PART,
@@ -27,6 +27,7 @@ from fti_qdrant.benchmarks.gallery_contents import (
 )
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX
+from fti_qdrant.benchmarks.records import BenchmarkQuery, GalleryImage
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.benchmarks.run import finish_run, rank_all
 from fti_qdrant.composers.composer import Composer

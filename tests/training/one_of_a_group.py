@@ -26,7 +26,8 @@ def main(rank: int, size: int, folder: str) -> None:
     loss = step(part, [captions[row] for row in rows])
     loss.total.backward()
     gradients = {name: one.grad for name, one in inverter.named_parameters()}
-    torch.save((loss.figures(group), gradients), f"{folder}/{rank}.pt")
+    votes = [group.any(rank == 1), group.any(False)]
+    torch.save((loss.figures(group), gradients, votes), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 

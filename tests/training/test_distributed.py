@@ -42,7 +42,8 @@ def test_loss_and_gradients_do_not_depend_on_the_number_of_processes(
     assert [worker.wait(120) for worker in workers] == [0] * size
     expected, gradients = one_process(tiny_backbone, inverter, features)
     for rank in range(size):
-        log, found = torch.load(tmp_path / f"{rank}.pt")
+        log, found, votes = torch.load(tmp_path / f"{rank}.pt")
+        assert votes == [True, False]  # one process is enough, and all of them know
         assert log == pytest.approx(expected, abs=1e-6, rel=1e-6)
         for name, gradient in gradients.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
@@ -53,3 +54,4 @@ def test_a_single_process_changes_nothing() -> None:
     assert group.gather(rows) is rows
     assert group.mean_weight(3) == 1
     assert torch.equal(group.average(rows), rows)
+    assert [group.any(True), group.any(False)] == [True, False]

@@ -38,6 +38,10 @@ class ProcessGroup(Protocol):
         """Average over the processes, without gradients; for the log."""
         ...
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so in any of the processes."""
+        ...
+
 
 class SingleProcess:
     """One process: its batch is the whole batch."""
@@ -53,6 +57,9 @@ class SingleProcess:
 
     def average(self, values: Tensor) -> Tensor:
         return values.detach()
+
+    def any(self, value: bool) -> bool:
+        return value
 
 
 class DistributedGroup:
@@ -79,6 +86,9 @@ class DistributedGroup:
         total = values.detach().clone()
         dist.all_reduce(total)
         return total / self.size
+
+    def any(self, value: bool) -> bool:
+        return any(self._counts(int(value), _device()))
 
     def _counts(self, rows: int, device: torch.device) -> list[int]:
         counts = torch.zeros(self.size, dtype=torch.long, device=device)

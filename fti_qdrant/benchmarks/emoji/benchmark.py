@@ -52,6 +52,7 @@ class EmojiBenchmark(Benchmark):
         "other edits"
     )
     reference_stays = False
+    own_root = Path("eval/emoji-pictures")
     headlines = ("R@1", "R@10", "subset R@1")
     download = "nothing: fti-eval run emoji draws the images (needs fti-qdrant[demo])"
 

@@ -24,7 +24,10 @@ Examples:
 @click.group(epilog=EPILOG)
 @program_options("fti-eval")
 def main() -> None:
-    """Measure composed search on FashionIQ, CIRR, CIRCO and emoji, by the official protocols."""
+    """Measure composed search on benchmarks, by their official protocols.
+
+    FashionIQ, CIRR, CIRCO, i-CIR (icir), GeneCIS, PinPoint, emoji, and those of your own packages.
+    """
 
 
 for command in (doctor, run_command, score, compare_command):

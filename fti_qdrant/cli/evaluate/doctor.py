@@ -54,7 +54,7 @@ def doctor(name: str, root: Path | None, split: str | None, quick: bool, as_json
     from fti_qdrant.cli.progress import step_progress
 
     benchmark = open_benchmark(name, root_of(name, root), split)
-    total = sum(1 for _ in benchmark.gallery())
+    total = sum(1 for _ in benchmark.files())
     with step_progress() as progress:
         task = progress.add_task("images", total=total)
         diagnosis = examine(
@@ -77,6 +77,7 @@ def _as_dict(benchmark: Benchmark, diagnosis: Diagnosis) -> dict[str, Any]:
         "images": diagnosis.images,
         "affected_queries": sorted(diagnosis.affected),
         "deviations": diagnosis.deviations,
+        "unchecked": benchmark.unchecked,
         "findings": [
             {
                 "image": one.image,
@@ -95,10 +96,12 @@ def _print(benchmark: Benchmark, diagnosis: Diagnosis) -> None:
 
     print_lines(
         f"{benchmark.name} {benchmark.split} in {benchmark.root}: "
-        f"{len(benchmark.queries):,} queries, {diagnosis.images:,} gallery images"
+        f"{len(benchmark.queries):,} queries, {diagnosis.images:,} images"
     )
     for deviation in diagnosis.deviations:
         print_lines(f"not the official annotations: {deviation}")
+    if benchmark.unchecked:
+        print_lines(f"note: {benchmark.unchecked}")
     if diagnosis.findings:
         print_tables([_findings_table(diagnosis.findings)])
         if len(diagnosis.findings) > SHOWN:

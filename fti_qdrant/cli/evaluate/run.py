@@ -38,6 +38,7 @@ Examples:
   fti-eval run cirr --root data/cirr --split test1 --model ViT-L-14-quickgelu/openai \\
       --inverter runs/first/inverter
   fti-eval run circo --root data/circo --url http://localhost:6333 --index
+  fti-eval run genecis --root data/genecis --split change_object
 
 \b
 Writes to --out: metrics.json, per_query.parquet, report.html, and submission/, the ranked lists
@@ -117,7 +118,7 @@ def run_command(
     from fti_ingest.stages.embed import ModelChoice
     from fti_qdrant.benchmarks.rank import Ranker
     from fti_qdrant.benchmarks.rankings import EXACT, INDEX
-    from fti_qdrant.benchmarks.registry import BENCHMARKS, open_benchmark
+    from fti_qdrant.benchmarks.registry import find_benchmark, open_benchmark
     from fti_qdrant.model.precision import exact_precision
 
     need("matplotlib", "eval")
@@ -126,7 +127,7 @@ def run_command(
         raise click.UsageError("pass either --gallery DIR or --url URL")
     if url is None and collection is not None:
         raise click.UsageError("--collection needs --url URL")
-    out = out or Path("eval") / f"{name}-{split or BENCHMARKS[name].splits[0]}"
+    out = out or Path("eval") / f"{name}-{split or find_benchmark(name).splits[0]}"
     benchmark = open_benchmark(name, root_of(name, root), split)
     print_lines(f"{name} {benchmark.split}: {len(benchmark.queries):,} queries")
     precision = precision or exact_precision(device)
@@ -258,7 +259,12 @@ def command_line(arguments: list[str]) -> str:
 def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
     from fti_qdrant.benchmarks.published import published_for
     from fti_qdrant.cli.console import print_tables
-    from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, index_loss_table
+    from fti_qdrant.cli.evaluate.tables import (
+        aspects_table,
+        figures_table,
+        index_loss_table,
+        set_figures_table,
+    )
 
     metrics = finished.metrics
     whole, figures, comparable = metrics.whole, metrics.figures, metrics.comparable
@@ -272,6 +278,7 @@ def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
                     aspects_table(one, whole, figures, counts, comparable, published)
                     for one in benchmark.headlines
                 ),
+                set_figures_table(metrics.set_figures, comparable),
                 index_loss_table(metrics),
             ]
         )
@@ -279,6 +286,8 @@ def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
         print_lines(f"no figures: {benchmark.no_truth}")
     for note in metrics.notes:
         print_lines(f"not comparable with published figures: {note}")
+    if benchmark.unchecked:
+        print_lines(f"note: {benchmark.unchecked}")
     for path in finished.files:
         print_lines(f"wrote {path}")
 

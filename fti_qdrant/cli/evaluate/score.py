@@ -29,6 +29,9 @@ Formats of the file:
   cirr       {"pairid": [name, ...], ...}             may also hold "version" and "metric"
   fashioniq  {"dress": [[name, ...], ...], "shirt": ..., "toptee": ...}   in caption file order
   emoji      {"query id": [key, ...], ...}
+  icir       {"0": [database image, ...], ...}        queries numbered from 0, whole rankings
+  genecis    {"task/0": [image, ...], ...}            image as coco-ID or vg-ID-x-y-width-height
+  pinpoint   {"00001": {"retrieved_items": [signature, ...]}, ...}
 
 \b
 Examples:
@@ -66,11 +69,16 @@ def score(
     data = read_predictions_file(predictions)
     ranked = benchmark.read_predictions(data)
     deviations = benchmark.annotation_deviations()
-    notes = [*deviations, *ranked.notes, *short_lists(ranked)]
+    notes = [*deviations, *ranked.notes, *short_lists(ranked, benchmark)]
+    if benchmark.unchecked:
+        notes.append(benchmark.unchecked)
     figures: Figures = {}
+    set_figures: dict[str, float] = {}
     faults: list[str] = []
     if benchmark.has_truth:
-        figures = summarize(benchmark.measure(ranked), benchmark.groups())
+        measured = benchmark.measure(ranked)
+        figures = summarize(measured, benchmark.groups())
+        set_figures = benchmark.set_figures(measured)
     else:
         faults = benchmark.submission_faults(data, ranked)
         notes.append(f"the lists were checked, not scored: {benchmark.no_truth}")
@@ -84,12 +92,13 @@ def score(
                 "notes": notes,
                 "queries": len(benchmark.queries),
                 "figures": figures,
+                "set_figures": set_figures,
                 "faults": faults,
             }
         )
     else:
         if figures:
-            _print_figures(benchmark, predictions.name, figures, comparable=not deviations)
+            _print_figures(benchmark, predictions.name, figures, set_figures, not deviations)
         elif not faults:
             print_lines(f"{predictions}: {len(benchmark.queries):,} valid ranked lists")
         _print_notes(notes)
@@ -97,10 +106,16 @@ def score(
         raise BadPredictions(f"the server would refuse {str(predictions)!r}: {'; '.join(faults)}")
 
 
-def _print_figures(benchmark: Benchmark, label: str, figures: Figures, comparable: bool) -> None:
+def _print_figures(
+    benchmark: Benchmark,
+    label: str,
+    figures: Figures,
+    set_figures: dict[str, float],
+    comparable: bool,
+) -> None:
     from fti_qdrant.benchmarks.published import published_for
     from fti_qdrant.cli.console import print_tables
-    from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table
+    from fti_qdrant.cli.evaluate.tables import aspects_table, figures_table, set_figures_table
 
     published = published_for(benchmark.name)
     counts = {group: sum(map(len, strata)) for group, strata in benchmark.groups().items()}
@@ -112,6 +127,7 @@ def _print_figures(benchmark: Benchmark, label: str, figures: Figures, comparabl
                 aspects_table(one, whole, rows, counts, comparable, published)
                 for one in benchmark.headlines
             ),
+            set_figures_table({label: set_figures} if set_figures else {}, comparable),
         ]
     )
 

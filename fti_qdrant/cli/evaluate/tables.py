@@ -69,6 +69,20 @@ def aspects_table(
     return table
 
 
+def set_figures_table(
+    set_figures: Mapping[str, Mapping[str, float]], comparable: bool
+) -> Table | None:
+    """Figures that compare the queries of a set; None for a benchmark without them."""
+    if not set_figures:
+        return None
+    mark = "" if comparable else NOT_COMPARABLE
+    names = list(next(iter(set_figures.values())))
+    table = _table("", names, f"over sets of queries, in percent{mark}")
+    for composer, values in set_figures.items():
+        table.add_row(as_text(composer), *(percent(values[one]) for one in names))
+    return table
+
+
 def index_loss_table(metrics: EvaluationMetrics) -> Table | None:
     """What the approximate index loses against exact search; None for an exact run."""
     if not metrics.index_loss:

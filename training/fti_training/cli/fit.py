@@ -21,14 +21,19 @@ Examples:
   fti-train fit settings.yaml --captions captions.parquet --out runs/first --resume
   fti-train fit --captions captions.parquet --out s --workers 8 --gpus-per-worker 1 \\
       --ray-address auto --storage s3://bucket/first
+  fti-train fit --captions captions.parquet --out runs/first --validate cirr:data/cirr \\
+      --best-by cirr_R@5 --stop-after 3
+  fti-train fit --captions captions.parquet --out runs/first --validate captions:0.05
   fti-train fit --print-config > settings.yaml
 
 \b
-OUT/inverter is the trained inverter, OUT/best the one with the best validation figure. Beside
-them are log.csv, validation.csv and, if the package tensorboard is installed, tensorboard/.
+OUT/inverter is the trained inverter, OUT/best the one with the best validation figure
+(--best-by). Beside them are log.csv, validation.csv and, if the package tensorboard is
+installed, tensorboard/.
 A run that was stopped or killed continues with --resume. A finished one is extended by --resume
 with more --steps or --epochs (not with schedule=cosine). Other settings that a resumed run may
-change: validate_on, checkpoint_every, log_every, workers, gpus_per_worker, max_failures. One
+change: validate_on, validate_root, validate_split, best_by, stop_after, checkpoint_every,
+log_every, workers, gpus_per_worker, max_failures. One
 worker trains in this process, on a GPU if there is one; several need fti-qdrant[ray].
 """
 
@@ -60,6 +65,26 @@ worker trains in this process, on a GPU if there is one; several need fti-qdrant
     "--lr",
     type=click.FloatRange(0, min_open=True),
     help="Learning rate.  [default: 4e-05]",
+)
+@click.option(
+    "--validate",
+    "validate_on",
+    metavar="NAME[:DIR]",
+    help="What to validate on at each checkpoint: a benchmark of fti-eval with the folder of its "
+    "data, such as cirr:data/cirr; captions:SHARE, such as captions:0.05, which holds out "
+    "pictures; emoji; none.  [default: auto]",
+)
+@click.option("--validate-root", help="Folder of the benchmark's data, if not in --validate.")
+@click.option("--validate-split", help="Split of the benchmark.  [default: its first]")
+@click.option(
+    "--best-by",
+    help="Validation figure that chooses OUT/best, such as cirr_R@5 or captions_loss.  "
+    "[default: the main one]",
+)
+@click.option(
+    "--stop-after",
+    type=click.IntRange(1),
+    help="End the run after so many validations without a better one.  [default: never]",
 )
 @engine_option
 @click.option("--workers", type=click.IntRange(1), help="Training processes.  [default: 1]")
@@ -119,7 +144,7 @@ def fit(
     choice = EngineChoice(engine, config.workers, config.gpus_per_worker, address)
     choice.check()
     from fti_training.fit.run import FitRun
-    from fti_training.fit.validate import SCORE, validation_line, with_validation
+    from fti_training.fit.validate import validation_line, with_validation
     from fti_training.loop.checkpoint_storage import CheckpointStorage
     from fti_training.loop.recorder import REJECTS
     from fti_training.loop.records import STEPS
@@ -128,9 +153,8 @@ def fit(
     data = read_samples(captions) if captions else cache
     assert data is not None
     config = with_validation(config)
-    run = FitRun(
-        config, data, out, CheckpointStorage.at(storage or str(out), SCORE), choice, resume
-    )
+    kept_at = CheckpointStorage.at(storage or str(out))
+    run = FitRun(config, data, out, kept_at, choice, resume)
     if (line := validation_line(config)) and not is_quiet():
         print_lines(line)
     inverter = run.run()

@@ -25,7 +25,7 @@ from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_training.augment import jittered
 from fti_training.cache.layout import Cache
 from fti_training.distributed import ProcessGroup
-from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.fit.sampling_order import Parts
 from fti_training.fit.step_blocks import StepBlocks
 from fti_training.picture_decoder import PictureDecoder
 from fti_training.samples import Samples
@@ -71,7 +71,7 @@ class PictureBatches:
 
     backbone: Backbone
     samples: Samples
-    order: SamplingOrder
+    order: Parts
     group: ProcessGroup
     engine: Engine
     augment: bool
@@ -119,7 +119,7 @@ class CachedBatches:
 
     cache: Cache
     device: torch.device
-    order: SamplingOrder
+    order: Parts
     group: ProcessGroup
 
     def parts(self, steps: range) -> Generator[Batch, None, None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,9 @@ from pydantic import (
 from fti_training.loop.update import Cosine, Decay, Schedule
 from fti_training.losses import TEMPERATURE, TRI_WISE_WEIGHT
 from fti_training.precision import Precision
+
+AUTO, EMOJI, NONE, CAPTIONS = "auto", "emoji", "none", "captions"
+"""Values of ``validate_on`` beside the names of benchmarks."""
 
 
 class FitConfig(BaseModel):
@@ -64,14 +67,56 @@ class FitConfig(BaseModel):
     augment: Literal["none", "jitter"] = "none"
     """jitter turns, scales and shifts each picture a little, differently at each step."""
 
-    validate_on: Literal["auto", "emoji", "none"] = "auto"
-    """Zero-shot validation at each checkpoint; auto is emoji where its packages are installed."""
+    validate_on: str = AUTO
+    """Validation at each checkpoint: a benchmark's name, captions (needs held_out), none, or auto:
+    emoji where its packages are installed. NAME:DIR sets validate_root too, captions:SHARE
+    held_out."""
+    validate_root: str | None = None
+    """Folder of the benchmark's data."""
+    validate_split: str | None = None
+    """Of the benchmark; by default its first, and for emoji the held-out edits."""
+    held_out: float = Field(0, ge=0, le=0.5)
+    """Share of the pictures that is kept out of training."""
+    best_by: str | None = None
+    """The validation figure by which the best checkpoint is chosen, such as cirr_R@5 or
+    captions_loss; by default the main one."""
+    stop_after: PositiveInt | None = None
+    """Ends the run after so many validations without a better best_by."""
     checkpoint_every: PositiveInt = 500
     log_every: PositiveInt = 10
     workers: PositiveInt = 1
     gpus_per_worker: NonNegativeFloat = 0
     max_failures: NonNegativeInt = 3
     """How many lost workers or nodes a run on Ray survives."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_validation(cls, given: Any) -> Any:
+        """``cirr:DIR`` is two settings in one, and so is ``captions:0.05``."""
+        value = given.get("validate_on") if isinstance(given, dict) else None
+        name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if not colon:
+            return given
+        setting = "held_out" if name == CAPTIONS else "validate_root"
+        if given.get(setting) not in (None, 0, 0.0, rest):
+            raise ValueError(f"validate_on={value} and {setting}={given[setting]} are two answers")
+        return {**given, "validate_on": name, setting: rest}
+
+    @model_validator(mode="after")
+    def _validation_is_complete(self) -> FitConfig:
+        if self.validate_on == CAPTIONS and not self.held_out:
+            raise ValueError(
+                "validate_on=captions needs the share of the pictures to hold out, as in "
+                "captions:0.05"
+            )
+        if self.validate_on in (AUTO, NONE, CAPTIONS):
+            for name in ("validate_root", "validate_split"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} belongs to a benchmark, and validate_on is "
+                        f"{self.validate_on}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> FitConfig:
@@ -91,7 +136,9 @@ class FitConfig(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """The settings that the weights after a step depend on."""
-        return self.model_dump(mode="json", exclude=set(self.may_change()))
+        # checkpoints of earlier versions know of no held-out pictures
+        unknown = () if self.held_out else ("held_out",)
+        return self.model_dump(mode="json", exclude={*self.may_change(), *unknown})
 
     def may_change(self) -> tuple[str, ...]:
         """The settings that a resumed run may change.
@@ -113,6 +160,7 @@ LENGTH = ("epochs", "steps")
 RUNNING = (
     *("validate_on", "checkpoint_every", "log_every"),
     *("workers", "gpus_per_worker", "max_failures"),
+    *("validate_root", "validate_split", "best_by", "stop_after"),
 )
 """Settings about how a run is run. The loss is the same over any number of workers; each worker
 draws its own dropout masks and jitter."""

@@ -17,7 +17,9 @@ class DataFacts(BaseModel):
     """Facts about the samples.
 
     Attributes:
-        digest: of uris, subjects and attributes, in order.
+        samples: how many were trained on.
+        held_out: how many were kept out of training, for validation.
+        digest: of uris, subjects and attributes of both, in order.
         without_split, unreadable: numbers of pictures that were left out.
         captioner, splitter: what made the captions, if their table says so.
         backbone: hash of the frozen model's weights.
@@ -26,6 +28,7 @@ class DataFacts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     samples: int
+    held_out: int = 0
     digest: str
     without_split: int = 0
     unreadable: int = 0
@@ -35,9 +38,12 @@ class DataFacts(BaseModel):
     cached: bool = False
 
     @classmethod
-    def of(cls, samples: Samples, backbone: str, cached: bool, unreadable: int) -> DataFacts:
+    def of(
+        cls, samples: Samples, backbone: str, cached: bool, unreadable: int, held_out: int = 0
+    ) -> DataFacts:
         return cls(
-            samples=len(samples),
+            samples=len(samples) - held_out,
+            held_out=held_out,
             digest=samples.digest,
             without_split=samples.without_split,
             unreadable=unreadable,

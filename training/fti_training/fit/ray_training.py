@@ -135,7 +135,9 @@ def train_with_ray(
     _check_gpus(config)
     data = job.data.resolve() if isinstance(job.data, Path) else job.data
     # workers run in folders of their own
-    config = config.model_copy(update={"model": absolute_name(config.model)})
+    root = config.validate_root and str(Path(config.validate_root).resolve())
+    changes = {"model": absolute_name(config.model), "validate_root": root}
+    config = config.model_copy(update=changes)
     mailbox = Mailbox.open()
     storage.make_folder()
     _remove_ray_folder(storage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,12 +19,14 @@ from fti_training.cache.layout import Cache
 from fti_training.distributed import SingleProcess
 from fti_training.fit.config import FitConfig
 from fti_training.fit.data_facts import DataFacts
+from fti_training.fit.held_out import divide
 from fti_training.fit.sampling_order import SamplingOrder
 from fti_training.fit.state import INVERTER, InverterState
 from fti_training.fit.training import FitJob, InverterTraining
-from fti_training.fit.validate import with_validation
+from fti_training.fit.validate import best_figure, with_validation
 from fti_training.loop.checkpoint_storage import CheckpointStorage, StoredCheckpoint
 from fti_training.loop.context import LocalContext
+from fti_training.loop.events import Stopped
 from fti_training.loop.recorder import Recorder, recording
 from fti_training.loop.records import has_tensorboard
 from fti_training.loop.state import check_same_settings
@@ -46,6 +48,7 @@ class FitRun:
         skipped: URIs of the pictures that could not be read.
         last: the figures of the last logged step; empty where nothing was left to do.
         steps: of the whole run.
+        stopped: where early stopping ended it; None where it went to its last step.
     """
 
     config: FitConfig
@@ -57,6 +60,7 @@ class FitRun:
     skipped: set[str] = field(default_factory=set, init=False)
     last: dict[str, float] = field(default_factory=dict, init=False)
     steps: int = field(default=0, init=False)
+    stopped: Stopped | None = field(default=None, init=False)
 
     def run(self) -> Path:
         """Trains to the end; the folder of the trained inverter.
@@ -65,9 +69,13 @@ class FitRun:
             CheckpointError: another run's folder, or a loss that is not finite.
             ModelMismatch: a cache of another model.
             OutputUnavailable: a file cannot be written.
+            BadBenchmark: a benchmark to validate on that is not there, or not whole.
             FtiError: fewer samples than a batch; GPUs that are not there.
         """
         self.config = with_validation(self.config)
+        figure = best_figure(self.config)
+        self.config = self.config.model_copy(update={"best_by": figure})
+        self.storage = replace(self.storage, score=figure)
         if not has_tensorboard():
             logger.warning("the package tensorboard is not installed: the log is CSV only")
         self._check_folder()
@@ -84,12 +92,20 @@ class FitRun:
         with recording("fit", self.out, job.steps, self.resume) as recorder:
             self._train(job, backbone, recorder)
         self.skipped, self.last = recorder.skipped, recorder.last
+        self.stopped = recorder.stopped
         unreadable = facts.unreadable + len(self.skipped)
         facts.model_copy(update={"unreadable": unreadable}).write(self.out)
         return self._keep()
 
     def summary(self) -> str:
         """What came of it, in a line."""
+        if self.stopped is not None:
+            best, score = self.stopped.best, self.storage.score
+            return (
+                f"stopped early after {self.stopped.step:,} steps: {score} was best at step "
+                f"{best:,}, and {self.config.stop_after} validations brought no better one; a "
+                "larger --stop-after continues with --resume"
+            )
         if not self.last:
             return f"the run was already complete: {self.steps:,} steps; --steps extends it"
         return f"{self.last['step']:,.0f} steps, loss {self.last['total']:.4f}"
@@ -121,11 +137,12 @@ class FitRun:
                 "or another --out"
             )
         then = read_config(self.out).model_dump(mode="json")
+        now = {**self.config.identity(), "held_out": self.config.held_out}
         may_change = ", ".join(self.config.may_change())
         hint = f". A resumed run may change {may_change}"
         if self.config.schedule == "cosine":
             hint += "; its length only with schedule=decay"
-        check_same_settings(str(self.storage), then, self.config.identity(), hint)
+        check_same_settings(str(self.storage), then, now, hint)
 
     def _check_data(self, backbone: Backbone) -> tuple[DataFacts, FitJob]:
         """All that can be wrong with the data, before any work."""
@@ -140,10 +157,13 @@ class FitRun:
             cache = Cache.open(samples)
             cache.check_model(backbone.fingerprint)
             samples, unreadable = cache.samples, cache.unreadable
-        order = SamplingOrder(len(samples), self.config.batch, self.config.seed)
+        chosen, held_out = divide(samples, self.config.held_out, self.config.seed)
+        order = SamplingOrder.over(chosen, len(samples), self.config.batch, self.config.seed)
         steps = self.config.epochs * order.steps_per_epoch
         cached = isinstance(self.data, Path)
-        facts = DataFacts.of(samples, backbone.fingerprint.weights, cached, unreadable)
+        facts = DataFacts.of(
+            samples, backbone.fingerprint.weights, cached, unreadable, len(held_out)
+        )
         if self.resume and self.storage.newest() is not None:
             facts.check_same(DataFacts.read(self.out))
         length = min(steps, self.config.steps or steps)

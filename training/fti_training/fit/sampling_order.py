@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,15 @@ from fti_qdrant.errors import FtiError
 Rows = npt.NDArray[np.int64]
 
 
+class Parts(Protocol):
+    """Which samples one of several processes takes at each step."""
+
+    @property
+    def batch(self) -> int: ...
+
+    def part(self, step: int, rank: int, size: int) -> Rows: ...
+
+
 @dataclass
 class SamplingOrder:
     """Shuffles each epoch by itself and cuts it into whole batches; the remainder is dropped.
@@ -19,13 +29,15 @@ class SamplingOrder:
     A resumed run, or one with another number of workers, gets the batches of an undisturbed one.
 
     Attributes:
-        samples: how many there are.
+        samples: how many there are to train on.
         batch: of all workers together.
+        chosen: their numbers, where they are a part of all samples; None for all.
     """
 
     samples: int
     batch: int
     seed: int
+    chosen: Rows | None = None
     _epoch: int = field(default=-1, init=False)
     _shuffled: Rows = field(default_factory=lambda: np.empty(0, np.int64), init=False)
 
@@ -47,7 +59,13 @@ class SamplingOrder:
         if epoch != self._epoch:
             generator = np.random.default_rng([self.seed, epoch])
             self._epoch, self._shuffled = epoch, generator.permutation(self.samples)
-        return self._shuffled[number * self.batch : (number + 1) * self.batch]
+        rows = self._shuffled[number * self.batch : (number + 1) * self.batch]
+        return rows if self.chosen is None else self.chosen[rows]
+
+    @classmethod
+    def over(cls, chosen: Rows, total: int, batch: int, seed: int) -> SamplingOrder:
+        """Of the chosen ones among ``total`` samples. Raises as the constructor."""
+        return cls(len(chosen), batch, seed, None if len(chosen) == total else chosen)
 
     def part(self, step: int, rank: int, size: int) -> Rows:
         """``[batch / size]``, the part of a step that one of ``size`` workers takes."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.fit.sampling_order import Parts
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class StepBlocks:
     """A block for each step: the rows and URIs of one process's part."""
 
     uris: pa.ChunkedArray
-    order: SamplingOrder
+    order: Parts
     steps: range
     rank: int
     size: int

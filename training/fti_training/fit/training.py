@@ -10,15 +10,25 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from fti_ingest.engine.local import LocalEngine
 from fti_ingest.engine.protocol import Engine
 from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import Cache
-from fti_training.distributed import ProcessGroup
-from fti_training.fit.batches import Batches, CachedBatches, PictureBatches, step_seed
-from fti_training.fit.config import FitConfig
-from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.distributed import ProcessGroup, SingleProcess
+from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches, step_seed
+from fti_training.fit.benchmark_validation import BenchmarkValidation
+from fti_training.fit.caption_validation import CaptionValidation, RowsInOrder
+from fti_training.fit.config import CAPTIONS, NONE, FitConfig
+from fti_training.fit.held_out import divide
+from fti_training.fit.sampling_order import Parts, SamplingOrder
 from fti_training.fit.state import InverterState
-from fti_training.fit.validate import EmojiValidation
+from fti_training.fit.validate import (
+    EmojiValidation,
+    Validation,
+    open_benchmark_validation,
+    uses_benchmark,
+)
+from fti_training.loop.best_figure import EarlyStopping
 from fti_training.loop.context import RunContext
 from fti_training.loop.events import Skipped
 from fti_training.loop.training_loop import Figures, Losses, StepResult, TrainingLoop
@@ -59,15 +69,28 @@ class InverterTraining:
         self.state = InverterState.initial(job.config, backbone)
         self.step = InverterStep(backbone, self.state.model, _weights(job.config), group).train()
         self.parallel = DistributedDataParallel(self.step) if group.size > 1 else self.step
-        self.batches, self.order = self._data(engine)
+        self.cache = Cache.open(job.data) if isinstance(job.data, Path) else None
+        chosen, self.held_out = divide(self.samples, self.config.held_out, self.config.seed)
+        total, batch, seed = len(self.samples), self.config.batch, self.config.seed
+        self.order = SamplingOrder.over(chosen, total, batch, seed)
+        self.batches = self._batches(self.order, group, engine)
+        self.validation = self._validation() if context.leads else None
+
+    @property
+    def samples(self) -> Samples:
+        """All of them, the held-out ones too."""
+        if self.cache is not None:
+            return self.cache.samples
+        assert isinstance(self.job.data, Samples)
+        return self.job.data
 
     def run(self) -> None:
         """Raises as ``TrainingLoop.run``, and BadImage where no picture of a batch is readable."""
-        config = self.config
-        emoji = EmojiValidation()
+        config, validation = self.config, self.validation
 
         def validated() -> Figures:
-            return emoji(self.backbone, self.state.kept)
+            assert validation is not None
+            return validation(self.backbone, self.state.kept)
 
         loop = TrainingLoop(
             state=self.state,
@@ -84,33 +107,61 @@ class InverterTraining:
             batch=config.batch,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
-            validate=validated if config.validate_on == "emoji" else None,
+            validate=None if validation is None else validated,
             before_checkpoint=self.step.sentences.clear,
+            stopping=self._stopping(),
+            agree=self.group.any,
         )
         loop.run(self._results)
 
+    def _stopping(self) -> EarlyStopping | None:
+        figure, patience = self.config.best_by, self.config.stop_after
+        return EarlyStopping(figure, patience) if figure and patience else None
+
+    def _validation(self) -> Validation | None:
+        config = self.config
+        if config.validate_on == NONE:
+            return None
+        if config.validate_on == CAPTIONS:
+            return self._caption_validation(RowsInOrder(self.held_out, config.batch))
+        return open_benchmark_validation(config) if uses_benchmark(config) else EmojiValidation()
+
+    def _caption_validation(self, order: RowsInOrder) -> CaptionValidation:
+        """Pictures are decoded here, in whichever process leads."""
+        return CaptionValidation(
+            self._batches(order, SingleProcess(), LocalEngine(), augmented=False),
+            order.steps,
+            keeps=self.cache is None,
+            weights=_weights(self.config),
+            autocast=lambda: autocast(self.config.precision, self.backbone.device.type),
+            report=self._report_rejects,
+        )
+
+    def _report_rejects(self, batch: Batch) -> None:
+        for reject in batch.rejects:
+            self.context.report(Skipped(reject))
+
     def _results(self, steps: range) -> Losses:
+        if len(steps) and isinstance(self.validation, BenchmarkValidation):
+            self.validation.embed(self.backbone)  # an unreadable image is found before any step
         with closing(self.batches.parts(steps)) as batches:
             for number, batch in zip(steps, batches, strict=True):
                 torch.manual_seed(step_seed(self.config.seed, number, self.group.rank))
                 with autocast(self.config.precision, self.backbone.device.type):
                     loss = self.parallel(batch.features, batch.captions, batch.sentences)
-                for reject in batch.rejects:
-                    self.context.report(Skipped(reject))
+                self._report_rejects(batch)
                 yield StepResult(loss.total, partial(loss.figures, self.group))
 
-    def _data(self, engine: Engine) -> tuple[Batches, SamplingOrder]:
-        config, group = self.config, self.group
-        if isinstance(self.job.data, Path):
-            cache = Cache.open(self.job.data)
-            order = SamplingOrder(len(cache.samples), config.batch, config.seed)
-            return CachedBatches(cache, self.backbone.device, order, group), order
-        order = SamplingOrder(len(self.job.data), config.batch, config.seed)
-        jitter = config.augment == "jitter"
-        pictures = PictureBatches(
-            self.backbone, self.job.data, order, group, engine, jitter, config.seed
+    def _batches(
+        self, order: Parts, group: ProcessGroup, engine: Engine, augmented: bool = True
+    ) -> Batches:
+        config = self.config
+        if self.cache is not None:
+            return CachedBatches(self.cache, self.backbone.device, order, group)
+        jitter = augmented and config.augment == "jitter"
+        return PictureBatches(
+            self.backbone, self.samples, order, group, engine, jitter, config.seed
         )
-        return pictures, order
 
 
 def _weights(config: FitConfig) -> Weights:

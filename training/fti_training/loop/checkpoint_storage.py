@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 
 from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.errors import CheckpointError, FtiError, OutputUnavailable, first_line
+from fti_training.loop.best_figure import best_step
 
 FOLDER, INDEX = "checkpoints", "checkpoint.json"
 NAME = re.compile(r"step-\d{8}")
@@ -53,7 +54,7 @@ class CheckpointStorage:
     Attributes:
         system: a file system of fsspec.
         path: the folder that holds ``checkpoints``, as the file system names it.
-        score: the validation figure by which the best is chosen; larger is better.
+        score: the validation figure by which the best is chosen; see ``best_step``.
     """
 
     url: str
@@ -101,9 +102,12 @@ class CheckpointStorage:
         return next(reversed(self.stored()), None)
 
     def best(self) -> StoredCheckpoint | None:
-        """The one with the highest score, the earliest of equals; None without a validation."""
-        scored = [one for one in self.stored() if self.score in one.figures]
-        return max(scored, key=lambda one: one.figures[str(self.score)], default=None)
+        """The one with the best score, the earliest of equals; None without a validation."""
+        stored = {one.step: one for one in self.stored()}
+        if self.score is None:
+            return None
+        step = best_step({step: one.figures for step, one in stored.items()}, self.score)
+        return None if step is None else stored[step]
 
     @contextmanager
     def opened(self, checkpoint: StoredCheckpoint) -> Iterator[Path]:

@@ -31,10 +31,18 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """Early stopping ended the run after ``step`` steps; the best figures were at ``best``."""
+
+    step: int
+    best: int
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A picture that could not be read."""
 
     reject: Reject
 
 
-Event = Began | Stepped | Validated | Skipped
+Event = Began | Stepped | Validated | Stopped | Skipped

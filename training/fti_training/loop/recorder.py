@@ -13,7 +13,7 @@ from fti_ingest.run.rejects import RejectsFile, read_rejects
 from fti_ingest.sources.source import Reject
 from fti_qdrant.cli.progress import step_progress
 from fti_qdrant.errors import OutputUnavailable, first_line
-from fti_training.loop.events import Began, Event, Skipped, Stepped, Validated
+from fti_training.loop.events import Began, Event, Skipped, Stepped, Stopped, Validated
 from fti_training.loop.records import Records, Row
 
 REJECTS = "rejects.jsonl"
@@ -26,6 +26,7 @@ class Recorder:
     Attributes:
         skipped: URIs of the pictures that could not be read.
         last: the figures of the last logged step; empty before the first.
+        stopped: the early end of the run; None where it went, or goes, to its last step.
     """
 
     def __init__(self, name: str, records: Records, rejects: RejectsFile, progress: Progress):
@@ -35,6 +36,7 @@ class Recorder:
         self.progress = progress
         self.skipped: set[str] = set()
         self.last: Row = {}
+        self.stopped: Stopped | None = None
         self._task = progress.add_task(name, total=None)
 
     def handle(self, event: Event) -> None:
@@ -56,6 +58,8 @@ class Recorder:
             self._show(completed=event.step, description=f"{self.name} {brief(event.figures)}")
         elif isinstance(event, Validated):
             self.records.validated(event.step, event.figures)
+        elif isinstance(event, Stopped):
+            self.stopped = event
         elif isinstance(event, Skipped):
             self.skip(event.reject)
 

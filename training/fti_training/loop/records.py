@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +56,8 @@ class Records:
     def _add(self, file: str, group: str, step: int, values: Row) -> None:
         row, path = {"step": step, **values}, self.folder / file
         header = not path.exists()
+        if not header and (before := _header(path)) != [*row]:
+            row = _widen(path, before, row)
         with path.open("a", newline="", encoding="utf-8") as log:
             log.write(_lines([row], header))
         if self._board is not None:
@@ -69,6 +72,22 @@ def read_rows(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         whole = [row for row in csv.DictReader(file) if all(row.values())]
     return [{name: float(value) for name, value in row.items()} for row in whole]
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
+
+
+def _widen(path: Path, before: list[str], row: Row) -> Row:
+    """Gives a log the columns of a new row too, as after a change of the validation.
+
+    Returns the row with all columns; what is not known is nan.
+    """
+    names = dict.fromkeys([*before, *row])
+    rows = [{name: one.get(name, math.nan) for name in names} for one in read_rows(path)]
+    _replace(path, rows)
+    return {name: row.get(name, math.nan) for name in names}
 
 
 def _replace(path: Path, rows: list[Row]) -> None:

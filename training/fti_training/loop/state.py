@@ -27,6 +27,7 @@ class TrainingState(Generic[Model]):
         scaler: for float16; disabled otherwise.
         identity: the settings that a checkpoint must share with this run.
         step: steps done.
+        validated: step -> the figures of its validation, from the start of the run.
     """
 
     model: Model
@@ -35,6 +36,7 @@ class TrainingState(Generic[Model]):
     scaler: torch.amp.GradScaler | None = None
     identity: dict[str, object] = field(default_factory=dict)
     step: int = 0
+    validated: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @property
     def kept(self) -> Model:
@@ -52,7 +54,11 @@ class TrainingState(Generic[Model]):
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint to resume from. Raises OSError or SafetensorError."""
-        facts: dict[str, object] = {"step": self.step, "identity": self.identity}
+        facts: dict[str, object] = {
+            "step": self.step,
+            "identity": self.identity,
+            "validated": self.validated,
+        }
         if self.scaler is not None:
             facts["scaler"] = self.scaler.state_dict()
         checkpoint_file.save(folder / FILE, self._modules(), self.optimizer, facts)
@@ -62,6 +68,8 @@ class TrainingState(Generic[Model]):
         facts = checkpoint_file.load(folder / FILE, self._modules(), self.optimizer)
         check_same_settings(str(folder), dict(facts["identity"]), self.identity)
         self.step = int(facts["step"])
+        validated = facts.get("validated", {})  # missing in checkpoints of earlier versions
+        self.validated = {int(step): dict(figures) for step, figures in validated.items()}
         if self.scaler is not None and self.scaler.is_enabled():
             self.scaler.load_state_dict(facts["scaler"])
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from fti_training.loop.best_figure import EarlyStopping, best_step
 from fti_training.loop.context import RunContext
-from fti_training.loop.events import Began, Stepped, Validated
+from fti_training.loop.events import Began, Stepped, Stopped, Validated
 from fti_training.loop.state import TrainingState
 from fti_training.loop.update import Update
 
@@ -47,6 +48,8 @@ class TrainingLoop:
         log_every, checkpoint_every: steps; the last step is always logged and kept.
         validate: figures of the weights at a checkpoint; called where the context leads.
         before_checkpoint: called in every process, before it is written.
+        stopping: ends the run early; it looks at the validations, so after a checkpoint only.
+        agree: called in every process, whether this one wants to stop -> whether any does.
     """
 
     state: TrainingState[Any]
@@ -58,6 +61,8 @@ class TrainingLoop:
     checkpoint_every: int
     validate: Callable[[], Figures] | None = None
     before_checkpoint: Callable[[], None] = lambda: None
+    stopping: EarlyStopping | None = None
+    agree: Callable[[bool], bool] = bool
 
     def run(self, losses: Callable[[range], Losses]) -> None:
         """Trains.
@@ -73,6 +78,8 @@ class TrainingLoop:
         self.context.restore(self.state.restore)
         if self.context.leads:
             self.context.report(Began(self.state.step))
+        if self._stops():  # a run that had ended early
+            return
         numbers = range(self.state.step, self.steps)
         rate = Rate(self.batch, self.state.step)
         with closing(losses(numbers)) as steps:
@@ -83,7 +90,22 @@ class TrainingLoop:
                     self._log(loss, rate(self.state.step))
                 if self._due(self.checkpoint_every):
                     self._checkpoint()
+                    if self._stops():
+                        break
                     rate.restart(self.state.step)
+
+    def _stops(self) -> bool:
+        """Whether the run ends here, before its last step; alike in every process."""
+        if self.stopping is None or self.state.step == self.steps:
+            return False
+        validated = self.state.validated
+        wants = self.context.leads and self.stopping.reached(validated)
+        if not self.agree(wants):
+            return False
+        best = best_step(validated, self.stopping.figure)
+        if self.context.leads and best is not None:
+            self.context.report(Stopped(self.state.step, best))
+        return True
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.steps
@@ -100,6 +122,7 @@ class TrainingLoop:
         figures: Figures = {}
         if self.context.leads and self.validate is not None:
             figures = self.validate()
+            self.state.validated[self.state.step] = figures
             self.context.report(Validated(self.state.step, figures))
         self.context.checkpoint(self.state.step, figures, self.state.save)
 
