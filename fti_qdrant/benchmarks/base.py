@@ -109,7 +109,7 @@ class Benchmark(ABC):
 
     def picture(self, id: str) -> Path | None:
         """The file of an image; None where it is missing."""
-        return self._pictures[id]
+        return self._pictures.get(id)
 
     @cached_property
     def _pictures(self) -> dict[str, Path | None]:

@@ -213,5 +213,10 @@ class GeneCIS(Benchmark):
         source, _, number = id.partition("-")
         if source == "coco":
             return first_existing([self.root / one / f"{int(number):012d}.jpg" for one in COCO])
+        return first_existing([folder / f"{number}.jpg" for folder in self._genome])
+
+    @cached_property
+    def _genome(self) -> list[Path]:
+        """The folders of Visual Genome that are there."""
         folders = [self.root / outer / inner for outer in GENOME_ROOTS for inner in GENOME]
-        return first_existing([folder / f"{number}.jpg" for folder in folders])
+        return [folder for folder in folders if folder.is_dir()]

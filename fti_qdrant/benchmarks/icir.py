@@ -5,8 +5,8 @@ Written from the published description and evaluation code of i-CIR v1.0.0 (Psom
 at hand.
 
 Layout: the unpacked archive, with ``query_files.csv``, ``database_files.csv`` (or both in
-``annotations/``), ``query/`` and ``database/``. The archives of its WebDataset form must be
-unpacked. The CSV files have no header; each row is image path, text, instance.
+``annotations/``), ``query/`` and ``database/``. Its WebDataset form is not read. The CSV files have
+no header; each row is image path, text, instance.
 
 Protocol: each row of the queries is one composed query. It searches the database rows of its own
 instance; those with its text are the right answers. The query images are no part of the database.
@@ -160,7 +160,7 @@ class ICIR(Benchmark):
     def _rows(self, name: str) -> list[_Row]:
         path = find_file(self.root, (name, f"annotations/{name}"), self.download)
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = [row for row in csv.reader(file, quoting=csv.QUOTE_NONE) if row]
         except (OSError, csv.Error, UnicodeDecodeError) as error:
             raise BadBenchmark(f"{str(path)!r} cannot be read: {first_line(error)}") from error

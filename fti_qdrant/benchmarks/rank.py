@@ -65,8 +65,8 @@ class Ranker:
         if not keys:
             return {}
         pictures = self._pictures(queries)
-        answerable = [query for query in queries if pictures.keys() >= set(query.references)]
-        lost = [query for query in queries if query not in answerable]
+        lost = [query for query in queries if not pictures.keys() >= {*query.references}]
+        answerable = [query for query in queries if pictures.keys() >= {*query.references}]
         ranked = {key: [_row(key, query, [], [], None, False) for query in lost] for key in keys}
         if answerable:
             names = list(dict.fromkeys(name for name, _ in keys))

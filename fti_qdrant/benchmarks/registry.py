@@ -34,14 +34,18 @@ ENTRY_POINTS = "fti_qdrant.benchmarks"
 """Group of the entry points by which a package brings benchmarks; each is a class."""
 
 
+REQUIRED = ("name", "splits", "protocol", "reference_stays", "download")
+"""Attributes without a default."""
+
+
 def register(benchmark: type[Benchmark]) -> type[Benchmark]:
     """Adds a benchmark, which then works everywhere that a built-in one does; also a decorator.
 
-    Raises BadBenchmark where another benchmark has this name, or where it lacks a name or splits.
+    Raises BadBenchmark where another benchmark has this name, or where it lacks an attribute.
     """
-    name = getattr(benchmark, "name", None)
-    if not isinstance(name, str) or not name or not getattr(benchmark, "splits", ()):
-        raise BadBenchmark(f"{benchmark!r} needs the attributes name and splits")
+    if missing := [one for one in REQUIRED if not hasattr(benchmark, one)]:
+        raise BadBenchmark(f"benchmark {benchmark.__name__} has no {' and no '.join(missing)}")
+    name = benchmark.name
     if BENCHMARKS.get(name, benchmark) is not benchmark:
         raise BadBenchmark(f"there is a benchmark {name!r} already; choose another name")
     BENCHMARKS[name] = benchmark

@@ -16,6 +16,7 @@ from fti_qdrant.composers import registry
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.description import ComposerInputs
 from fti_qdrant.errors import BadBenchmark, BadQuery
+from fti_training.fit.benchmark_validation import BenchmarkValidation
 from tests.benchmarks.standins import paint, write_json
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -103,6 +104,8 @@ def test_the_benchmark_of_the_page_runs_through_every_command(shop_class, shop, 
     done = invoke("score", "shop", "--annotations", shop, "--predictions", lists, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["figures"]["all"] == figures
+    validation = BenchmarkValidation.open("shop", str(shop), None)
+    assert validation.figure_names() == ("shop_R@1", "shop_R@5", "shop_R@10", "shop_R@50")
     (shop / "photos" / "p5.png").write_bytes(b"")
     found = json.loads(invoke("doctor", "shop", "--root", shop, "--json").stdout)
     assert [(one["image"], one["queries"]) for one in found["findings"]] == [("p5", ["q1"])]
@@ -157,5 +160,14 @@ def test_a_second_benchmark_of_one_name_is_refused(shop_class):
     with pytest.raises(BadBenchmark, match="there is a benchmark 'shop' already"):
         benchmarks.register(type("Other", (shop_class,), {}))
     assert benchmarks.register(shop_class) is shop_class
-    with pytest.raises(BadBenchmark, match="needs the attributes name and splits"):
+    with pytest.raises(BadBenchmark, match="benchmark Nameless has no name and no splits and no"):
         benchmarks.register(type("Nameless", (benchmarks.Benchmark,), {}))
+
+
+def test_a_reference_that_the_gallery_lacks_is_one_line(shop_class, shop, tmp_path):
+    questions = [{"id": "q0", "photo": "nowhere", "text": "in red", "answer": "p1"}]
+    write_json(shop / "questions.json", questions)
+    asked = ("run", "shop", "--root", shop, "--out", tmp_path / "out", "--composer", "image")
+    done = invoke(*asked)
+    assert done.exit_code == 2
+    assert "reference 'nowhere' of shop has no image file" in done.output

@@ -98,7 +98,7 @@ class FitConfig(BaseModel):
         if not colon:
             return given
         setting = "held_out" if name == CAPTIONS else "validate_root"
-        if given.get(setting) not in (None, 0, 0.0, rest):
+        if given.get(setting) and str(given[setting]) != rest:
             raise ValueError(f"validate_on={value} and {setting}={given[setting]} are two answers")
         return {**given, "validate_on": name, setting: rest}
 

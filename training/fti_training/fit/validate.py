@@ -59,7 +59,7 @@ def with_validation(config: FitConfig) -> FitConfig:
 def uses_benchmark(config: FitConfig) -> bool:
     """Whether a run validates through a benchmark's own protocol."""
     if config.validate_on == EMOJI:
-        return config.validate_split is not None
+        return config.validate_split is not None or config.validate_root is not None
     return config.validate_on not in (AUTO, NONE, CAPTIONS)
 
 
