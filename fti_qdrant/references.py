@@ -38,10 +38,11 @@ from fti_qdrant.images import (
     content_hash,
     open_image,
 )
+from fti_qdrant.images.crop import Box
 from fti_qdrant.model.inverter import PseudoWords
 from fti_qdrant.query import Query
 from fti_qdrant.reference_ids import Reference, named_id, stored_id
-from fti_qdrant.stored_pictures import image_place
+from fti_qdrant.stored_pictures import image_place, picture_source, read_pictures
 
 ReadAll = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
@@ -166,6 +167,7 @@ def load_references(
     Raises BadImage, UnknownImageId.
     """
     stored = stored_images([ref for query in queries for ref in query.references], gallery)
+    layout = gallery.spec.layout
     tasks: dict[object, Callable[[], LoadedImage | HashedImage]] = {}
 
     def planned(reference: Reference, decode: bool) -> object:
@@ -174,12 +176,13 @@ def load_references(
         if id is not None:
             return stored[id]
         picture = cast("ImageSource", reference)  # or what is none at all: opening it says so
-        source, allowed = picture, rules
+        read = partial(_read, picture, decode, rules, composer)
         if isinstance(reference, Cropped) and (whole := named_id(reference)) is not None:
-            place = _picture_place(stored[whole], gallery.spec.layout)
-            source, allowed = Cropped(place, reference.box), replace(rules, allow_paths=True)
+            read = partial(
+                _read_part, stored[whole], reference.box, layout, decode, rules, composer
+            )
         key = (_identity(picture), decode)
-        tasks.setdefault(key, partial(_read, source, decode, allowed, composer))
+        tasks.setdefault(key, read)
         return key
 
     plans = []
@@ -205,6 +208,35 @@ def _read(
     if not decode:
         return HashedImage(content_hash(reference, **vars(rules)))
     return composer.fitted(open_image(reference, **vars(rules)))
+
+
+def _read_part(
+    image: StoredImage,
+    box: Box,
+    layout: CollectionLayout,
+    decode: bool,
+    rules: ReadingRules,
+    composer: Composer,
+) -> LoadedImage | HashedImage:
+    """Of a stored image, wherever the gallery has it.
+
+    Raises BadImage, which does not tell where that is: a service answers others with it.
+    """
+    from fti_qdrant.images.fetch import reason_of  # it loads file systems
+
+    source = picture_source(image.payload, layout)
+    found = None if source is None else read_pictures([source], layout)[0]
+    try:
+        if source is None or found is None:
+            raise BadImage("the gallery does not store where its picture is")
+        if isinstance(found, Exception):
+            raise BadImage(reason_of(found, source).replace(source, "it")) from found
+        part = _read(Cropped(found, box), decode, rules, composer)
+    except BadImage as error:
+        raise BadImage(f"image {image.id} cannot be cropped: {error}") from error
+    if isinstance(part, HashedImage):
+        return part
+    return replace(part, uri=image_place(image.payload, layout))
 
 
 def answerable(loaded: LoadedQuery, asked: Query) -> LoadedQuery:
@@ -333,17 +365,6 @@ def _again(reference: Reference) -> ImageSource | None:
         return None
     assert not isinstance(reference, (uuid.UUID, int))
     return reference
-
-
-def _picture_place(image: StoredImage, layout: CollectionLayout) -> str:
-    """Where the picture of a stored image is. Raises BadImage where that is not known."""
-    place = image_place(image.payload, layout)
-    if place is None:
-        raise BadImage(
-            f"image {image.id} cannot be cropped: the gallery does not store where its picture "
-            "is; pass the picture itself"
-        )
-    return place
 
 
 def _identity(reference: ImageSource) -> object:

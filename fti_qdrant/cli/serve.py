@@ -259,8 +259,10 @@ def _serve(
     app = plan.app(search, writer)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    if uploads is not None and not plan.settings.api_keys:
-        print_lines("warning: anybody who reaches this service can write; set --api-key", err=True)
+    if not plan.settings.api_keys and (uploads is not None or host not in LOOPBACK):
+        what = "search" if uploads is None else "search and write"
+        who = f"anybody who reaches port {port} of this machine"
+        print_lines(f"warning: {who} can {what}; set --api-key", err=True)
     print_lines(f"open http://{shown}:{port}/ (Ctrl-C stops it)", err=True)
     run(app, listening, plan.settings)
 

@@ -189,5 +189,6 @@ def removal_command(location: GalleryLocation) -> str:
     if isinstance(location, EmbeddedLocation):
         return f"rm -r {shlex.quote(str(location.path))}"
     key = ' -H "api-key: $QDRANT_API_KEY"' if location.has_key else ""
-    url = f"{location.url.rstrip('/')}/collections/{location.collection}"
+    parts = (location.url, location.client_options.prefix or "", "collections")
+    url = "/".join([*(part.strip("/") for part in parts if part), location.collection])
     return f"curl -X DELETE{key} {shlex.quote(url)}"

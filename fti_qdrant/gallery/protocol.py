@@ -86,7 +86,8 @@ class VectorQuery:
         """The threshold as Qdrant takes it: it leaves out hits that are equal to it."""
         if self.score_threshold is None:
             return None
-        return float(np.nextafter(np.float32(self.score_threshold), np.float32(-np.inf)))
+        least = np.float32(min(max(self.score_threshold, -2), 2))  # no cosine is beyond
+        return float(np.nextafter(least, np.float32(-np.inf)))
 
 
 @dataclass(frozen=True)

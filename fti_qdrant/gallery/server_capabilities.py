@@ -39,7 +39,7 @@ class Availability:
 
 
 AVAILABLE: dict[Feature, Availability] = {
-    "queries": Availability("the query API, by which all searches run", (1, 10)),
+    "queries": Availability("the query API with random samples", (1, 11)),
     "groups": Availability("group_by", (1, 11)),
     "facets": Availability("facets", (1, 12)),
     "diversity": Availability("diversity (maximal marginal relevance)", (1, 15)),

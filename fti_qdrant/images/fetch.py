@@ -216,12 +216,13 @@ def _read_spans(uris: Sequence[str], most: int = MOST) -> list[Read]:
 
 
 def _span(uri: str) -> tuple[str, int, int]:
-    """Path or URI of a file, and the byte range in it. Raises BadImage."""
-    if not uri.startswith("tar://"):
-        return uri, 0, MOST
-    where = SPAN.search(uri)
+    """Path or URI of a file, and the byte range in it.
+
+    A member of a tar whose range is not known, as its URI was stored, is looked up by its name.
+    """
+    where = SPAN.search(uri) if uri.startswith("tar://") else None
     if where is None:
-        raise BadImage(f"{uri!r} has no byte range in its archive; list the archive again")
+        return uri, 0, MOST
     begin, end = map(int, where.groups())
     return without_span(uri).rpartition(CHAIN)[2], begin, end
 

@@ -21,6 +21,7 @@ from fti_qdrant.errors import (
     FtiError,
     GalleryNotFound,
     GalleryUnavailable,
+    OutputUnavailable,
     Overloaded,
     UnknownImageId,
 )
@@ -41,6 +42,7 @@ STATUS: Mapping[type[FtiError], int] = {
     BadFilter: 422,
     GalleryNotFound: 503,
     GalleryUnavailable: 503,
+    OutputUnavailable: 503,
     Overloaded: 503,
 }
 """HTTP status of an error; of its nearest class that is listed here."""

@@ -1,4 +1,4 @@
-"""Pictures at URLs, where the service takes them: fetched before their query waits for the model."""
+"""Pictures at URLs: fetched before their query waits for the model."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
@@ -15,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from fti_qdrant import EdgeGallery
 from fti_qdrant.cli.serve import main
+from fti_qdrant.serve import server
+from fti_qdrant.serve.settings import ServeSettings
 from tests.commands import start_command
 
 
@@ -110,6 +113,26 @@ def test_it_serves_until_it_is_stopped(place: dict[str, Any]):
     finally:
         process.kill()
     EdgeGallery.open(gallery).close()  # its lock is free
+
+
+def test_a_service_without_keys_that_others_reach_is_warned_of(
+    place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    served: list[ServeSettings] = []
+    monkeypatch.setattr(server, "run", lambda app, listening, settings: served.append(settings))
+    lines = []
+    for options in ([], ["--host", "0.0.0.0"], ["--allow-writes"], ["--api-key", "k"]):
+        done = serve("--gallery", place["folder"] / "gallery", "--port", 0, *options)
+        assert done.exit_code == 0, done.output
+        *warnings, last = done.stderr.splitlines()
+        assert last.startswith("open http://")
+        lines.append(re.sub(r"port \d+", "port N", "".join(warnings)))
+    reached = "warning: anybody who reaches port N of this machine can search"
+    how = "; set --api-key"
+    assert lines == ["", reached + how, f"{reached} and write{how}", ""]
+    names = [settings.hosts for settings in served]
+    own = ("localhost", "127.0.0.1", "::1")
+    assert names == [own, (), own, ()]  # by other names nobody is expected there
 
 
 def test_several_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):

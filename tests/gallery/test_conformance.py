@@ -329,6 +329,18 @@ def test_a_small_gallery_needs_no_index_and_answers_alike(
         assert [hit.id for hit in after] == [hit.id for hit in before]
 
 
+def test_images_drawn_at_random(filled: Gallery, points: Points) -> None:
+    drawn = filled.random_vectors(20)
+    stored = {image.id: image.vector for image in filled.retrieve(list(drawn))}
+    assert len(drawn) == len(stored) == 20
+    for id, vector in drawn.items():
+        np.testing.assert_allclose(vector, stored[id], atol=1e-6)
+    everything = filled.random_vectors(999)
+    assert set(everything) == {point.id for point in points}
+    assert list(everything) != list(filled.random_vectors(999)), "in another order each time"
+    assert filled.storage().quantization == "none"
+
+
 def test_state_counts_the_images(filled: Gallery, points: Points) -> None:
     state = filled.state()
     assert state.points == len(points)

@@ -61,7 +61,7 @@ def test_a_server_that_hides_its_version_can_do_everything(
 @pytest.mark.parametrize("grpc", [False, True])
 def test_a_server_below_the_floor(tmp_path: Path, spec: GallerySpec, grpc: bool) -> None:
     with (
-        pytest.raises(GalleryUnavailable, match=r"runs Qdrant 1\.9\.7.*query API.*needs 1\.10"),
+        pytest.raises(GalleryUnavailable, match=r"runs Qdrant 1\.9\.7.*query API.*needs 1\.11"),
         server(tmp_path / "a", "1.9.7", grpc),
     ):
         pass
@@ -88,9 +88,9 @@ def test_a_feature_is_refused_where_it_is_asked_for_and_not_before(
         acorn = models.SearchParams(acorn=models.AcornSearchParams(enable=True))
         gallery.search(VectorQuery(np.ones(8), params=acorn))
         gallery.search(VectorQuery(np.ones(8), group_by="brand"))
-    old = ServerCapabilities("1.10.1")
+    old = ServerCapabilities("1.9.1")
     for feature in ("groups", "facets", "diversity", "acorn"):
-        with pytest.raises(GalleryUnavailable, match=r"runs Qdrant 1\.10\.1"):
+        with pytest.raises(GalleryUnavailable, match=r"runs Qdrant 1\.9\.1"):
             old.require(feature, "collection 'c'")  # type: ignore[arg-type]
 
 

@@ -23,8 +23,9 @@ from fti_qdrant.gallery import (
     VectorQuery,
     connect,
 )
-from fti_qdrant.gallery.aliases import FolderAlias, ServerAlias
-from fti_qdrant.gallery.location import EmbeddedLocation, ServerLocation
+from fti_qdrant.gallery.aliases import FolderAlias, ServerAlias, removal_command
+from fti_qdrant.gallery.client_options import ClientOptions
+from fti_qdrant.gallery.location import EmbeddedLocation, GalleryLocation, ServerLocation
 from fti_qdrant.model.fingerprint import Fingerprint
 from tests.ingest.sources_and_runs import Run, ingest, write_pictures
 from tests.qdrant_standin import Standin, serving_standin
@@ -359,3 +360,21 @@ def test_the_pages_commands_are_ours() -> None:
     assert len(asked) == 4
     for arguments in asked:
         assert run.ingest.make_context("fti-ingest", arguments).params["alias"]
+
+
+@pytest.mark.parametrize(
+    ("location", "command"),
+    [
+        (EmbeddedLocation(Path("my shop")), "rm -r 'my shop'"),
+        (ServerLocation("http://a:1/", "c"), "curl -X DELETE http://a:1/collections/c"),
+        (
+            ServerLocation("https://a", "c", "k", client_options=ClientOptions(prefix="/q/")),
+            'curl -X DELETE -H "api-key: $QDRANT_API_KEY" https://a/q/collections/c',
+        ),
+    ],
+)
+def test_the_command_that_deletes_a_gallery(
+    location: GalleryLocation, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    assert removal_command(location) == command

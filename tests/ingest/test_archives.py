@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ def test_every_image_is_read_back_whole_in_any_order(tmp_path: Path) -> None:
     expected = [images[f"{n:03d}.jpg"] for n in range(20)][::-1] * 2
     assert read_batch(uris, allow_urls=False) == expected
     assert read_one(uris[3]) == expected[3]
+    as_stored = [without_span(uri) for uri in uris]
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: read_batch(as_stored, allow_urls=False), range(8)):
+            assert found == expected
 
 
 def test_ids_hold_the_shards_place_below_the_glob(tmp_path: Path) -> None:

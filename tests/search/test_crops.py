@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,38 @@ def test_stored_images_that_cannot_be_cropped(
     memory.upsert([GalleryPoint(point.id, point.vector, {"_fti": facts})])
     with pytest.raises(BadImage, match="does not store where its picture is"):
         ComposedSearch(search.composer, memory).query(Cropped(point.id, LEFT))
+
+
+def test_a_picture_that_is_gone_is_not_told_where_it_was(
+    search: ComposedSearch, memory: ServerGallery, plain_points: list[GalleryPoint], tmp_path: Path
+):
+    point = plain_points[0]
+    over_memory = ComposedSearch(search.composer, memory)
+    (tmp_path / "text.png").write_text("hello")
+    for name, words in (("gone.png", "no such file"), ("text.png", "not an image")):
+        facts = {**point.payload["_fti"], "uri": str(tmp_path / name)}
+        memory.upsert([GalleryPoint(point.id, point.vector, {"_fti": facts})])
+        with pytest.raises(BadImage, match=words) as refused:
+            over_memory.query(Cropped(point.id, LEFT))
+        assert point.id in str(refused.value)
+        assert str(tmp_path) not in str(refused.value)
+
+
+def test_a_part_of_an_image_in_an_archive(
+    search: ComposedSearch,
+    memory: ServerGallery,
+    plain_points: list[GalleryPoint],
+    paths: list[Path],
+    tmp_path: Path,
+):
+    """Where the gallery can read a picture, a part of it can be a reference."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(paths[3], "3.png")
+    point = plain_points[3]
+    uri = f"zip://3.png::{tmp_path / 'a.zip'}"
+    memory.upsert([GalleryPoint(point.id, point.vector, {"_fti": {"uri": uri}})])
+    part = ComposedSearch(search.composer, memory).compose(Cropped(point.id, LEFT)).vector
+    assert np.allclose(part, search.compose(halves(paths[3])[0]).vector, atol=1e-5)
 
 
 def test_an_explanation_shows_the_part(search: ComposedSearch, paths: list[Path]):

@@ -96,6 +96,12 @@ def test_pictures_that_are_gone_or_something_else_now(own: tuple[TestClient, Pat
         for answer in (gone, other):
             assert str(pictures) not in answer.text
             assert "png" not in answer.text
+    crop = {"left": 0, "top": 0, "right": 0.5, "bottom": 0.5}
+    for name, words in (("a.png", "no such file"), ("b.png", "not an image")):
+        part = {"references": [{"id": point_id(name), "crop": crop}]}
+        refused = client.post("/search", json=part)
+        problem_of(refused, 422, words)
+        assert str(pictures) not in refused.text
     changed = client.get(f"/images/{point_id('c.png')}")
     assert changed.headers["etag"] == f'"{hashlib.sha256(changed.content).hexdigest()}"'
     assert changed.content == (pictures / "c.png").read_bytes()

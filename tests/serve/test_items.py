@@ -176,6 +176,18 @@ def test_pictures_of_an_item(writable: Shop):
     problem_of(nameless, 422, "key is missing")
 
 
+def test_a_folder_that_cannot_be_written_stores_nothing(writable: Shop, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    writer = ItemIngest(writable.search, tmp_path / "file" / "uploads")
+    service = TestClient(create_app(AsyncComposedSearch(writable.search), writer=writer))
+    data = {"item": json.dumps({"key": "unkept"})}
+    answer = service.post("/items", data=data, files={"image": ("a", png())})
+    problem_of(answer, 503, "the folder of uploads cannot be written")
+    assert answer.headers["retry-after"]
+    assert str(tmp_path) not in answer.text
+    assert writable.stored("unkept") is None
+
+
 def test_images_of_another_program_are_its_own_to_write(writable: Shop):
     gallery = copy.copy(writable.search.gallery)
     layout = gallery.spec.layout.model_copy(update={"ours": False})

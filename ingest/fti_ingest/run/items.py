@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ from fti_qdrant.images.read import content_hash
 
 if TYPE_CHECKING:
     from fti_qdrant.search import ComposedSearch
+
+logger = logging.getLogger(__name__)
 
 Outcome = Literal["stored", "updated", "unchanged"]
 
@@ -124,15 +127,20 @@ class ItemIngest:
             with replacing(file) as part:
                 part.write_bytes(data)
         except OSError as error:
+            logger.error("the folder of uploads %s cannot be written: %s", self.folder, error)
+            reason = error.strerror or type(error).__name__  # its text would tell where that is
             raise OutputUnavailable(
-                f"the picture cannot be kept in {str(self.folder)!r}: {error}"
+                f"the folder of uploads cannot be written ({reason}); nothing was stored"
             ) from error
 
     def _remove_file(self, image: StoredImage | None, but: Path | None = None) -> None:
         """Of an image that is no longer stored. A source's own files stay."""
         uri = OUR_LAYOUT.facts(image.payload).get("uri") if image else None
         if uri and Path(uri) != but and Path(uri).parent == self.folder:
-            Path(uri).unlink(missing_ok=True)
+            try:
+                Path(uri).unlink(missing_ok=True)
+            except OSError as error:  # the image itself is stored, or deleted, as was asked
+                logger.warning("the file %s of no image any more stays there: %s", uri, error)
 
 
 def _payload_text(key: str, payload: Mapping[str, Any]) -> str:
