@@ -81,9 +81,9 @@ class PinPoint(Benchmark):
     splits = ("test",)
     protocol = (
         "PinPoint: gallery = index_signatures.txt; the references stay; mAP, P and recall "
-        "@1,5,10,50; NegRecall: recall of the marked negatives; noNeg: with the negatives taken out "
-        "of the lists; P@10 range and P@10 std: over queries with the same images, means over those "
-        "sets"
+        "@1,5,10,50; NegRecall: recall of the marked negatives; noNeg: with the negatives taken "
+        "out of the lists; P@10 range and P@10 std: over queries with the same images, means over "
+        "those sets"
     )
     reference_stays = True
     one_target = False
