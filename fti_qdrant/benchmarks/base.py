@@ -178,8 +178,11 @@ class Benchmark(ABC):
         official = self.official.get(self.split)
         if official is None or official.digest is not None:
             return None
-        compared = "" if official.queries is None else "; their number of queries is the published"
-        return f"the annotations of {self.name} have no known checksum to compare with{compared}"
+        compared = "they" if official.queries is None else "beyond their number of queries they"
+        return (
+            f"the checksum of the published annotations of {self.name} is not known; {compared} "
+            "were not compared"
+        )
 
     def deviations(self) -> list[str]:
         """Everything that makes figures on this folder not comparable with published ones."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from fti_qdrant.atomic_files import replacing
-from fti_qdrant.errors import BadImage, OutputUnavailable, first_line
+from fti_qdrant.errors import BadBenchmark, BadImage, OutputUnavailable, first_line
 from fti_qdrant.images import open_image
 
 DILATION = 0.7
@@ -54,7 +54,7 @@ def cropped(picture: Image.Image, box: Box) -> Image.Image:
         >>> cropped(Image.new("RGB", (100, 80)), Box(40, 30, 10, 20)).size
         (34, 34)
 
-    Raises BadImage where the box is outside of the picture.
+    Raises BadBenchmark where the box is outside of the picture.
     """
     left = max(0.0, box.x - DILATION * box.width)
     top = max(0.0, box.y - DILATION * box.height)
@@ -62,7 +62,10 @@ def cropped(picture: Image.Image, box: Box) -> Image.Image:
     bottom = min(float(picture.height), top + (1 + DILATION) * box.height)
     edges = (round(left), round(top), round(right), round(bottom))
     if edges[0] >= edges[2] or edges[1] >= edges[3]:
-        raise BadImage(f"{box} is outside of a picture of {picture.width} x {picture.height}")
+        sides = ", ".join(f"{side:g}" for side in (box.x, box.y, box.width, box.height))
+        raise BadBenchmark(
+            f"box {sides} is outside of its photo of {picture.width} x {picture.height}"
+        )
     part = picture.convert("RGB").crop(edges)
     side = max(part.size)
     square = Image.new("RGB", (side, side))
@@ -76,7 +79,9 @@ def write_crops(crops: Collection[Crop], advance: Callable[[int, int], None]) ->
     Args:
         advance: called with the number of crops done, and the total.
 
-    Raises OutputUnavailable where a file cannot be written.
+    Raises:
+        BadBenchmark: a box outside of its photo.
+        OutputUnavailable: a file cannot be written.
     """
     todo = [crop for crop in crops if crop.source is not None and not crop.path.is_file()]
     with ThreadPoolExecutor() as pool:
@@ -88,10 +93,15 @@ def _write(crop: Crop) -> None:
     assert crop.source is not None
     try:
         picture = open_image(crop.source).image
+        part_of_it = cropped(picture, crop.box)
         with replacing(crop.path) as part:
-            cropped(picture, crop.box).save(part, "PNG")
+            part_of_it.save(part, "PNG")
     except BadImage:
         return
+    except BadBenchmark as error:
+        raise BadBenchmark(
+            f"{str(crop.source)!r}: {error}; the annotations, or the photos, are of another version"
+        ) from error
     except OSError as error:
         raise OutputUnavailable(
             f"crop {str(crop.path)!r} cannot be written: {first_line(error)}"

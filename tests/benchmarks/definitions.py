@@ -117,10 +117,10 @@ def pinpoint(rows: list[dict[str, Any]], lists: list[list[str]]) -> dict[str, fl
             bad = len([one for one in found[:k] if one in wrong])
             values = {
                 f"mAP@{k}": _precision_to(found, right, k),
-                f"mAP@{k} without negatives": _precision_to(kept, right, k),
+                f"mAP@{k} noNeg": _precision_to(kept, right, k),
                 f"P@{k}": hits / k,
                 f"recall@{k}": hits / len(right) if right else 0.0,
-                f"negative recall@{k}": bad / min(len(wrong), k) if wrong else 0.0,
+                f"NegRecall@{k}": bad / min(len(wrong), k) if wrong else 0.0,
             }
             for name, value in values.items():
                 columns.setdefault(name, []).append(value)

@@ -25,7 +25,7 @@ from fti_qdrant.benchmarks.records import Ranked
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.cli.evaluate import main
 from fti_qdrant.composers.composer import Composer
-from fti_qdrant.errors import BadBenchmark, BadImage, BadPredictions
+from fti_qdrant.errors import BadBenchmark, BadPredictions
 from fti_qdrant.images import open_image
 from tests.benchmarks import definitions
 from tests.benchmarks.later_standins import DEEP, LATER, genecis, icir, pinpoint
@@ -128,7 +128,7 @@ def test_the_figures_of_a_run_are_the_definition(ran: EvaluatedRun, mini: Compos
     want = definition(ran.name, ran.root, lists)
     got = ran.figures("image")
     assert {name: got[name] for name in want} == pytest.approx(want, abs=1e-9)
-    assert f"note: the annotations of {ran.name} have no known checksum" in ran.output
+    assert f"the checksum of the published annotations of {ran.name} is not known" in ran.output
 
 
 def test_a_run_shows_its_figures_and_its_pictures(ran: EvaluatedRun) -> None:
@@ -198,7 +198,7 @@ def test_scores_of_random_lists_are_the_definition(name: str, tmp_path: Path) ->
     }
     want = definition(name, root, lists)
     assert {one: got[one] for one in want} == pytest.approx(want, abs=1e-12)
-    assert any("no known checksum" in note for note in scored["notes"])
+    assert any("checksum of the published" in note for note in scored["notes"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -269,8 +269,17 @@ def test_crops_are_the_published_ones() -> None:
         want[down : down + part.shape[0], over : over + part.shape[1]] = part
         got = np.asarray(cropped(Image.fromarray(pixels), Box(x, y, w, h)))
         assert np.array_equal(got, want)
-    with pytest.raises(BadImage, match="outside of a picture of 46 x 30"):
+    with pytest.raises(BadBenchmark, match="box 100, 3, 5, 5 is outside of its photo of 46 x 30"):
         cropped(Image.fromarray(pixels), Box(100, 3, 5, 5))
+
+
+def test_a_box_outside_of_its_photo_is_named_before_any_work(tmp_path: Path) -> None:
+    root = genecis(tmp_path / "genecis")
+    template(target={"image_id": 100, "instance_bbox": [900, 9, 5, 5]})(root)
+    done = invoke("run", "genecis", "--root", root, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    told = " ".join(done.output.split())
+    assert "100.jpg': box 900, 9, 5, 5 is outside of its photo of 64 x 64" in told
 
 
 def test_doctor_looks_at_photos_and_at_query_images_outside_the_gallery(tmp_path: Path) -> None:
