@@ -71,7 +71,7 @@ def run(line: str, models: dict[str, str]) -> str:
 
 def look(app: FastAPI, listening: socket.socket, settings: ServeSettings) -> None:
     """In place of serving: what a browser would get."""
-    with listening, TestClient(app) as browser:
+    with listening, TestClient(app, base_url="http://127.0.0.1") as browser:
         print(browser.get("/").text)
         print(json.dumps(browser.post("/search", json={"text": "red", "limit": 2}).json()))
 

@@ -16,7 +16,7 @@ from tests.adoption.collections import OpenClip, write_pictures
 from tests.qdrant_standin import Standin, serving_standin
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _weights_are_read_once() -> Iterator[None]:
     """Backbones of one name share their weights, which nothing here changes."""
     with pytest.MonkeyPatch.context() as patch:

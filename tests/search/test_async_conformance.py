@@ -6,7 +6,7 @@ import asyncio
 import threading
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from fti_qdrant.errors import (
 )
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, ServerGallery, point_id
 from fti_qdrant.query import Hits
+from fti_qdrant.query_model import ModelTask, QueryModel, Understood
 from tests.qdrant_grpc_standin import serving
 from tests.qdrant_standin import serving_rest
 
@@ -383,22 +384,37 @@ def test_a_large_query_many_lets_others_in_between(
     assert "read" in seen.stages
 
 
-def test_cancelled_queries_are_not_computed(embedded: ComposedSearch) -> None:
-    seen = Counting()
+def test_cancelled_queries_are_not_computed(
+    embedded: ComposedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait while the model works on another."""
+    seen, working, may_end = Counting(), threading.Event(), threading.Event()
+    whole = QueryModel.run
+
+    def held(model: QueryModel, tasks: Sequence[ModelTask]) -> list[list[Understood]]:
+        working.set()
+        assert may_end.wait(30)
+        return whole(model, tasks)
+
+    monkeypatch.setattr(QueryModel, "run", held)
 
     async def main() -> None:
         twin = AsyncComposedSearch(embedded, observer=seen)
-        await twin.query(text=TEXT)
+        first = asyncio.create_task(twin.query(text=TEXT))
+        await asyncio.to_thread(working.wait, 30)
         gone = [asyncio.create_task(twin.query(text=f"{number} dresses")) for number in range(9)]
-        await asyncio.sleep(0)
+        while twin.waiting < len(gone):
+            await asyncio.sleep(0.01)
         for task in gone:
             task.cancel()
         await asyncio.gather(*gone, return_exceptions=True)
+        may_end.set()
+        await first
         await twin.query(text=TEXT)
         assert twin._loops.batches._shared.inside == 0
 
     asyncio.run(main())
-    assert sum(seen.sizes) <= 2 + 1  # one of them may have been in the model already
+    assert seen.sizes == [1, 1]
 
 
 def test_no_thread_for_each_query(embedded: ComposedSearch, paths: list[Path]) -> None:
