@@ -28,6 +28,10 @@ Result = TypeVar("Result")
 SMOOTHING = 0.2
 """Weight of the last batch in the time of a query, which ``retry_after`` is made of."""
 
+WAITING_SHARE = 0.1
+"""Of a batch's time: how long those that it has answered may take to ask again, if that is longer
+than ``max_wait``. A slow model would else fall into two groups that wait for each other."""
+
 LEAST_PAUSE = 0.1
 """Seconds; the least ``retry_after``."""
 
@@ -65,8 +69,8 @@ class BatchLimits:
     Attributes:
         max_batch: most queries in one pass of the model.
         max_queue: most queries that wait or run at one time; one more raises ``Overloaded``.
-        max_wait: most seconds that a query waits for others after a batch; none when the model is
-            idle.
+        max_wait: most seconds that a query waits for others after a batch (or a tenth of what the
+            batch took, if that is longer); none when the model is idle.
 
     Raises BadQuery: a value out of range.
     """
@@ -230,9 +234,10 @@ class _Queue(Generic[Item, Result]):
             self.thread.join()
 
     def _work(self) -> None:
-        answered, ended = 0, 0.0
+        answered, began, ended = 0, 0.0, 0.0
         while True:
-            batch = self._next(answered, ended + self.limits.max_wait)
+            patience = max(self.limits.max_wait, WAITING_SHARE * (ended - began))
+            batch = self._next(answered, ended + patience)
             if batch is None:
                 return
             began = time.perf_counter()
