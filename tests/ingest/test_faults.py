@@ -234,7 +234,9 @@ def test_the_driver_killed_at_random_moments(
 
 
 @setups("actor", "ray-embedded", "ray-server")
-@pytest.mark.parametrize("name", ["RemoteStep", "BlockServer"])
+@pytest.mark.parametrize(
+    "name", ["RemoteStep", pytest.param("BlockServer", marks=pytest.mark.soak)]
+)
 def test_an_actor_killed(stores: Stores, undisturbed: tuple[Held, float], name: str) -> None:
     """Ray restarts it, and the run goes on to its end."""
     gallery, mark = f"without-{name}", uuid.uuid4().hex
