@@ -9,11 +9,12 @@ python bench/mini.py --card
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
 
-from fti_qdrant.composers.composer import Composer
 from fti_qdrant.model.closed_vocabulary import VOCABULARY_FILE
 from fti_qdrant.model.names import MINI
 from fti_training.mini.card import rewrite_figures, table
@@ -21,14 +22,15 @@ from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini, measure
 
 
-def without_vocabulary(model: Path) -> Composer:
-    """The same model without the file that closes its vocabulary."""
+@contextmanager
+def without_vocabulary(model: Path) -> Iterator[Path]:
+    """A folder of the same model without the file that closes its vocabulary."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path in model.iterdir():
             if path.name != VOCABULARY_FILE:
                 (folder / path.name).symlink_to(path.absolute())
-        return Mini.load(folder).composer
+        yield folder
 
 
 @click.command()
@@ -44,9 +46,10 @@ def main(model: Path, card: bool, all_words: bool) -> None:
     """Print R@1 and R@10 of the composers on held-out combinations, by the kind of wording."""
     if card and all_words:
         raise click.UsageError("the card's figures are those of the model as it is: no --all-words")
-    composer = without_vocabulary(model) if all_words else Mini.load(model).composer
-    shown = draw_all(GALLERY_ARTWORK, composer.backbone.preprocess)
-    figures = measure(composer, shown)
+    with without_vocabulary(model) if all_words else nullcontext(model) as folder:
+        composer = Mini.load(folder).composer
+        shown = draw_all(GALLERY_ARTWORK, composer.backbone.preprocess)
+        figures = measure(composer, shown)
     for question, rows in figures.items():
         click.echo(f"\n{question}\n{table(rows)}")
     if card:
