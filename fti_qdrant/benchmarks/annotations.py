@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fti_qdrant.errors import BadBenchmark, BadPredictions
+from fti_qdrant.unique_names import unique_names
 from fti_qdrant.validation_reason import reason
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -57,16 +58,9 @@ def read_predictions_file(path: Path) -> Any:
     Raises BadPredictions.
     """
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            duplicate = next(key for key in keys if keys.count(key) > 1)
-            raise BadPredictions(f"{str(path)!r}: query {duplicate!r} is there twice")
-        return found
-
+    hook = unique_names(lambda key: BadPredictions(f"{str(path)!r}: query {key!r} is there twice"))
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=hook)
     except BadPredictions:
         raise
     except OSError as error:

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.serve.problems import Refusal
 from fti_qdrant.serve.threads import in_thread
+from fti_qdrant.unique_names import unique_names
 
 MOST_DEPTH = 32
 MOST_VALUES = 100_000
@@ -78,19 +79,13 @@ def parse_json(text: str | bytes, name: str) -> Any:
         fti_qdrant.errors.BadQuery: filter: 'price' is there twice; write it once
     """
 
-    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [one for one, _ in pairs]
-            twice = next(one for one in names if names.count(one) > 1)
-            raise BadQuery(f"{name}: {twice!r} is there twice; write it once")
-        return found
+    hook = unique_names(lambda twice: BadQuery(f"{name}: {twice!r} is there twice; write it once"))
 
     def no_number(constant: str) -> Any:
         raise BadQuery(f"{name}: {constant} is not a number of JSON")
 
     try:
-        values = json.loads(text, object_pairs_hook=without_doubles, parse_constant=no_number)
+        values = json.loads(text, object_pairs_hook=hook, parse_constant=no_number)
     except BadQuery:
         raise
     except RecursionError:

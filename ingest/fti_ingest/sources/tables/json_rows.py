@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fti_ingest.sources.tables.rows import IMAGE_COLUMN, NumberedRows, Row, either
 from fti_ingest.sources.text import BOM, check_utf8, utf8_text
 from fti_qdrant.errors import BadManifest, first_line
 from fti_qdrant.gallery.points import OURS
+from fti_qdrant.unique_names import unique_names
 
 HEAD = 4096
 """Bytes of a file that tell what kind of JSON it is."""
@@ -50,14 +50,8 @@ def json_rows(path: Path, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> Num
         raise BadManifest(f"manifest {str(path)!r}: the field {OURS!r} is reserved; rename it")
 
 
-def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises ValueError where a field occurs twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {twice!r} occurs twice")
-    return found
+unique_fields = unique_names(lambda name: ValueError(f"the field {name!r} occurs twice"))
+"""For ``json.loads``; raises ValueError where a field occurs twice."""
 
 
 def _row(line: bytes) -> Row | None:
