@@ -19,7 +19,8 @@ from fti_qdrant.benchmarks.fashioniq import FashionIQ
 from fti_qdrant.benchmarks.genecis import GeneCIS
 from fti_qdrant.benchmarks.icir import ICIR
 from fti_qdrant.benchmarks.pinpoint import PinPoint
-from fti_qdrant.errors import BadBenchmark, first_line
+from fti_qdrant.errors import BadBenchmark
+from fti_qdrant.package_entry import load_entry
 
 BUILT_IN: tuple[type[Benchmark], ...] = (
     *(FashionIQ, CIRR, CIRCO),
@@ -93,17 +94,8 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _load_installed(name: str) -> None:
+    def fits(found: object) -> bool:
+        return isinstance(found, type) and issubclass(found, Benchmark) and found.name == name
+
     point = _installed()[name]
-    try:
-        found = point.load()
-    except Exception as error:  # a package's import can fail in any way
-        raise BadBenchmark(
-            f"benchmark {name!r} of {point.value} cannot be loaded: {first_line(error)}; repair or "
-            "uninstall its package"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, Benchmark) and found.name == name):
-        raise BadBenchmark(
-            f"entry point {name!r} is {point.value}, which is not a Benchmark of that name; repair "
-            "or uninstall its package"
-        )
-    register(found)
+    register(load_entry(point, "benchmark", "a Benchmark", fits, BadBenchmark))

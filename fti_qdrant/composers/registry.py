@@ -12,7 +12,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 from fti_qdrant.composers import directions, mixing, textual_inversion
 from fti_qdrant.composers.description import ComposerDescription
-from fti_qdrant.errors import BadQuery, first_line
+from fti_qdrant.errors import BadQuery
+from fti_qdrant.package_entry import load_entry
 
 FAMILIES = (directions, textual_inversion, mixing)
 
@@ -93,19 +94,9 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _load_installed(name: str) -> None:
-    if name in COMPOSERS:
-        return
-    point = _installed()[name]
-    try:
-        found = point.load()
-    except Exception as error:  # a package's import can fail in any way
-        raise BadQuery(
-            f"composer {name!r} of {point.value} cannot be loaded: {first_line(error)}; repair or "
-            "uninstall its package"
-        ) from error
-    if not isinstance(found, ComposerDescription) or found.name != name:
-        raise BadQuery(
-            f"entry point {name!r} is {point.value}, which is not a ComposerDescription of that "
-            "name; repair or uninstall its package"
-        )
-    register(found)
+    def fits(found: object) -> bool:
+        return isinstance(found, ComposerDescription) and found.name == name
+
+    if name not in COMPOSERS:
+        point = _installed()[name]
+        register(load_entry(point, "composer", "a ComposerDescription", fits, BadQuery))
