@@ -267,10 +267,7 @@ class AsyncComposedSearch:
             awaiting = cast("QdrantClient", AwaitedClient(client))
             candidate = await run_awaiting(find_candidate, awaiting, collection, declared)
             composer, spec = await asyncio.to_thread(checked, candidate, **loading, limits=limits)
-            gallery = ServerGallery(
-                awaiting, candidate.shape.collection, spec, candidate.shape.name
-            )
-            gallery.owns_client = False
+            gallery = candidate.gallery(awaiting, spec, owns_client=False)
             search = ComposedSearch(composer, gallery, **reading)
         else:
             search = await asyncio.to_thread(

@@ -23,7 +23,6 @@ from fti_qdrant.gallery import (
     FacetCount,
     Gallery,
     ScoredPoint,
-    ServerGallery,
 )
 from fti_qdrant.gallery.client_options import ClientOptions
 from fti_qdrant.gallery.clients import ClientSource, choose_client, open_collection
@@ -251,10 +250,7 @@ class ComposedSearch:
         except BaseException:
             chosen.close()
             raise
-        gallery = ServerGallery(
-            chosen.client, candidate.shape.collection, spec, candidate.shape.name
-        )
-        gallery.owns_client = chosen.ours
+        gallery = candidate.gallery(chosen.client, spec, owns_client=chosen.ours)
         return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
 
     @classmethod

@@ -19,7 +19,13 @@ from fti_qdrant.adoption.point_sample import (
     sample_points,
 )
 from fti_qdrant.errors import BadCollection, ModelMismatch, UnsupportedModel
-from fti_qdrant.gallery import CollectionLayout, GallerySpec, ModelCheck, StoredImage
+from fti_qdrant.gallery import (
+    CollectionLayout,
+    GallerySpec,
+    ModelCheck,
+    ServerGallery,
+    StoredImage,
+)
 from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import translated
 from fti_qdrant.gallery.server_opening import SPEC_KEY
@@ -54,6 +60,14 @@ class Candidate:
     preprocess: str | None
     images: list[StoredImage]
     check: int
+
+    def gallery(
+        self, client: QdrantClient, spec: GallerySpec, *, owns_client: bool
+    ) -> ServerGallery:
+        """The collection as a gallery, once ``checked`` has described it."""
+        opened = ServerGallery(client, self.shape.collection, spec, self.shape.name)
+        opened.owns_client = owns_client
+        return opened
 
 
 def find_candidate(client: QdrantClient, collection: str, declared: Declaration) -> Candidate:
