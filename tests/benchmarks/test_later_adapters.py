@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
 from PIL import Image
 from pyarrow import parquet
 
@@ -23,32 +21,18 @@ from fti_qdrant.benchmarks.crops import Box, cropped
 from fti_qdrant.benchmarks.genecis import TASKS
 from fti_qdrant.benchmarks.records import Ranked
 from fti_qdrant.benchmarks.registry import open_benchmark
-from fti_qdrant.cli.evaluate import main
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.errors import BadBenchmark, BadPredictions
 from fti_qdrant.images import open_image
 from tests.benchmarks import definitions
+from tests.benchmarks.evaluated_runs import EvaluatedRun, invoke
 from tests.benchmarks.later_standins import DEEP, LATER, genecis, icir, pinpoint
 from tests.benchmarks.standins import write_json
 
 NAMES = ("icir", "genecis", "pinpoint")
 
 
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments], env={"COLUMNS": "200"})
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    name: str
-    root: Path
-    out: Path
-    output: str
-
-    @property
-    def metrics(self) -> Any:
-        return json.loads((self.out / "metrics.json").read_text())
-
+class LaterRun(EvaluatedRun):
     @property
     def benchmark(self) -> Benchmark:
         return open_benchmark(self.name, self.root)
@@ -62,12 +46,12 @@ class EvaluatedRun:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EvaluatedRun:
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LaterRun:
     name = request.param
     root, out = LATER[name](tmp_path_factory.mktemp(name)), tmp_path_factory.mktemp("out")
     done = invoke("run", name, "--root", root, "--out", out, "--composer", "image")
     assert done.exit_code == 0, done.output
-    return EvaluatedRun(name, root, out, done.stdout)
+    return LaterRun(name, root, out, done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +105,7 @@ def definition(name: str, root: Path, lists: list[list[str]]) -> dict[str, float
     return definitions.genecis(places)
 
 
-def test_the_figures_of_a_run_are_the_definition(ran: EvaluatedRun, mini: Composer) -> None:
+def test_the_figures_of_a_run_are_the_definition(ran: LaterRun, mini: Composer) -> None:
     lists = slow_lists(ran.benchmark, mini)
     if ran.name == "pinpoint":
         lists = [found[:50] for found in lists]  # as many as the published code retrieves
@@ -131,7 +115,7 @@ def test_the_figures_of_a_run_are_the_definition(ran: EvaluatedRun, mini: Compos
     assert f"the checksum of the published annotations of {ran.name} is not known" in ran.output
 
 
-def test_a_run_shows_its_figures_and_its_pictures(ran: EvaluatedRun) -> None:
+def test_a_run_shows_its_figures_and_its_pictures(ran: LaterRun) -> None:
     page = (ran.out / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") > 20
     shown = {"icir": "minmAP", "genecis": "focus_attribute", "pinpoint": "P@10 range"}[ran.name]

@@ -9,21 +9,19 @@ import json
 import re
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from pyarrow import parquet
 
 from fti_ingest.engine.choose import EngineChoice
 from fti_qdrant.benchmarks.registry import open_benchmark
-from fti_qdrant.cli.evaluate import main
 from fti_qdrant.cli.evaluate import run as run_module
 from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.gallery import EdgeGallery
 from tests.benchmarks import standins
+from tests.benchmarks.evaluated_runs import EvaluatedRun, invoke
 from tests.commands import start_command
 
 COMPOSERS = list(composer_names())
@@ -53,24 +51,6 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
 
     monkeypatch.setattr(Backbone, "load", counted)
     return found
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments], env={"COLUMNS": "200"})
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """A whole run over stand-in images, and what it printed."""
-
-    name: str
-    root: Path
-    out: Path
-    output: str
-
-    @property
-    def metrics(self) -> Any:
-        return json.loads((self.out / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module", params=["fashioniq", "cirr", "circo"])
