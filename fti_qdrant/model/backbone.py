@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LENGTH_GROUPS, MIN_GROUP = 4, 16
-"""A batch of prompts is encoded in four groups of similar length, if each has at least 16."""
+"""A tower that pads encodes prompts in four groups of like length, if each has at least 16."""
 
 INVERSION = "textual inversion"
 
@@ -283,13 +283,14 @@ class Backbone(nn.Module):
         Raises UnsupportedModel for words that the text tower does not take.
 
         A causal tower runs only over the length of the longest prompt: nothing after the
-        end-of-text token can influence it, so the result is the same. A large batch is encoded in
-        groups of similar length, so that one long prompt does not slow down all others.
+        end-of-text token can influence it, so the result is the same. A tower that pads encodes a
+        large batch in groups of similar length, so that one long prompt does not slow down all.
         """
         tokens = tokens.to(self.device)
         if words is not None:
             self.require("pseudo_words", needed_by=INVERSION)
-        if not self.text.causal or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
+        pads = self.text.causal and not self.text.packs
+        if not pads or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
             features: Tensor = self.text(tokens, words)
             return features
         by_length = tokens.ends.argsort()

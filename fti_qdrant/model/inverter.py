@@ -226,12 +226,31 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, kept: int) -> Tensor:
         """``[B, N, w]`` -> the first ``kept`` rows of the output, ``[B, kept, w]``."""
-        normed = self.norm1(x)
-        keys, values = self.to_keys_values(normed).chunk(2, dim=-1)
-        queries = self.to_queries(normed[:, :kept])
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
-        x = x[:, :kept] + self.project(mixed)
+        x = x[:, :kept] + self._attended(self.norm1(x), kept)
         return x + self.mlp(self.norm2(x))
+
+    def _attended(self, normed: Tensor, kept: int) -> Tensor:
+        """What the first ``kept`` rows get from all: ``[B, N, w]`` -> ``[B, kept, w]``.
+
+        With one head, (Wq x) . (Wk y) = (Wk^T Wq x) . y, and the weighted mean of values is the
+        value of the weighted mean. So all four projections are of the kept rows, and none is of
+        the others.
+        """
+        to_keys, to_values = self.to_keys_values.weight.chunk(2)
+        asked = linear_chain(normed[:, :kept], self.to_queries.weight, to_keys.t())
+        scores = asked * normed.shape[-1] ** -0.5 @ normed.transpose(1, 2)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(normed.dtype)
+        return linear_chain(weights @ normed, to_values, self.project.weight, self.project.bias)
+
+
+def linear_chain(x: Tensor, first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``second (first x) + bias`` for ``x [..., w]`` and two matrices.
+
+    Where there are more rows than the matrices have, the two are multiplied first, which is less.
+    """
+    if x.shape[:-1].numel() > len(first):
+        return F.linear(x, second @ first, bias)
+    return F.linear(F.linear(x, first), second, bias)
 
 
 def token_mlp(inner: int, outer: int, dropout: float) -> nn.Sequential:

@@ -118,6 +118,8 @@ class CompiledImageTower(nn.Module):
 class CompiledTextTower(nn.Module):
     """What ``Backbone`` needs of a text tower; token embeddings are looked up by PyTorch."""
 
+    packs = False
+
     def __init__(self, run: CompiledModel, text: TextTower | OwnTextTower):
         super().__init__()
         self.run = run

@@ -18,7 +18,7 @@ from fti_qdrant.model.tokens import Tokens, Vocabulary
 class OwnTextTower(nn.Module):
     """A model's own ``encode_text``: CoCa's, XLM-RoBERTa's, NLLB's, and what else there is."""
 
-    causal = False
+    causal = packs = False
     token_dim = 0
     """It takes no pseudo-words."""
 

@@ -57,6 +57,9 @@ class PromptEmbedding(nn.Module):
 class TextTower(nn.Module):
     """CLIP's text encoder, taken apart so that pseudo-words can replace token embeddings.
 
+    Attributes:
+        packs: runs over the tokens of all prompts without padding.
+
     open_clip stores it in two ways: as attributes of the model (``CLIP``) or as ``model.text``
     (``CustomTextCLIP``). Both have the same tensors under the same names.
     """
@@ -85,7 +88,7 @@ class TextTower(nn.Module):
         self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
         self.token_dim = int(self.token_embedding.weight.shape[1])
         cuts = self.embedding.cuts and pool_type != "first"
-        self._uses_prefix_cache = cuts and self._is_standard
+        self.packs = cuts and self._is_standard
         self._prefix_ids: tuple[int, ...] = ()
         self._prefix: list[KeysValues] | None = None
 
@@ -118,13 +121,19 @@ class TextTower(nn.Module):
         """Token ids (and pseudo-words for their positions) -> ``[B, d]``, not normalized."""
         x, positions = self.embedding(tokens, words)
         with attention_of_any_length(x.device):
-            if not self._uses_prefix_cache:
+            if not self.packs:
                 return self.encode(x, positions)
-            prefix = self._cached_prefix(tokens, words)
-            start = prefix[0].keys.shape[2] if prefix else 0
-            blocks = self.transformer.resblocks
-            pooled = outputs_at_ends(blocks, x[:, start:], positions - start, prefix)
-        return self._project(pooled)
+            return self._project(self._at_ends(x, tokens.ends, self._cached_prefix(tokens, words)))
+
+    def _at_ends(self, x: Tensor, ends: Tensor, prefix: list[KeysValues] | None) -> Tensor:
+        """``[B, L, w]`` -> ``[B, w]``: what the blocks give at the end of each prompt."""
+        start = prefix[0].shape[1] if prefix else 0
+        by_length = ends.argsort()
+        lengths = ends[by_length] + 1 - start
+        place = torch.arange(x.shape[1] - start, device=x.device)
+        used = x[by_length, start:][place < lengths[:, None]]
+        blocks = self.transformer.resblocks
+        return outputs_at_ends(blocks, used, lengths.tolist(), prefix)[by_length.argsort()]
 
     def encode(self, x: Tensor, positions: Tensor) -> Tensor:
         """What ``PromptEmbedding`` gives -> ``[B, d]``, by open_clip's own transformer."""
@@ -158,16 +167,13 @@ class TextTower(nn.Module):
         if words is not None and int(tokens.columns.min()) < len(ids):
             return None
         cached = self._prefix
-        if cached is None or (cached[0].keys.device, cached[0].keys.dtype) != (
-            weight.device,
-            weight.dtype,
-        ):
+        if cached is None or (cached[0].device, cached[0].dtype) != (weight.device, weight.dtype):
             cached = self._prefix = self._compute_prefix(wanted)
         return cached
 
     @torch.no_grad()
     def _compute_prefix(self, ids: Tensor) -> list[KeysValues]:
-        x = self.token_embedding(ids[None])
+        x = self.token_embedding(ids)
         x = x + self.positional_embedding[: len(ids)].to(x.dtype)
         with torch.autocast(x.device.type, enabled=False), torch.inference_mode(False):
             return prefix_keys_values(self.transformer.resblocks, x)
