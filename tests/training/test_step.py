@@ -158,7 +158,7 @@ def test_the_losses_stay_in_float32_under_autocast(
     features = tiny_backbone.image_features(pictures)
     step = InverterStep(tiny_backbone, inverter.eval())
     exact = step(features, split(CAPTIONS))
-    with autocast(precision, "cpu"):
+    with autocast(precision, tiny_backbone):
         rough = step(features, split(CAPTIONS))
     assert rough.total.dtype == torch.float32
     assert float(rough.total.detach()) == pytest.approx(float(exact.total.detach()), rel=0.02)

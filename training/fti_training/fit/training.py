@@ -133,7 +133,7 @@ class InverterTraining:
             order.steps,
             keeps=self.cache is None,
             weights=_weights(self.config),
-            autocast=lambda: autocast(self.config.precision, self.backbone.device.type),
+            autocast=lambda: autocast(self.config.precision, self.backbone),
             report=self._report_rejects,
         )
 
@@ -147,7 +147,7 @@ class InverterTraining:
         with closing(self.batches.parts(steps)) as batches:
             for number, batch in zip(steps, batches, strict=True):
                 torch.manual_seed(step_seed(self.config.seed, number, self.group.rank))
-                with autocast(self.config.precision, self.backbone.device.type):
+                with autocast(self.config.precision, self.backbone):
                     loss = self.parallel(batch.features, batch.captions, batch.sentences)
                 self._report_rejects(batch)
                 yield StepResult(loss.total, partial(loss.figures, self.group))

@@ -36,7 +36,7 @@ class ClipLoss(nn.Module):
 
     def forward(self, pixels: Tensor, tokens: Tokens) -> Tensor:
         """The loss of normalized ``[B, 3, size, size]`` and B captions."""
-        with autocast(self.precision, pixels.device.type):
+        with autocast(self.precision, self.backbone):
             images = self.backbone.visual_pass(pixels).pooled
             texts = self.backbone.text_features(tokens)
         return self.between(images, texts)
@@ -57,9 +57,10 @@ class FixedLengthClipLoss(ClipLoss):
         """Ids ``[B, CAPTION_LENGTH]`` and the positions ``[B]`` of the end-of-text tokens."""
         text = self.backbone.text
         assert isinstance(text, TextTower)
-        device = pixels.device
-        with autocast(self.precision, device.type, cache=False), attention_of_any_length(device):
-            images = self.backbone.visual_pass(pixels).pooled
+        backbone = self.backbone
+        recordable = autocast(self.precision, backbone, cache=False)
+        with recordable, attention_of_any_length(pixels.device):
+            images = backbone.visual_pass(pixels).pooled
             x = text.token_embedding(ids) + text.positional_embedding[: ids.shape[1]]
             texts = text.encode(x, ends)
         return self.between(images, texts)

@@ -57,7 +57,7 @@ def train_inverter(
             chosen = batches(number)
             queries = triplets(chosen, number) if triplets else None
             batch = seen(chosen, number)
-            with autocast(config.precision, backbone.device.type):
+            with autocast(config.precision, backbone):
                 loss = step(batch, [captions[index] for index in chosen], triplets=queries)
             yield StepResult(loss.total, loss.figures)
 
