@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import open_clip
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from bench import plain
 from fti_qdrant.errors import UnsupportedModel
+from fti_qdrant.model import prefix_cache
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
-from fti_qdrant.model.prompts import Prompts
+from fti_qdrant.model.prompts import PHOTO_OF, Prompts
+from fti_qdrant.model.tokens import Tokens
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TEXTS = [
@@ -98,45 +103,99 @@ def test_texts_are_normalized_encode_text(tiny_clip, tiny_backbone):
     torch.testing.assert_close(tiny_backbone.texts(TEXTS), expected, **TOLERANCE)
 
 
-def test_cut_context_is_the_full_context(tiny_backbone):
-    """What stands after the end-of-text token cannot reach it: all 77 places, or only the first."""
-    tokens, words = mixed_prompts(tiny_backbone, 12)
-    short, some = tokens.select(torch.arange(2))
-    assert int(short.ends.max()) + 1 < 30
+def plain_text_features(backbone: Backbone, tokens: Tokens, words: torch.Tensor) -> torch.Tensor:
+    """open_clip's own blocks over all 77 places."""
     sentences = [
         plain.Sentence(ids.tolist(), int(end), tokens.columns[tokens.rows == row].tolist())
         for row, (ids, end) in enumerate(zip(tokens.ids, tokens.ends))
     ]
     by_row = [words[tokens.rows == row] for row in range(len(tokens))]
+    return plain.text_features(backbone, sentences, by_row)
+
+
+def test_cut_context_is_the_full_context(tiny_backbone):
+    """What stands after the end-of-text token cannot reach it: all 77 places, or only the first."""
+    tokens, words = mixed_prompts(tiny_backbone, 12)
+    short, some = tokens.select(torch.arange(2))
+    assert int(short.ends.max()) + 1 < 30
     with torch.no_grad():
-        full = plain.text_features(tiny_backbone, sentences, by_row)
+        full = plain_text_features(tiny_backbone, tokens, words)
         torch.testing.assert_close(tiny_backbone.text_features(tokens, words), full, **TOLERANCE)
         torch.testing.assert_close(
             tiny_backbone.text_features(short, words[some]), full[:2], **TOLERANCE
         )
 
 
+@pytest.fixture(params=[True, False], ids=["packed", "padded"])
+def text_backbone(tiny_backbone, monkeypatch, request):
+    """Its text tower packs prompts, or pads them as one of other blocks does, in groups."""
+    assert tiny_backbone.text.packs
+    monkeypatch.setattr(tiny_backbone.text, "packs", request.param)
+    return tiny_backbone
+
+
 @pytest.mark.parametrize("size", [63, 64, 65, 130])
-def test_groups_of_like_length_are_one_pass(tiny_backbone, size):
-    tokens, words = mixed_prompts(tiny_backbone, size)
+def test_a_large_batch_has_the_features_of_its_prompts(text_backbone, size):
+    tokens, words = mixed_prompts(text_backbone, size)
     with torch.no_grad():
-        grouped = tiny_backbone.text_features(tokens, words)
-        at_once = tiny_backbone.text(tokens, words)
-    torch.testing.assert_close(grouped, at_once, **TOLERANCE)
-    apart = (at_once[:, None] - at_once[None]).norm(dim=-1) + torch.eye(size) * 9
+        features = text_backbone.text_features(tokens, words)
+        expected = plain_text_features(text_backbone, tokens, words)
+    torch.testing.assert_close(features, expected, **TOLERANCE)
+    apart = (expected[:, None] - expected[None]).norm(dim=-1) + torch.eye(size) * 9
     assert apart.min() > 1e-3, "rows so alike that a wrong order would not show"
 
 
-def test_gradients_reach_pseudo_words_through_groups(tiny_backbone):
-    tokens, words = mixed_prompts(tiny_backbone, 70)
-    weights = torch.randn(70, tiny_backbone.dim)
+def test_gradients_reach_the_pseudo_words_of_a_large_batch(text_backbone):
+    tokens, words = mixed_prompts(text_backbone, 70)
+    weights = torch.randn(70, text_backbone.dim)
     gradients = []
-    for encode in (tiny_backbone.text_features, tiny_backbone.text):
+    for encode in (text_backbone.text_features, partial(plain_text_features, text_backbone)):
         leaf = words.clone().requires_grad_()
         (encode(tokens, leaf) * weights).sum().backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients, **TOLERANCE)
     assert (gradients[0].abs().amax(dim=1) > 0).all(), "every star matters"
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.text("ab ", max_size=30), min_size=1, max_size=9), st.booleans())
+def test_no_token_is_computed_that_no_feature_needs(tiny_backbone, texts, with_prefix):
+    """Any lengths in any order; without the shared beginning too, which is then computed."""
+    tower, rows = tiny_backbone.text, []
+    lines = [f"{PHOTO_OF} {text}" if with_prefix else text for text in texts]
+    tokens = tiny_backbone.tokenize(lines)
+    shared = len(tiny_backbone.prompts.prefix) if with_prefix else 0
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        tower(tokens)  # the shared beginning is kept from now on
+        project = prefix_cache._project
+        patch.setattr(
+            prefix_cache, "_project", lambda block, x: rows.append(len(x)) or project(block, x)
+        )
+        together = tower(tokens)
+        assert set(rows) == {sum(int(end) + 1 - shared for end in tokens.ends)}
+        alone = torch.cat([tower(tiny_backbone.tokenize([line])) for line in lines])
+    torch.testing.assert_close(together, alone, **TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("asking", [1, 5])
+def test_attention_written_out_is_the_same(dtype, asking):
+    """Where PyTorch's own is slow: in half precision on a CPU, with gradients."""
+    exact = [torch.randn(3, 2, length, 16, requires_grad=True) for length in (asking, 9, 9)]
+    mask = torch.arange(9) <= torch.arange(9 - asking, 9)[:, None]
+    weights = torch.randn(3, 2, asking, 16)
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact, attn_mask=mask)
+    (wanted * weights).sum().backward()
+    rough = [one.detach().to(dtype).requires_grad_() for one in exact]
+    got = prefix_cache.attention_of(*rough, mask)
+    assert got.dtype == dtype
+    (got.float() * weights).sum().backward()
+    near = {"rtol": 0.02, "atol": 0.05}
+    torch.testing.assert_close(got.float(), wanted, **near)
+    for one, other in zip(rough, exact):
+        torch.testing.assert_close(one.grad.float(), other.grad, **near)
 
 
 def test_precision_is_of_the_model_and_features_are_float32(tiny_clip, tiny_backbone, pictures):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench import plain
 from fti_qdrant.errors import CheckpointError, ModelMismatch
 from fti_qdrant.model.backbone import ImageFeatures
-from fti_qdrant.model.inverter import Inverter, PseudoWords
+from fti_qdrant.model.inverter import Inverter, PseudoWords, linear_chain
 from fti_qdrant.model.inverter_loading import load_inverter
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -48,9 +48,11 @@ def test_forward_agrees_with_the_plain_one(batch):
     assert ours.attributes.shape == (batch, 12, 64)
 
 
-def test_gradients_agree_with_the_plain_ones():
-    inverter, features = small(), random_features(4)
-    weights = torch.randn(4, 12, 64)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_gradients_agree_with_the_plain_ones(batch):
+    """With fewer rows than the matrices have, which are then not multiplied first, and with more."""
+    inverter, features = small(), random_features(batch)
+    weights = torch.randn(batch, 12, 64)
     gradients = []
     for run in (
         lambda: inverter(features),
@@ -63,6 +65,20 @@ def test_gradients_agree_with_the_plain_ones():
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-5, msg=name)
     assert gradients[0]["queries"].abs().max() > 0
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 40])
+def test_two_matrices_are_multiplied_first_where_that_is_less(rows, monkeypatch):
+    x, first, second, bias = (torch.randn(*shape) for shape in ((rows, 8), (8, 8), (6, 8), (6,)))
+    inputs = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        "fti_qdrant.model.inverter.F.linear",
+        lambda x, *others: inputs.append(len(x)) or linear(x, *others),
+    )
+    found = linear_chain(x, first, second, bias)
+    torch.testing.assert_close(found, x @ first.T @ second.T + bias, **TOLERANCE)
+    assert inputs == ([rows] if rows > 8 else [rows, rows])
 
 
 def test_dropout_is_the_paper_s_in_training():

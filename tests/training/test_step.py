@@ -6,9 +6,11 @@ import copy
 
 import pytest
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 
 from bench import plain
-from fti_qdrant.model.backbone import ImageFeatures
+from fti_qdrant.model.backbone import Backbone, ImageFeatures
+from fti_qdrant.model.inverter import Inverter
 from fti_training.precision import autocast
 from fti_training.split_caption import SplitCaption
 from fti_training.step import InverterStep, Triplets, Weights
@@ -164,6 +166,26 @@ def test_the_losses_stay_in_float32_under_autocast(
     assert float(rough.total.detach()) == pytest.approx(float(exact.total.detach()), rel=0.02)
     rough.total.backward()
     assert all(torch.isfinite(one.grad).all() for one in inverter.parameters())
+
+
+def test_a_step_in_bf16_learns_what_one_in_fp32_learns(tiny_clip, tiny_backbone, pictures) -> None:
+    """The frozen backbone in bf16, the inverter's weights and its gradients in float32."""
+    half = Backbone(copy.deepcopy(tiny_clip), SimpleTokenizer(), "tiny", "bf16")
+    steps = {"fp32": tiny_backbone, "bf16": half}
+    inverter = Inverter.for_backbone(tiny_backbone)
+    losses, gradients = {}, {}
+    for precision, backbone in steps.items():
+        step = InverterStep(backbone, inverter.eval())
+        with autocast("auto", backbone):
+            loss = step(tiny_backbone.image_features(pictures), split(CAPTIONS))
+        losses[precision] = loss.figures()
+        gradients[precision] = gradients_of(loss.total, inverter)
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]
+    for name, wanted in gradients["fp32"].items():
+        found = gradients["bf16"][name]
+        assert found.dtype == torch.float32
+        assert torch.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.99, name
 
 
 def test_a_subject_longer_than_the_context_loses_its_end(tiny_backbone, inverter, pictures) -> None:

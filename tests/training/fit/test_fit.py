@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from fti_qdrant.composers.composer import Composer
+from fti_qdrant.model import cpu
+from fti_qdrant.model import precision as model_precision
 from fti_training.loop.records import Records
 from fti_training.mini.pictures import draw_all
 from tests.training.fit.runs import (
@@ -102,6 +104,40 @@ def test_a_finished_run_is_extended_to_the_weights_of_a_longer_one(
     assert same(out, undisturbed)
     longer = fitted(*arguments, "--resume", epochs=9, steps="null")
     assert "18 steps, loss" in longer.output
+
+
+@pytest.fixture
+def _bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that multiplies bf16, and a model that is large and exact enough for it."""
+    monkeypatch.setattr(cpu, "has_bf16", lambda: True)
+    monkeypatch.setattr(model_precision, "MIN_PARAMETERS", 0)
+    monkeypatch.setattr(model_precision, "MIN_COSINE", 0.99)
+
+
+@pytest.mark.usefixtures("_bf16")
+def test_bf16_where_the_cores_multiply_it_resumes_exactly_and_learns_alike(
+    captions: Path, undisturbed: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    arguments = ("--captions", captions, "--model", tiny_model)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    fitted(*arguments, "--out", whole)
+    assert {one.dtype for one in weights(whole).values()} == {torch.float32}
+    assert not same(whole, undisturbed)
+    rough, exact = rows_of(whole / "log.csv"), rows_of(undisturbed / "log.csv")
+    for row, other in zip(rough, exact, strict=True):
+        assert row["total"] == pytest.approx(other["total"], rel=0.05)
+    fitted(*arguments, "--out", resumed, steps=8)
+    fitted(*arguments, "--out", resumed, "--resume")
+    assert same(resumed, whole)
+
+
+@pytest.mark.usefixtures("_bf16")
+def test_fp32_on_request_is_what_other_cores_compute(
+    captions: Path, undisturbed: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    arguments = ("--captions", captions, "--model", tiny_model, "--out", tmp_path)
+    fitted(*arguments, precision="fp32")
+    assert same(tmp_path, undisturbed)
 
 
 def test_more_steps_than_epochs_are_named(
