@@ -158,7 +158,7 @@ def test_gradients_reach_the_pseudo_words_of_a_large_batch(text_backbone):
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.text("ab ", max_size=30), min_size=1, max_size=9), st.booleans())
 def test_no_token_is_computed_that_no_feature_needs(tiny_backbone, texts, with_prefix):

@@ -50,7 +50,7 @@ def test_forward_agrees_with_the_plain_one(batch):
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_gradients_agree_with_the_plain_ones(batch):
-    """With fewer rows than the matrices have, which are then not multiplied first, and with more."""
+    """With fewer rows than the matrices have, and with more."""
     inverter, features = small(), random_features(batch)
     weights = torch.randn(batch, 12, 64)
     gradients = []

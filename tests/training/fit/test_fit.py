@@ -120,14 +120,14 @@ def test_bf16_where_the_cores_multiply_it_resumes_exactly_and_learns_alike(
 ) -> None:
     arguments = ("--captions", captions, "--model", tiny_model)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    fitted(*arguments, "--out", whole)
+    fitted(*arguments, "--out", whole, steps=8)
     assert {one.dtype for one in weights(whole).values()} == {torch.float32}
     assert not same(whole, undisturbed)
     rough, exact = rows_of(whole / "log.csv"), rows_of(undisturbed / "log.csv")
-    for row, other in zip(rough, exact, strict=True):
+    for row, other in zip(rough, exact[:8], strict=True):
         assert row["total"] == pytest.approx(other["total"], rel=0.05)
-    fitted(*arguments, "--out", resumed, steps=8)
-    fitted(*arguments, "--out", resumed, "--resume")
+    fitted(*arguments, "--out", resumed, steps=4)
+    fitted(*arguments, "--out", resumed, "--resume", steps=8)
     assert same(resumed, whole)
 
 
@@ -136,8 +136,10 @@ def test_fp32_on_request_is_what_other_cores_compute(
     captions: Path, undisturbed: Path, tiny_model: str, tmp_path: Path
 ) -> None:
     arguments = ("--captions", captions, "--model", tiny_model, "--out", tmp_path)
-    fitted(*arguments, precision="fp32")
-    assert same(tmp_path, undisturbed)
+    fitted(*arguments, precision="fp32", steps=4)
+    exact, expected = rows_of(tmp_path / "log.csv"), rows_of(undisturbed / "log.csv")
+    for name in LOGGED:
+        assert [row[name] for row in exact] == [row[name] for row in expected[:4]]
 
 
 def test_more_steps_than_epochs_are_named(
