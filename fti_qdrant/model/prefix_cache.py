@@ -39,7 +39,7 @@ def are_standard_blocks(blocks: Iterable[Any]) -> bool:
 def prefix_keys_values(blocks: nn.ModuleList, x: Tensor) -> list[KeysValues]:
     """The keys and values of each block for the embedded prefix ``x [length, w]``."""
     cached = []
-    mask = _causal(0, len(x), x.device)
+    mask = _causal(0, len(x), x)
     for block in blocks:
         projected = _project(block, x)
         cached.append(projected[None, :, 1:])
@@ -59,7 +59,7 @@ def outputs_at_ends(
     """
     runs = [(len(list(equal)), length) for length, equal in groupby(lengths)]
     start = prefix[0].shape[1] if prefix else 0
-    masks = [_causal(start, length, x.device) for _, length in runs]
+    masks = [_causal(start, length, x) for _, length in runs]
     ends = torch.tensor([*accumulate(lengths)], device=x.device) - 1
     for number, block in enumerate(blocks):
         before = prefix[number] if prefix else None
@@ -74,10 +74,10 @@ def outputs_at_ends(
     return x
 
 
-def _causal(start: int, length: int, device: torch.device) -> Tensor:
-    """``[length, start + length]``: which tokens each one sees, after ``start`` before them."""
-    place = torch.arange(start + length, device=device)
-    return place <= place[start:, None]
+def _causal(start: int, length: int, like: Tensor) -> Tensor:
+    """``[length, start + length]``: 0 where a token sees another, -inf where that is after it."""
+    hidden = like.new_full((length, start + length), float("-inf"))
+    return hidden.triu(start + 1)
 
 
 def _project(block: Any, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def _attend(projected: Tensor, prefix: KeysValues | None, mask: Tensor) -> Tenso
 
     Args:
         projected: ``[n, L, 3, heads, width / heads]``.
-        mask: ``[Q, prefix + L]``, what the last Q tokens of each prompt see.
+        mask: ``[Q, prefix + L]``, added to the scores of the last Q tokens of each prompt.
     """
     queries, own = projected.split([1, 2], dim=2)
     if prefix is not None:
@@ -111,8 +111,7 @@ def attention_of(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) ->
     half = queries.device.type == "cpu" and queries.dtype != torch.float32
     if not (half and values.requires_grad):
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
-    scores = scores.masked_fill(~mask, float("-inf"))
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1) + mask
     return scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype) @ values
 
 

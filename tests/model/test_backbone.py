@@ -184,12 +184,12 @@ def test_no_token_is_computed_that_no_feature_needs(tiny_backbone, texts, with_p
 def test_attention_written_out_is_the_same(dtype, asking):
     """Where PyTorch's own is slow: in half precision on a CPU, with gradients."""
     exact = [torch.randn(3, 2, length, 16, requires_grad=True) for length in (asking, 9, 9)]
-    mask = torch.arange(9) <= torch.arange(9 - asking, 9)[:, None]
+    mask = torch.full((asking, 9), float("-inf")).triu(10 - asking)
     weights = torch.randn(3, 2, asking, 16)
     wanted = torch.nn.functional.scaled_dot_product_attention(*exact, attn_mask=mask)
     (wanted * weights).sum().backward()
     rough = [one.detach().to(dtype).requires_grad_() for one in exact]
-    got = prefix_cache.attention_of(*rough, mask)
+    got = prefix_cache.attention_of(*rough, mask.to(dtype))
     assert got.dtype == dtype
     (got.float() * weights).sum().backward()
     near = {"rtol": 0.02, "atol": 0.05}
