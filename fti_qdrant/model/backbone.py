@@ -46,15 +46,12 @@ from fti_qdrant.model.precision import (
 )
 from fti_qdrant.model.pretrained import our_name
 from fti_qdrant.model.prompts import Prompts
-from fti_qdrant.model.text_tower import TextTower
+from fti_qdrant.model.text_tower import TextTower, length_groups
 from fti_qdrant.model.tokens import Tokens, Vocabulary
 from fti_qdrant.model.weights_cache import cached_weights_hash
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-LENGTH_GROUPS, MIN_GROUP = 4, 16
-"""A tower that pads encodes prompts in four groups of like length, if each has at least 16."""
 
 INVERSION = "textual inversion"
 
@@ -289,13 +286,13 @@ class Backbone(nn.Module):
         tokens = tokens.to(self.device)
         if words is not None:
             self.require("pseudo_words", needed_by=INVERSION)
-        pads = self.text.causal and not self.text.packs
-        if not pads or len(tokens) < LENGTH_GROUPS * MIN_GROUP:
+        by_length = tokens.ends.argsort()
+        groups = length_groups(by_length)
+        if self.text.packs or not self.text.causal or len(groups) == 1:
             features: Tensor = self.text(tokens, words)
             return features
-        by_length = tokens.ends.argsort()
         parts = []
-        for group in by_length.chunk(LENGTH_GROUPS):
+        for group in groups:
             chosen, positions = tokens.select(group)
             parts.append(self.text(chosen, None if words is None else words[positions]))
         return torch.cat(parts)[by_length.argsort()]

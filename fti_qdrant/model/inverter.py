@@ -205,9 +205,13 @@ class Inverter(
         return torch.sigmoid(self.to_local(x))
 
     def relevance(self, local: Tensor, pooled: Tensor) -> Tensor:
-        """Softmax over the K latent attributes of (local feature . g): ``[B, K]``."""
-        scores = torch.einsum("bkd,bd->bk", self.relevance_map(local), pooled)
-        return scores.softmax(dim=1)
+        """Softmax over the K latent attributes of (local feature . g): ``[B, K]``.
+
+        In float32 under autocast too: a rounded relevance may fall on the other side of epsilon.
+        """
+        with torch.autocast(local.device.type, enabled=False):
+            mapped = self.relevance_map(local.float())
+            return torch.einsum("bkd,bd->bk", mapped, pooled.float()).softmax(dim=1)
 
 
 class Block(nn.Module):

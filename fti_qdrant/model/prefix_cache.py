@@ -4,13 +4,13 @@ Every prompt of the method begins with the same words, and in a causal tower a p
 depend on what follows it: its keys and values are computed once. Nothing after the end-of-text
 token matters either, so a batch is the tokens of all prompts in one row, without padding; attention
 runs over the prompts of one length at a time. Of the last block's output only the end-of-text token
-is used, so only that one is computed. None of this changes the result.
+is used, so its MLP runs on that one alone. None of this changes the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -48,29 +48,36 @@ def prefix_keys_values(blocks: nn.ModuleList, x: Tensor) -> list[KeysValues]:
 
 
 def outputs_at_ends(
-    blocks: nn.ModuleList, x: Tensor, lengths: Sequence[int], prefix: list[KeysValues] | None
+    blocks: nn.ModuleList,
+    x: Tensor,
+    lengths: Sequence[int],
+    ends: Tensor,
+    prefix: list[KeysValues] | None,
 ) -> Tensor:
     """``[B, w]``: the last block's output at each prompt's end.
 
     Args:
         x: ``[sum of lengths, w]``, the embedded tokens after the prefix, prompt after prompt.
-        lengths: of the prompts, in any order; fastest where equal ones are neighbors.
+        lengths: of the prompts, in any order; fastest where equal ones are neighbors. A prompt may
+            have padding after its end.
+        ends: ``[B]``, rows of ``x`` with the end-of-text tokens.
         prefix: from ``prefix_keys_values``; None where ``x`` contains complete prompts.
     """
     runs = [(len(list(equal)), length) for length, equal in groupby(lengths)]
     start = prefix[0].shape[1] if prefix else 0
     masks = [_causal(start, length, x) for _, length in runs]
-    ends = torch.tensor([*accumulate(lengths)], device=x.device) - 1
     for number, block in enumerate(blocks):
         before = prefix[number] if prefix else None
         parts = _project(block, x).split([count * length for count, length in runs])
+        mixed = torch.cat(
+            [
+                _attend(part.unflatten(0, run), before, mask)
+                for part, run, mask in zip(parts, runs, masks)
+            ]
+        )
         if number + 1 == len(blocks):
-            x, masks = x[ends], [mask[-1:] for mask in masks]
-        mixed = [
-            _attend(part.unflatten(0, run), before, mask)
-            for part, run, mask in zip(parts, runs, masks)
-        ]
-        x = _finish_block(block, x, torch.cat(mixed))
+            x, mixed = x[ends], mixed[ends]
+        x = _finish_block(block, x, mixed)
     return x
 
 
@@ -88,18 +95,18 @@ def _project(block: Any, x: Tensor) -> Tensor:
 
 
 def _attend(projected: Tensor, prefix: KeysValues | None, mask: Tensor) -> Tensor:
-    """The attention of prompts of one length to a prefix and themselves: ``[n * Q, w]``.
+    """The attention of prompts of one length to a prefix and themselves: ``[n * L, w]``.
 
     Args:
         projected: ``[n, L, 3, heads, width / heads]``.
-        mask: ``[Q, prefix + L]``, added to the scores of the last Q tokens of each prompt.
+        mask: ``[L, prefix + L]``, added to the scores.
     """
     queries, own = projected.split([1, 2], dim=2)
     if prefix is not None:
         own = torch.cat([prefix.to(own.dtype).expand(len(own), -1, -1, -1, -1), own], dim=1)
     keys, values = (one.transpose(1, 2) for one in own.unbind(2))
-    asking = queries[:, -len(mask) :].squeeze(2).transpose(1, 2)
-    return attention_of(asking, keys, values, mask).transpose(1, 2).flatten(2).flatten(0, 1)
+    mixed = attention_of(queries.squeeze(2).transpose(1, 2), keys, values, mask)
+    return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def attention_of(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -19,6 +19,26 @@ from fti_qdrant.model.prefix_cache import (
 )
 from fti_qdrant.model.tokens import Tokens
 
+LENGTH_GROUPS, MIN_GROUP = 4, 16
+"""Prompts that are padded are in four groups of like length, if each has at least 16."""
+
+
+def length_groups(by_length: Tensor) -> tuple[Tensor, ...]:
+    """Divides prompts in order of their length into groups that are padded to one length each."""
+    many = len(by_length) >= LENGTH_GROUPS * MIN_GROUP
+    return by_length.chunk(LENGTH_GROUPS if many else 1)
+
+
+def longest_of_groups(lengths: Tensor) -> Tensor:
+    """Ascending lengths ``[B]`` -> the longest of each one's group.
+
+    Example:
+        >>> longest_of_groups(torch.tensor([3, 5, 9])).tolist()
+        [9, 9, 9]
+    """
+    groups = length_groups(lengths)
+    return torch.cat([group[-1:].expand(len(group)) for group in groups])
+
 
 class PromptEmbedding(nn.Module):
     """Token ids, with pseudo-words at their positions -> the input of CLIP's text transformer.
@@ -58,7 +78,7 @@ class TextTower(nn.Module):
     """CLIP's text encoder, taken apart so that pseudo-words can replace token embeddings.
 
     Attributes:
-        packs: runs over the tokens of all prompts without padding.
+        packs: runs over the tokens of all prompts in one pass.
 
     open_clip stores it in two ways: as attributes of the model (``CLIP``) or as ``model.text``
     (``CustomTextCLIP``). Both have the same tensors under the same names.
@@ -129,11 +149,20 @@ class TextTower(nn.Module):
         """``[B, L, w]`` -> ``[B, w]``: what the blocks give at the end of each prompt."""
         start = prefix[0].shape[1] if prefix else 0
         by_length = ends.argsort()
-        lengths = ends[by_length] + 1 - start
+        ends = ends[by_length] - start
+        lengths = self._lengths(ends + 1)
         place = torch.arange(x.shape[1] - start, device=x.device)
         used = x[by_length, start:][place < lengths[:, None]]
+        rows = lengths.cumsum(0) - lengths + ends
         blocks = self.transformer.resblocks
-        return outputs_at_ends(blocks, used, lengths.tolist(), prefix)[by_length.argsort()]
+        return outputs_at_ends(blocks, used, lengths.tolist(), rows, prefix)[by_length.argsort()]
+
+    def _lengths(self, lengths: Tensor) -> Tensor:
+        """How many tokens of each prompt are computed, the shortest prompts first.
+
+        On a GPU the kernels of many different lengths would cost more than some padding.
+        """
+        return lengths if lengths.device.type == "cpu" else longest_of_groups(lengths)
 
     def encode(self, x: Tensor, positions: Tensor) -> Tensor:
         """What ``PromptEmbedding`` gives -> ``[B, d]``, by open_clip's own transformer."""

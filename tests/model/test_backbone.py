@@ -18,6 +18,7 @@ from fti_qdrant.errors import UnsupportedModel
 from fti_qdrant.model import prefix_cache
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_qdrant.model.prompts import PHOTO_OF, Prompts
+from fti_qdrant.model.text_tower import longest_of_groups
 from fti_qdrant.model.tokens import Tokens
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -126,11 +127,14 @@ def test_cut_context_is_the_full_context(tiny_backbone):
         )
 
 
-@pytest.fixture(params=[True, False], ids=["packed", "padded"])
+@pytest.fixture(params=["packed", "packed for a GPU", "one pass for each group"])
 def text_backbone(tiny_backbone, monkeypatch, request):
-    """Its text tower packs prompts, or pads them as one of other blocks does, in groups."""
-    assert tiny_backbone.text.packs
-    monkeypatch.setattr(tiny_backbone.text, "packs", request.param)
+    """Prompts without padding; padded in groups, in one pass; and as a tower of other blocks."""
+    text = tiny_backbone.text
+    assert text.packs
+    if request.param == "packed for a GPU":
+        monkeypatch.setattr(text, "_lengths", longest_of_groups)
+    monkeypatch.setattr(text, "packs", "packed" in request.param)
     return tiny_backbone
 
 
