@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, UNSEEN_WORDINGS, edits
 from fti_qdrant.benchmarks.emoji.facts import Emoji
@@ -26,12 +28,14 @@ from fti_training.mini import evaluate
 from fti_training.mini.backbone import (
     BackbonePhase,
     fresh_clip,
+    load_open_clip,
+    phases,
     save_open_clip,
     train_backbone,
     wrap,
 )
 from fti_training.mini.captions import EXTRA_WORDINGS
-from fti_training.mini.card import write_card
+from fti_training.mini.card import Start, write_card
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import train_inverter
 from fti_training.mini.pictures import Pictures, TrainingSet, draw_artworks
@@ -68,38 +72,58 @@ class Mini:
         return Mini(folder, Composer(backbone, load_inverter(str(folder / "inverter"))))
 
 
-def train_mini(config: MiniConfig, out: Path) -> Figures:
-    """Trains what is not trained yet, writes the model and its card, returns the figures."""
+def train_mini(config: MiniConfig, out: Path, start: Path | None = None) -> Figures:
+    """Trains what is not trained yet, writes the model and its card, returns the figures.
+
+    Args:
+        start: a mini model whose visual tower is kept: only its text tower, from its weights, and
+            a new inverter are trained.
+
+    Raises:
+        CheckpointError: ``start`` has no backbone of these sizes.
+        FtiError: the pictures are too few.
+    """
     model = fresh_clip(config)
+    if start is not None:
+        load_open_clip(config, model, start)
+    begun = None if start is None else Start(start, wrap(model).fingerprint.weights)
     drawn = draw_artworks(wrap(model).preprocess, config.pictures)
-    data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
-    folder = out / TRAINING
+    shown = drawn[GALLERY_ARTWORK]
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} has no held-out edit; set 600 or more")
-
-    def probe(backbone: Backbone) -> Recalls:
-        return probe_text(backbone, shown)
-
-    train_backbone(config, BackbonePhase.backbone(config), model, data, folder, probe)
-    with_mirrors = TrainingSet(drawn, mirrors=True)
-    train_backbone(config, BackbonePhase.finish(config), model, with_mirrors, folder, probe)
-    save_open_clip(config, model, out)
-    write_words(out, data)
-    (out / OPTIONS_FILE).write_text(json.dumps(COMPOSER_OPTIONS, indent=2) + "\n", encoding="utf-8")
-    backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
-
-    gallery = evaluate.embed(backbone, shown)
-
-    def probe_inverter(inverter: Inverter) -> Recalls:
-        with torch.inference_mode():
-            return probe_composed(Composer(backbone, inverter), gallery)
-
-    inverter = train_inverter(config, backbone, data, folder, probe_inverter)
+    for phase in phases(config) if start is None else (BackbonePhase.wordings(config),):
+        data = TrainingSet(drawn, mirrors=phase.mirrors)
+        probe = partial(probe_text, shown=shown)
+        train_backbone(config, phase, model, data, out / TRAINING, probe)
+    data = TrainingSet(drawn)
+    write_backbone(config, model, data, out)
+    inverter = train_inverter_of(config, data, shown, out)
     save_inverter(inverter.half(), out / "inverter")
     figures = measure(Mini.load(out).composer, shown)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_card(out, config, figures)
+    write_card(out, config, figures, begun)
     return figures
+
+
+def write_backbone(config: MiniConfig, model: nn.Module, data: TrainingSet, out: Path) -> None:
+    """Writes the weights, the words that they have learned, and their options of the composers."""
+    save_open_clip(config, model, out)
+    write_words(out, data)
+    (out / OPTIONS_FILE).write_text(json.dumps(COMPOSER_OPTIONS, indent=2) + "\n", encoding="utf-8")
+
+
+def train_inverter_of(
+    config: MiniConfig, data: TrainingSet, shown: Pictures, out: Path
+) -> Inverter:
+    """Trains the inverter of the backbone that is written in ``out``."""
+    backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
+    gallery = evaluate.embed(backbone, shown)
+
+    def probe(inverter: Inverter) -> Recalls:
+        with torch.inference_mode():
+            return probe_composed(Composer(backbone, inverter), gallery)
+
+    return train_inverter(config, backbone, data, out / TRAINING, probe)
 
 
 def write_words(folder: Path, data: TrainingSet) -> None:
