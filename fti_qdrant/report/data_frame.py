@@ -11,7 +11,7 @@ from fti_qdrant.query import Hits
 if TYPE_CHECKING:
     import pandas
 
-OWN = ("id", "score", "uri", "vector")
+OWN = ("id", "score", "uri", "confidence", "vector")
 """Columns that are not of the payload."""
 
 
@@ -30,8 +30,10 @@ def data_frame(hits: Hits) -> pandas.DataFrame:
         _column(name, {*names} - {name}): [hit.payload.get(name) for hit in hits] for name in names
     }
     frame = pandas.DataFrame({name: _series(values) for name, values in columns.items()})
-    if any(hit.vector is not None for hit in hits):
-        frame["vector"] = [hit.vector for hit in hits]
+    for own in OWN[3:]:
+        values = [getattr(hit, own) for hit in hits]
+        if any(value is not None for value in values):
+            frame[own] = values
     return frame
 
 
