@@ -20,7 +20,6 @@ if __name__ == "__main__":  # also as a file: `python bench/calibration.py`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import click
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -70,44 +69,50 @@ def reworded(asked: Sequence[Edit]) -> Asked:
     return Asked([edit for edit, _ in pairs], [text for _, text in pairs])
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The cosines of edits with all images, ``[Q, N]``; the reference's own is the lowest.
+
+    Attributes:
+        targets: ``[Q]``, rows of the right answers.
+    """
+
+    scores: Tensor
+    targets: Tensor
+    references: Sequence[str]
+
+    def judged(self) -> JudgedHits:
+        """The first hits of each query."""
+        best = self.scores.topk(DEPTH, dim=1)
+        right = best.indices == self.targets[:, None]
+        lists = zip(self.references, best.values.tolist(), right.tolist())
+        return JudgedHits.of(JudgedQueryHits(*one) for one in lists)
+
+    def kept(self, chances: ChanceMap) -> Iterator[str]:
+        """For each least chance: images that are kept (mean), and how often the right one is."""
+        own = self.scores.gather(1, self.targets[:, None])[:, 0]
+        for chance in LEAST:
+            least = chances.least_cosine(chance)
+            images = float((self.scores >= least).sum(dim=1).float().mean())
+            yield f"{images:.2f} / {float((own >= least).float().mean()):.3f}"
+
+
 @torch.inference_mode()
-def scores_of(composer: Composer, gallery: Gallery, asked: Asked, name: str) -> Tensor:
-    """``[Q, N]``, the references left out by the lowest possible score."""
+def scored(composer: Composer, gallery: Gallery, asked: Asked, name: str) -> Scored:
+    """By the named composer."""
+    rows = [gallery.row[edit.reference.key] for edit in asked.edits]
+    scores = torch.cat([_scores(composer, gallery, part, name) for part in asked.chunks()])
+    scores[torch.arange(len(rows)), torch.tensor(rows)] = -1
+    targets = torch.tensor([gallery.row[edit.target.key] for edit in asked.edits])
+    return Scored(scores, targets, [edit.reference.key for edit in asked.edits])
+
+
+def _scores(composer: Composer, gallery: Gallery, asked: Asked, name: str) -> Tensor:
     rows = [gallery.row[edit.reference.key] for edit in asked.edits]
     invert = find_composer(name).needs_inverter
     references = composer.references(gallery.features.take(rows), (1,) * len(rows), invert=invert)
     vectors = composer.compose_references(references, asked.texts, name).vectors
-    scores = torch.nn.functional.normalize(vectors, dim=-1) @ gallery.vectors.T
-    scores[torch.arange(len(rows)), torch.tensor(rows)] = -1
-    return scores
-
-
-def judged(composer: Composer, gallery: Gallery, asked: Asked, name: str) -> JudgedHits:
-    """The first hits of each query."""
-    each = []
-    for chunk in asked.chunks():
-        best = scores_of(composer, gallery, chunk, name).topk(DEPTH, dim=1)
-        for edit, scores, found in zip(chunk.edits, best.values.tolist(), best.indices.tolist()):
-            target = gallery.row[edit.target.key]
-            right = [row == target for row in found]
-            each.append(JudgedQueryHits(edit.reference.key, scores, right))
-    return JudgedHits.of(each)
-
-
-def kept(
-    composer: Composer, gallery: Gallery, asked: Asked, name: str, chances: ChanceMap
-) -> Iterator[str]:
-    """For each least chance: images that are kept (mean), and how often the right one is there."""
-    least = [chances.least_cosine(one) for one in LEAST]
-    counts, found = np.zeros((len(LEAST), 0)), np.zeros((len(LEAST), 0))
-    for chunk in asked.chunks():
-        scores = scores_of(composer, gallery, chunk, name)
-        targets = torch.tensor([gallery.row[edit.target.key] for edit in chunk.edits])
-        own = scores.gather(1, targets[:, None])[:, 0]
-        counts = np.hstack([counts, [(scores >= one).sum(dim=1).numpy() for one in least]])
-        found = np.hstack([found, [(own >= one).numpy() for one in least]])
-    for images, right in zip(counts.mean(axis=1), found.mean(axis=1)):
-        yield f"{images:.2f} / {right:.3f}"
+    return torch.nn.functional.normalize(vectors, dim=-1) @ gallery.vectors.T
 
 
 def cells(found: dict[str, Reliability]) -> Iterator[str]:
@@ -138,20 +143,22 @@ def main(queries: int, model: Path) -> None:
     table = Table("composer", *columns, title="confidence of the first ten hits")
     least = Table("composer", *(f"{one:g}: kept / right" for one in LEAST), title="min_confidence")
     for name in COMPOSERS:
-        hits = judged(composer, gallery, fitting, name)
+        hits = scored(composer, gallery, fitting, name).judged()
         chances = fit_chances(hits.scores, hits.right)
         found = {
             IN_SAMPLE: reliability(chances.at(hits.scores), hits.right),
             OUT_OF_FOLD: reliability(out_of_fold(hits), hits.right),
         }
         for place, asked in checks.items():
-            other = judged(composer, gallery, asked, name)
-            found[place] = reliability(chances.at(other.scores), other.right)
+            others = scored(composer, gallery, asked, name)
+            judged = others.judged()
+            found[place] = reliability(chances.at(judged.scores), judged.right)
+            if place == HELD_OUT:
+                least.add_row(name, *others.kept(chances))
         table.add_row(name, *cells(found))
-        least.add_row(name, *kept(composer, gallery, checks[HELD_OUT], name, chances))
     console = Console(width=160)
-    asked = ", ".join(f"{len(one.edits):,} {place}" for place, one in checks.items())
-    console.print(f"fitted on {len(fitting.edits):,} seen edits; checked on {asked}")
+    sizes = ", ".join(f"{len(one.edits):,} {place}" for place, one in checks.items())
+    console.print(f"fitted on {len(fitting.edits):,} seen edits; checked on {sizes}")
     console.print(table, least)
 
 
