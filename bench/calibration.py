@@ -5,8 +5,8 @@
 The chances of each composer's hits are fitted on the first ten hits of seen edits, as ``fti-eval
 calibrate`` does it. ECE (15 bins) and Brier score are those on the same hits (in sample), on the
 same edits by maps that were fitted without them (out of fold), on the held-out edits, and on the
-unused paraphrases of these. A second table says what ``min_confidence`` keeps of the gallery on the
-held-out edits, and how often the right answer is among it.
+unused paraphrases of these. A second table says what ``min_confidence`` and ``cutoff`` keep of the
+gallery on the held-out edits (mean), and how often the right answer is among it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini
 
 COMPOSERS = ("pdv", "fti", "sum", "text")
-LEAST = (0.1, 0.3, 0.5, 0.7)
+LEAST, CUTOFFS = (0.1, 0.3, 0.5), (0.9, 0.5, 0.1)
 IN_SAMPLE, OUT_OF_FOLD = "in sample", "out of fold"
 HELD_OUT, REWORDED = "held out", "paraphrases"
 
@@ -88,13 +88,14 @@ class Scored:
         lists = zip(self.references, best.values.tolist(), right.tolist())
         return JudgedHits.of(JudgedQueryHits(*one) for one in lists)
 
-    def kept(self, chances: ChanceMap) -> Iterator[str]:
-        """For each least chance: images that are kept (mean), and how often the right one is."""
-        own = self.scores.gather(1, self.targets[:, None])[:, 0]
-        for chance in LEAST:
-            least = chances.least_cosine(chance)
-            images = float((self.scores >= least).sum(dim=1).float().mean())
-            yield f"{images:.2f} / {float((own >= least).float().mean()):.3f}"
+    def kept(self, chances: ChanceMap) -> list[str]:
+        """For each least chance and cutoff: images kept (mean), and how often the right one is."""
+        known = torch.from_numpy(chances.at(self.scores.numpy().ravel())).view_as(self.scores)
+        own, best = known.gather(1, self.targets[:, None]), known.max(dim=1, keepdim=True).values
+        bounds = [*(torch.full_like(best, one) for one in LEAST), *(one * best for one in CUTOFFS)]
+        images = [float((known >= one).sum(dim=1).float().mean()) for one in bounds]
+        right = [float((own >= one).float().mean()) for one in bounds]
+        return [f"{count:.2f} / {share:.3f}" for count, share in zip(images, right)]
 
 
 @torch.inference_mode()
@@ -122,7 +123,7 @@ def cells(found: dict[str, Reliability]) -> Iterator[str]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--queries", default=2000, show_default=True, help="Seen edits, evenly chosen.")
+@click.option("--queries", default=2000, show_default=True, help="Most seen edits, evenly chosen.")
 @click.option(
     "--model",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -136,12 +137,16 @@ def main(queries: int, model: Path) -> None:
     every = list(edits(gallery.pictures.emoji))
     seen = [edit for edit in every if not edit.target.held_out]
     held_out = [edit for edit in every if edit.target.held_out]
-    fitting = known(seen[:: max(1, len(seen) // queries)])
+    fitting = known(seen[:: -(-len(seen) // queries)])
     checks = {HELD_OUT: known(held_out), REWORDED: reworded(held_out)}
     places = (IN_SAMPLE, OUT_OF_FOLD, *checks)
     columns = [column for place in places for column in (f"{place}: ECE, %", "Brier (base rate)")]
     table = Table("composer", *columns, title="confidence of the first ten hits")
-    least = Table("composer", *(f"{one:g}: kept / right" for one in LEAST), title="min_confidence")
+    bounds = [
+        *(f"min_confidence {one:g}" for one in LEAST),
+        *(f"cutoff {one:g}" for one in CUTOFFS),
+    ]
+    least = Table("composer", *bounds, title="kept / right")
     for name in COMPOSERS:
         hits = scored(composer, gallery, fitting, name).judged()
         chances = fit_chances(hits.scores, hits.right)
