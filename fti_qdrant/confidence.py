@@ -15,6 +15,8 @@ from fti_qdrant.query import Query
 if TYPE_CHECKING:  # its module loads torch
     from fti_qdrant.composers.composer import Composer
 
+NOT_CALIBRATED = "the gallery has no calibration"
+
 UNCALIBRATED = ("avoid", "weights", "like", "dislike")
 """What moves a query's vector away from those that were judged: such hits have no confidence."""
 
@@ -31,11 +33,14 @@ def chances_of(query: Query, composer: Composer, calibration: Calibration) -> Ch
     if isinstance(found, ChanceMap):
         return found
     if query.min_confidence is not None:
-        raise BadQuery(
-            f"min_confidence {query.min_confidence} needs to know the chances of composer "
-            f"{query.composer!r}, and {found}; leave it out, or fit them with fti-eval calibrate"
-        )
+        raise _unknown(query, found)
     return None
+
+
+def check_calibrated(query: Query, calibration: Calibration) -> None:
+    """What of ``chances_of`` can be refused without the model. Raises BadQuery."""
+    if query.min_confidence is not None and not calibration.composers:
+        raise _unknown(query, calibration.problem or NOT_CALIBRATED)
 
 
 def within_confidence(plan: VectorQuery, query: Query, chances: ChanceMap | None) -> VectorQuery:
@@ -70,7 +75,7 @@ def query_maker(query: Query, composer: Composer) -> QueryMaker:
 def _find(query: Query, composer: Composer, calibration: Calibration) -> ChanceMap | str:
     """The chances, or why there are none."""
     if not calibration.composers:
-        return calibration.problem or "the gallery has no calibration"
+        return calibration.problem or NOT_CALIBRATED
     used = next((name for name in UNCALIBRATED if getattr(query, name)), None)
     if used is not None:
         return f"scores of a query with {used!r} are not calibrated"
@@ -83,6 +88,14 @@ def _find(query: Query, composer: Composer, calibration: Calibration) -> ChanceM
             f"query has {len(query.references)}"
         )
     return found.chances
+
+
+def _unknown(query: Query, reason: str) -> BadQuery:
+    by = f" of composer {query.composer!r}" if query.composer else ""
+    return BadQuery(
+        f"min_confidence {query.min_confidence} needs to know the chances of hits{by}, and "
+        f"{reason}; leave it out, or fit them with fti-eval calibrate"
+    )
 
 
 def _kind(query: Query) -> QueryKind:

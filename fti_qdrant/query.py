@@ -71,7 +71,6 @@ class Query:
     dislike: Reference | Sequence[Reference] | None = None
     offset: int = 0
     cutoff: float | None = None
-    min_confidence: float | None = None
     diversity: float | None = None
     order_by: OrderLike | None = None
     group_by: str | None = None
@@ -81,6 +80,7 @@ class Query:
     search_params: SearchParamsLike | None = None
     warnings: tuple[str, ...] = ()
     cutoff_by: CutoffBy | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.text is not None and not isinstance(self.text, str):

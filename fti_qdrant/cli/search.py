@@ -263,13 +263,15 @@ def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits
 
 
 def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:
-    """Fields that no image has are refused before the model is loaded."""
+    """What no image has, and chances that are not known, are refused before a model is loaded."""
     gallery = location.open()
     try:
+        from fti_qdrant.confidence import check_calibrated
         from fti_qdrant.filters.stored_fields import StoredFields
         from fti_qdrant.vector_queries import refined
 
         refined(asked, StoredFields(gallery))
+        check_calibrated(asked, gallery.calibration)
         from fti_qdrant.search import ComposedSearch
 
         return ComposedSearch.over(gallery, **options)

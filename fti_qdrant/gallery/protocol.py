@@ -78,13 +78,13 @@ class VectorQuery:
     exact: bool | None = None
     offset: int = 0
     cutoff: float | None = None
-    chances: ChanceMap | None = None
     diversity: float | None = None
     group_by: str | None = None
     group_size: int = 1
     order_by: FieldOrder | None = None
     payload_fields: tuple[str, ...] | None = None
     params: models.SearchParams | None = None
+    chances: ChanceMap | None = None
 
     @property
     def score_above(self) -> float | None:

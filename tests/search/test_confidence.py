@@ -252,5 +252,10 @@ def test_attached_collections_take_it_from_a_file(
         ComposedSearch.attach(client, "shop", calibration=tmp_path / "none.json", **options)
     search = ComposedSearch.attach(client, "shop", calibration=tmp_path / "shop.json", **options)
     assert search.query(FIRST, TEXT, composer="sum")[0].confidence is not None
+    assert search.query(FIRST, TEXT, composer="slerp")[0].confidence is None
+    memory.store_calibration(calibration_for(composer, Query(FIRST, TEXT, composer="slerp")))
+    stored = ComposedSearch.attach(client, "shop", **options)
+    assert stored.query(FIRST, TEXT, composer="sum")[0].confidence is None
+    assert stored.query(FIRST, TEXT, composer="slerp")[0].confidence is not None
     with pytest.raises(BadCollection, match="store=False"):
         calibrate(search, [{"image": FIRST, "text": TEXT, "right": [point_id("3.png")]}])
