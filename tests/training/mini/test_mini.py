@@ -23,6 +23,7 @@ from tests.commands import start_command
 QUICK = {
     "backbone_steps": 6,
     "finish_steps": 2,
+    "wordings_steps": 2,
     "inverter_steps": 4,
     "inverter_batch": 48,
     "inverter_average": 0.5,
@@ -112,6 +113,34 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
         resumed, undisturbed = load_file(tmp_path / name), load_file(trained / name)
         for key, value in undisturbed.items():
             assert torch.equal(resumed[key], value), key
+
+
+def test_from_a_start_the_visual_tower_is_kept_and_the_text_tower_learns(
+    trained: Path, tmp_path: Path
+) -> None:
+    arguments = command(tmp_path, wordings_lr=0.01, inverter_steps=2)
+    done = CliRunner().invoke(main, [*arguments, "--start", str(trained)])
+    assert done.exit_code == 0, done.output
+    assert sorted(one.name for one in (tmp_path / "training").iterdir()) == ["inverter", "wordings"]
+    before, after = load_file(trained / WEIGHTS[0]), load_file(tmp_path / WEIGHTS[0])
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same >= {name for name in before if name.startswith("visual.")}
+    assert not same & {"token_embedding.weight", "text_projection"}
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"fti-train mini --out mini --start {trained}\n" in card
+    started = Composer.load(f"local-dir:{trained}").backbone.fingerprint
+    assert f"weights `{started.weights}`" in card
+
+
+def test_a_start_of_other_sizes_is_one_line(trained: Path, tmp_path: Path) -> None:
+    arguments = command(tmp_path / "new", width=128)
+    done = CliRunner().invoke(main, [*arguments, "--start", str(trained)])
+    assert done.exit_code == 2
+    assert "other sizes" in done.stderr
+    empty = CliRunner().invoke(main, [*arguments, "--start", str(tmp_path)])
+    assert empty.exit_code == 2
+    assert "no backbone" in empty.stderr
+    assert len(empty.stderr.strip().splitlines()) == 1
 
 
 def test_other_settings_do_not_continue_a_run(trained: Path) -> None:

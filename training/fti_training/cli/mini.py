@@ -11,7 +11,8 @@ from fti_qdrant.cli.user_text import print_lines
 
 EPILOG = """\b
 Examples:
-  fti-train mini --out runs/mini            about an hour on 2 cores
+  fti-train mini --out runs/mini            one to two hours on 2 cores
+  fti-train mini --out runs/mini --start fti_qdrant/weights/mini    a third of that
   fti-train mini --out runs/quick --set backbone_steps=50 --set inverter_steps=20
   fti-train mini --out runs/mini --print-config
 
@@ -28,6 +29,11 @@ Checkpoints and logs are kept in OUT/training. Run a stopped or killed command a
     help="Folder of the model, its checkpoints and logs.",
 )
 @click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of a mini model. Keep its visual tower; train its text tower, and a new inverter.",
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
@@ -36,7 +42,7 @@ Checkpoints and logs are kept in OUT/training. Run a stopped or killed command a
 )
 @click.option("--print-config", is_flag=True, help="Print the settings as JSON and exit.")
 @one_line_errors
-def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
+def mini(out: Path, start: Path | None, overrides: tuple[str, ...], print_config: bool) -> None:
     """Train the embedded model on emoji drawings and print its figures on held-out emoji.
 
     Needs fti-qdrant[demo], and Python 3.11 for the OpenMoji artwork.
@@ -53,7 +59,7 @@ def mini(out: Path, overrides: tuple[str, ...], print_config: bool) -> None:
     from fti_training.mini.train import train_mini
 
     need_emoji("twemoji", "openmoji")
-    figures = train_mini(config, out)
+    figures = train_mini(config, out, start)
     for question, rows in figures.items():
         print_lines("", question, *table(rows).split("\n"))
     loading = f"Composer.load('local-dir:{out}', '{out}/inverter')"

@@ -11,10 +11,12 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from fti_qdrant.errors import CheckpointError, first_line
 from fti_qdrant.model.backbone import Backbone
 from fti_qdrant.model.tokens import Tokens, Vocabulary
 from fti_training.augment import jittered
@@ -26,6 +28,12 @@ from fti_training.mini.clip_loss import CAPTION_LENGTH, ClipLoss, fastest
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.phase import train_phase
 from fti_training.mini.pictures import TrainingSet
+
+DESCRIPTION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+"""The files that open_clip reads."""
+
+VISUAL_TOWER = "visual."
+"""Beginning of the names of its weights in open_clip."""
 
 CAPTION_WORKERS = 2
 """Processes that write captions while a GPU trains."""
@@ -53,25 +61,44 @@ class BackbonePhase:
         name: of its folder.
         first_step: steps of the phases before it; the seed of a step is its number in all phases.
         average: decay of the moving average of the weights, which is kept.
-        fields: the settings that its weights depend on.
+        edit_share: of the captions, those that describe the picture as an edit of another.
+        fields: the settings that its weights depend on, beside the weights that it starts from.
+        frozen: beginning of the names of the weights that it leaves as they are, if any.
     """
 
     name: str
     first_step: int
     schedule: Cosine
     average: float
+    edit_share: float
     fields: frozenset[str]
+    frozen: str | None = None
 
     @classmethod
     def backbone(cls, config: MiniConfig) -> BackbonePhase:
         schedule = Cosine(config.backbone_steps, config.backbone_lr, config.backbone_warmup)
-        return cls("backbone", 0, schedule, config.backbone_average, frozenset(BACKBONE_FIELDS))
+        share, fields = config.backbone_edit_share, frozenset(BACKBONE_FIELDS)
+        return cls("backbone", 0, schedule, config.backbone_average, share, fields)
 
     @classmethod
     def finish(cls, config: MiniConfig) -> BackbonePhase:
         schedule = Cosine(config.finish_steps, config.finish_lr, config.finish_warmup)
+        average, share = config.finish_average, config.backbone_edit_share
         fields = frozenset(BACKBONE_FIELDS | FINISH_FIELDS)
-        return cls("finish", config.backbone_steps, schedule, config.finish_average, fields)
+        return cls("finish", config.backbone_steps, schedule, average, share, fields)
+
+    @classmethod
+    def wordings(cls, config: MiniConfig) -> BackbonePhase:
+        """Of the text tower alone, which is a quarter of the time of a step of both towers."""
+        schedule = Cosine(config.wordings_steps, config.wordings_lr, config.wordings_warmup)
+        average, share = config.wordings_average, config.wordings_edit_share
+        fields, first = frozenset(WORDINGS_FIELDS), config.backbone_steps + config.finish_steps
+        return cls("wordings", first, schedule, average, share, fields, VISUAL_TOWER)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Makes all weights trainable but for the frozen ones."""
+        for name, value in model.named_parameters():
+            value.requires_grad_(self.frozen is None or not name.startswith(self.frozen))
 
 
 @dataclass
@@ -94,8 +121,9 @@ class CaptionedBatches(Dataset[tuple[list[int], Tokens]]):
     def of(
         cls, config: MiniConfig, phase: BackbonePhase, data: TrainingSet, vocabulary: Vocabulary
     ) -> CaptionedBatches:
-        rng, share = random.Random(config.seed), config.backbone_edit_share
-        captioner = Captioner(data.distinct, vocabulary, rng, share)
+        captioner = Captioner(
+            data.distinct, vocabulary, random.Random(config.seed), phase.edit_share
+        )
         batch = data.numbered_batches(config.batch, config.seed + phase.first_step)
         return cls(data, captioner, vocabulary, batch, config.seed, phase.first_step)
 
@@ -134,7 +162,8 @@ def train_backbone(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = wrap(model.to(device)).to(device).train()  # the scale is not a part of a Backbone
-    model.requires_grad_(True)  # a Backbone freezes what it wraps
+    identity = {**config.identity(set(phase.fields)), "start": backbone.fingerprint.weights}
+    phase.prepare(model)  # a Backbone freezes what it wraps
     average = moving_average(model, phase.average)
     captioned = CaptionedBatches.of(config, phase, data, backbone.vocabulary)
     pictures = data.pixels.to(device)
@@ -154,26 +183,49 @@ def train_backbone(
             return validate(wrap(average.module.eval()).to(device))
 
     optimizer = _optimizer(model, config, phase.schedule.lr)
-    identity = config.identity(set(phase.fields))
     state = TrainingState(model, optimizer, average, identity=identity)
     train_phase(phase.name, folder, config, state, phase.schedule, losses, validated, config.batch)
     model.load_state_dict(average.module.state_dict())
     model.requires_grad_(False).eval()
 
 
+LATER = ("finish", "wordings", "inverter")
+BACKBONE_FIELDS = {name for name in MiniConfig.model_fields if not name.startswith(LATER)}
+"""The settings that the weights of the first phase depend on."""
+
 FINISH_FIELDS = {name for name in MiniConfig.model_fields if name.startswith("finish")}
-BACKBONE_FIELDS = {
-    name for name in MiniConfig.model_fields if not name.startswith(("inverter", "finish"))
+WORDINGS_FIELDS = {
+    *(name for name in MiniConfig.model_fields if name.startswith("wordings")),
+    *("seed", "batch", "pictures", "precision", "backbone_weight_decay"),
 }
-"""The settings that the backbone's weights depend on."""
+
+
+def load_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
+    """Reads the weights that ``save_open_clip`` wrote.
+
+    Raises CheckpointError where the folder has none, or those of a model of other sizes.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        halves = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: no backbone of fti-train mini can be read: {first_line(error)}"
+        ) from error
+    if description != config.open_clip():
+        raise CheckpointError(
+            f"{folder}: its backbone has other sizes ({description.get('model_cfg')}) than the "
+            f"settings ({config.open_clip()['model_cfg']}); --set them as it was trained"
+        )
+    model.load_state_dict({name: value.float() for name, value in halves.items()})
 
 
 def save_open_clip(config: MiniConfig, model: nn.Module, folder: Path) -> None:
     """Writes a folder that open_clip loads as ``local-dir:``, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(config.open_clip(), indent=2) + "\n")
+    (folder / DESCRIPTION).write_text(json.dumps(config.open_clip(), indent=2) + "\n")
     halves = {name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(halves, folder / "open_clip_model.safetensors")
+    save_file(halves, folder / WEIGHTS)
 
 
 def _optimizer(model: nn.Module, config: MiniConfig, lr: float) -> torch.optim.Optimizer:
@@ -181,6 +233,8 @@ def _optimizer(model: nn.Module, config: MiniConfig, lr: float) -> torch.optim.O
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, value in model.named_parameters():
+        if not value.requires_grad:
+            continue
         matrix = value.ndim >= 2 and "embedding" not in name
         (decayed if matrix else plain).append(value)
     groups = [

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from fti_training.mini.config import MiniConfig
+
+
+@dataclass(frozen=True)
+class Start:
+    """The mini model that a training started from.
+
+    Attributes:
+        weights: of its backbone, as in a fingerprint.
+    """
+
+    folder: Path
+    weights: str
+
 
 TEMPLATE = """\
 ---
@@ -26,17 +40,18 @@ drawn by resvg, with their Unicode names as captions. Many captions of emoji wit
 the picture as an edit of another ("a photo of man firefighter with dark skin tone but make it a
 woman"), half of them in the training half of the paraphrases
 (`fti_qdrant/benchmarks/emoji/paraphrases.json`); a fifth have random words mixed in. A second phase
-adds mirror images of animals ("dog facing right"). A tenth of the multi-attribute combinations,
-chosen by a hash of the Unicode sequence, is held out of all training, pictures and captions.
+adds mirror images of animals ("dog facing right"). A third trains the text tower alone, mostly on
+edits. A tenth of the multi-attribute combinations, chosen by a hash of the Unicode sequence, is
+held out of all training, pictures and captions.
 
 The words of these captions are in `vocabulary.txt`. The model reads a text without all others, and
 a search says which words it left out.
 
 ## Command
 ```
-fti-train mini --out mini
+{command}
 ```
-{steps}
+{start}{steps}
 
 {figures}
 ## Limits
@@ -65,12 +80,32 @@ real name in place of the pseudo-words.
 FIGURES_HEADING, NEXT_HEADING = "## Figures", "## Limits"
 
 
+START = """\
+`{folder}` was a mini model with the weights `{weights}`. Its visual tower is kept, and
+the first two phases (`backbone_*` and `finish_*` below) were not run again.
+
+"""
+
+
 def write_card(
-    folder: Path, config: MiniConfig, figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+    folder: Path,
+    config: MiniConfig,
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]],
+    start: Start | None = None,
 ) -> None:
     """Writes README.md into the folder of the weights."""
     steps = "\n".join(f"- {name}: {value}" for name, value in config.model_dump().items())
-    card = TEMPLATE.format(steps=steps, figures=_figures(figures), size=config.image_size)
+    command, text = "fti-train mini --out mini", ""
+    if start is not None:
+        command += f" --start {start.folder}"
+        text = START.format(folder=start.folder, weights=start.weights)
+    card = TEMPLATE.format(
+        command=command,
+        start=text,
+        steps=steps,
+        figures=_figures(figures),
+        size=config.image_size,
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -37,6 +37,13 @@ class MiniConfig(BaseModel):
     finish_average: float = 0.995
     """A second phase of the backbone, from its averaged weights, with mirrored animals."""
 
+    wordings_steps: PositiveInt = 800
+    wordings_lr: PositiveFloat = 5e-4
+    wordings_warmup: PositiveInt = 50
+    wordings_average: float = 0.995
+    wordings_edit_share: float = 0.7
+    """A third phase of the text tower alone, as an edit needs many wordings and few pictures."""
+
     inverter_steps: PositiveInt = 400
     inverter_batch: PositiveInt = 256
     inverter_lr: PositiveFloat = 5e-4

@@ -26,12 +26,13 @@ from fti_training.mini import evaluate
 from fti_training.mini.backbone import (
     BackbonePhase,
     fresh_clip,
+    load_open_clip,
     save_open_clip,
     train_backbone,
     wrap,
 )
 from fti_training.mini.captions import EXTRA_WORDINGS
-from fti_training.mini.card import write_card
+from fti_training.mini.card import Start, write_card
 from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import train_inverter
 from fti_training.mini.pictures import Pictures, TrainingSet, draw_artworks
@@ -68,21 +69,35 @@ class Mini:
         return Mini(folder, Composer(backbone, load_inverter(str(folder / "inverter"))))
 
 
-def train_mini(config: MiniConfig, out: Path) -> Figures:
-    """Trains what is not trained yet, writes the model and its card, returns the figures."""
+def train_mini(config: MiniConfig, out: Path, start: Path | None = None) -> Figures:
+    """Trains what is not trained yet, writes the model and its card, returns the figures.
+
+    Args:
+        start: a mini model whose visual tower is kept: only its text tower, from its weights, and
+            a new inverter are trained.
+
+    Raises:
+        CheckpointError: ``start`` has no backbone of these sizes.
+        FtiError: the pictures are too few.
+    """
     model = fresh_clip(config)
+    if start is not None:
+        load_open_clip(config, model, start)
+    started_from = wrap(model).fingerprint.weights
     drawn = draw_artworks(wrap(model).preprocess, config.pictures)
     data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
     folder = out / TRAINING
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} has no held-out edit; set 600 or more")
 
-    def probe(backbone: Backbone) -> Recalls:
-        return probe_text(backbone, shown)
+    def train(phase: BackbonePhase, on: TrainingSet) -> None:
+        train_backbone(config, phase, model, on, folder, lambda one: probe_text(one, shown))
 
-    train_backbone(config, BackbonePhase.backbone(config), model, data, folder, probe)
     with_mirrors = TrainingSet(drawn, mirrors=True)
-    train_backbone(config, BackbonePhase.finish(config), model, with_mirrors, folder, probe)
+    if start is None:
+        train(BackbonePhase.backbone(config), data)
+        train(BackbonePhase.finish(config), with_mirrors)
+    train(BackbonePhase.wordings(config), with_mirrors)
     save_open_clip(config, model, out)
     write_words(out, data)
     (out / OPTIONS_FILE).write_text(json.dumps(COMPOSER_OPTIONS, indent=2) + "\n", encoding="utf-8")
@@ -98,7 +113,7 @@ def train_mini(config: MiniConfig, out: Path) -> Figures:
     save_inverter(inverter.half(), out / "inverter")
     figures = measure(Mini.load(out).composer, shown)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_card(out, config, figures)
+    write_card(out, config, figures, None if start is None else Start(start, started_from))
     return figures
 
 
