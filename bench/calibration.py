@@ -116,10 +116,8 @@ def _scores(composer: Composer, gallery: Gallery, asked: Asked, name: str) -> Te
     return torch.nn.functional.normalize(vectors, dim=-1) @ gallery.vectors.T
 
 
-def cells(found: dict[str, Reliability]) -> Iterator[str]:
-    for one in found.values():
-        yield f"{100 * one.ece:.2f}"
-        yield f"{one.brier:.4f} ({one.base_brier:.4f})"
+def cell(found: Reliability) -> str:
+    return f"{100 * found.ece:.2f} / {found.brier:.4f} ({found.base_brier:.4f})"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -140,8 +138,8 @@ def main(queries: int, model: Path) -> None:
     fitting = known(seen[:: -(-len(seen) // queries)])
     checks = {HELD_OUT: known(held_out), REWORDED: reworded(held_out)}
     places = (IN_SAMPLE, OUT_OF_FOLD, *checks)
-    columns = [column for place in places for column in (f"{place}: ECE, %", "Brier (base rate)")]
-    table = Table("composer", *columns, title="confidence of the first ten hits")
+    title = "first ten hits: ECE in percent / Brier score (that of stating the base rate)"
+    table = Table("composer", *places, title=title)
     bounds = [
         *(f"min_confidence {one:g}" for one in LEAST),
         *(f"cutoff {one:g}" for one in CUTOFFS),
@@ -160,7 +158,7 @@ def main(queries: int, model: Path) -> None:
             found[place] = reliability(chances.at(judged.scores), judged.right)
             if place == HELD_OUT:
                 least.add_row(name, *others.kept(chances))
-        table.add_row(name, *cells(found))
+        table.add_row(name, *map(cell, found.values()))
     console = Console(width=160)
     sizes = ", ".join(f"{len(one.edits):,} {place}" for place, one in checks.items())
     console.print(f"fitted on {len(fitting.edits):,} seen edits; checked on {sizes}")

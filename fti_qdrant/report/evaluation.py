@@ -116,7 +116,7 @@ def reliability_diagram(found: Mapping[str, Reliability]) -> Markup:
     columns = min(len(found), DIAGRAMS_IN_A_ROW)
     rows = -(-len(found) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.8 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(found) :]:
         axes.set_visible(False)
     for axes, (composer, one) in zip(grid.flat, found.items()):

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
+from fti_qdrant import Composer
 from fti_qdrant.cli.evaluate import main as evaluate
 from fti_qdrant.cli.search import main as search
 from fti_qdrant.gallery import point_id
@@ -25,7 +27,11 @@ def write_pairs(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
-def test_from_clicks_to_a_search(place: dict[str, Any], tmp_path: Path) -> None:
+def test_from_clicks_to_a_search(
+    place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Composer.load("mini", device="cpu")
+    monkeypatch.setattr(Composer, "load", lambda *_, **__: loaded)  # once is enough
     gallery = place["folder"] / "gallery"
     ids = [point_id(f"{number}.png") for number in range(6)]
     clicks = [
