@@ -17,8 +17,16 @@ if TYPE_CHECKING:  # its module loads torch
 
 NOT_CALIBRATED = "the gallery has no calibration"
 
-UNCALIBRATED = ("avoid", "weights", "like", "dislike")
-"""What moves a query's vector away from those that were judged: such hits have no confidence."""
+
+def uncalibrated_argument(query: Query) -> str | None:
+    """What moves a query's vector away from those that were judged; None where nothing does."""
+    moving = {
+        "avoid": query.avoid is not None,
+        "weights": query.weights is not None,
+        "like": bool(query.liked),
+        "dislike": bool(query.disliked),
+    }
+    return next((name for name, used in moving.items() if used), None)
 
 
 def chances_of(query: Query, composer: Composer, calibration: Calibration) -> ChanceMap | None:
@@ -76,8 +84,7 @@ def _find(query: Query, composer: Composer, calibration: Calibration) -> ChanceM
     """The chances, or why there are none."""
     if not calibration.composers:
         return calibration.problem or NOT_CALIBRATED
-    used = next((name for name in UNCALIBRATED if getattr(query, name)), None)
-    if used is not None:
+    if (used := uncalibrated_argument(query)) is not None:
         return f"scores of a query with {used!r} are not calibrated"
     found = calibration.find(query_maker(query, composer))
     if isinstance(found, str):

@@ -118,28 +118,31 @@ def _chosen(metrics: EvaluationMetrics, composers: Sequence[str] | None, folder:
             f"{str(folder)!r} has no figures: the right answers of {metrics.benchmark} "
             f"{metrics.split} are not public"
         )
-    if metrics.composer_options is None:
-        raise CheckpointError(
-            f"{str(folder / METRICS)!r} is of an earlier version, which did not store the options "
-            "of composers; run the same fti-eval run again, its rankings are kept"
-        )
     names = there if composers is None else list(dict.fromkeys(composers))
     for name in names:
         if name not in there:
             raise BadBenchmark(
                 f"{str(folder)!r} has no composer {name!r}; it has {', '.join(there)}"
             )
+    if metrics.composer_options is None or not metrics.composer_options.keys() >= {*names}:
+        raise CheckpointError(
+            f"{str(folder / METRICS)!r} is of an earlier version, which did not store the options "
+            "of composers; run the same fti-eval run again, its rankings are kept"
+        )
     return names
 
 
 def _maker(metrics: EvaluationMetrics, name: str) -> QueryMaker:
     """Queries of benchmarks have an image and a text, also where a composer reads one of them."""
-    options: dict[str, Any] = (metrics.composer_options or {})[name]
+    try:
+        fingerprint = Fingerprint(**metrics.model)
+    except TypeError as error:
+        raise CheckpointError(f"the {METRICS} does not say which model it is of: {error}") from None
     return QueryMaker(
         composer=name,
         kind="image and text",
-        options=options,
-        fingerprint=Fingerprint(**metrics.model),
+        options=(metrics.composer_options or {})[name],
+        fingerprint=fingerprint,
         inverter=metrics.inverter if find_composer(name).needs_inverter else None,
         vocabulary=metrics.vocabulary,
     )

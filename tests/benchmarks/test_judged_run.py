@@ -116,6 +116,12 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     earlier = write_run(tmp_path / "earlier", rows("pdv"), composer_options=None)
     with pytest.raises(CheckpointError, match="its rankings are kept"):
         fit_run(earlier)
+    nameless = write_run(tmp_path / "nameless", rows("pdv"), model={})
+    with pytest.raises(CheckpointError, match="does not say which model"):
+        fit_run(nameless)
+    partly = write_run(tmp_path / "partly", rows("pdv"), composer_options={"pdv": {}})
+    with pytest.raises(CheckpointError, match="its rankings are kept"):
+        fit_run(partly)
     secret = write_run(tmp_path / "secret", rows("pdv"), figures={})
     with pytest.raises(BadBenchmark, match="the right answers of toy val are not public"):
         fit_run(secret)

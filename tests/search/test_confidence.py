@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from qdrant_client import QdrantClient
 
 from fti_qdrant import AsyncComposedSearch, ComposedSearch, Composer, EdgeGallery, Query
 from fti_qdrant.calibration import calibrate
+from fti_qdrant.confidence import chances_of
 from fti_qdrant.errors import BadCollection, BadQuery, CheckpointError
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, ServerGallery, point_id
 from fti_qdrant.gallery.calibration import Calibration
@@ -152,6 +154,16 @@ def test_other_queries_have_no_confidence_and_no_wrong_one(
     assert [hit.id for hit in hits] == [hit.id for hit in plain.query(**asked, cutoff=0.9)]
     with pytest.raises(BadQuery, match=f"min_confidence 0.5 needs.*{why}.*fti-eval calibrate"):
         known.query(**asked, min_confidence=0.5)
+
+
+@pytest.mark.parametrize("name", ["like", "dislike"])
+def test_an_image_whose_number_is_0_is_liked_as_any_other(
+    composer: Composer, calibration: Calibration, name: str
+) -> None:
+    query = Query(FIRST, TEXT, composer="pdv")
+    assert chances_of(query, composer, calibration) == CHANCES
+    assert chances_of(replace(query, **{name: 0}), composer, calibration) is None
+    assert chances_of(replace(query, **{name: []}), composer, calibration) == CHANCES
 
 
 def test_options_that_are_the_same_in_other_words(known: ComposedSearch) -> None:
