@@ -61,6 +61,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "FTI4CIR": {},
     "triplets": TRIPLETS,
     "triplets, weight 4": {"inverter_triplet_weight": 4.0},
+    "triplets at 0.05": {**TRIPLETS, "inverter_triplet_temperature": 0.05},
     "triplets to names": {**TRIPLETS, "inverter_triplet_target": "name"},
     "800 steps of 128": {"inverter_steps": 800, "inverter_batch": 128},
     "200 steps of 512": {"inverter_steps": 200, "inverter_batch": 512},

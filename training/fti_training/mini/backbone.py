@@ -63,6 +63,7 @@ class BackbonePhase:
         average: decay of the moving average of the weights, which is kept.
         edit_share: of the captions, those that describe the picture as an edit of another.
         fields: the settings that its weights depend on, beside the weights that it starts from.
+        mirrors: whether it sees mirror images of animals too, "facing right".
         frozen: beginning of the names of the weights that it leaves as they are, if any.
     """
 
@@ -72,13 +73,14 @@ class BackbonePhase:
     average: float
     edit_share: float
     fields: frozenset[str]
+    mirrors: bool = True
     frozen: str | None = None
 
     @classmethod
     def backbone(cls, config: MiniConfig) -> BackbonePhase:
         schedule = Cosine(config.backbone_steps, config.backbone_lr, config.backbone_warmup)
         share, fields = config.backbone_edit_share, frozenset(BACKBONE_FIELDS)
-        return cls("backbone", 0, schedule, config.backbone_average, share, fields)
+        return cls("backbone", 0, schedule, config.backbone_average, share, fields, False)
 
     @classmethod
     def finish(cls, config: MiniConfig) -> BackbonePhase:
@@ -93,12 +95,18 @@ class BackbonePhase:
         schedule = Cosine(config.wordings_steps, config.wordings_lr, config.wordings_warmup)
         average, share = config.wordings_average, config.wordings_edit_share
         fields, first = frozenset(WORDINGS_FIELDS), config.backbone_steps + config.finish_steps
-        return cls("wordings", first, schedule, average, share, fields, VISUAL_TOWER)
+        return cls("wordings", first, schedule, average, share, fields, frozen=VISUAL_TOWER)
 
     def prepare(self, model: nn.Module) -> None:
         """Makes all weights trainable but for the frozen ones."""
         for name, value in model.named_parameters():
             value.requires_grad_(self.frozen is None or not name.startswith(self.frozen))
+
+
+def phases(config: MiniConfig) -> tuple[BackbonePhase, ...]:
+    """All of them, in their order."""
+    made = (BackbonePhase.backbone, BackbonePhase.finish, BackbonePhase.wordings)
+    return tuple(make(config) for make in made)
 
 
 @dataclass

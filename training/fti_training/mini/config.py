@@ -37,14 +37,14 @@ class MiniConfig(BaseModel):
     finish_average: float = 0.995
     """A second phase of the backbone, from its averaged weights, with mirrored animals."""
 
-    wordings_steps: PositiveInt = 800
+    wordings_steps: PositiveInt = 1200
     wordings_lr: PositiveFloat = 5e-4
     wordings_warmup: PositiveInt = 50
     wordings_average: float = 0.995
     wordings_edit_share: float = 0.7
     """A third phase of the text tower alone, as an edit needs many wordings and few pictures."""
 
-    inverter_steps: PositiveInt = 400
+    inverter_steps: PositiveInt = 2400
     inverter_batch: PositiveInt = 256
     inverter_lr: PositiveFloat = 5e-4
     inverter_warmup: PositiveInt = 20
@@ -56,7 +56,7 @@ class MiniConfig(BaseModel):
     inverter_epsilon: float = 0.05
     """A latent attribute counts where its relevance is above this."""
     inverter_temperature: PositiveFloat = 0.2
-    inverter_triplet_weight: float = 0.0
+    inverter_triplet_weight: float = 1.0
     """Of the loss on composed queries: a picture and an edit's wording towards the answer."""
     inverter_triplet_temperature: PositiveFloat = 0.1
     inverter_triplet_target: Literal["picture", "name"] = "picture"

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, UNSEEN_WORDINGS, edits
 from fti_qdrant.benchmarks.emoji.facts import Emoji
@@ -27,6 +29,7 @@ from fti_training.mini.backbone import (
     BackbonePhase,
     fresh_clip,
     load_open_clip,
+    phases,
     save_open_clip,
     train_backbone,
     wrap,
@@ -83,38 +86,44 @@ def train_mini(config: MiniConfig, out: Path, start: Path | None = None) -> Figu
     model = fresh_clip(config)
     if start is not None:
         load_open_clip(config, model, start)
-    started_from = wrap(model).fingerprint.weights
+    begun = None if start is None else Start(start, wrap(model).fingerprint.weights)
     drawn = draw_artworks(wrap(model).preprocess, config.pictures)
-    data, shown = TrainingSet(drawn), drawn[GALLERY_ARTWORK]
-    folder = out / TRAINING
+    shown = drawn[GALLERY_ARTWORK]
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} has no held-out edit; set 600 or more")
-
-    def train(phase: BackbonePhase, on: TrainingSet) -> None:
-        train_backbone(config, phase, model, on, folder, lambda one: probe_text(one, shown))
-
-    with_mirrors = TrainingSet(drawn, mirrors=True)
-    if start is None:
-        train(BackbonePhase.backbone(config), data)
-        train(BackbonePhase.finish(config), with_mirrors)
-    train(BackbonePhase.wordings(config), with_mirrors)
-    save_open_clip(config, model, out)
-    write_words(out, data)
-    (out / OPTIONS_FILE).write_text(json.dumps(COMPOSER_OPTIONS, indent=2) + "\n", encoding="utf-8")
-    backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
-
-    gallery = evaluate.embed(backbone, shown)
-
-    def probe_inverter(inverter: Inverter) -> Recalls:
-        with torch.inference_mode():
-            return probe_composed(Composer(backbone, inverter), gallery)
-
-    inverter = train_inverter(config, backbone, data, folder, probe_inverter)
+    for phase in phases(config) if start is None else (BackbonePhase.wordings(config),):
+        data = TrainingSet(drawn, mirrors=phase.mirrors)
+        probe = partial(probe_text, shown=shown)
+        train_backbone(config, phase, model, data, out / TRAINING, probe)
+    data = TrainingSet(drawn)
+    write_backbone(config, model, data, out)
+    inverter = train_inverter_of(config, data, shown, out)
     save_inverter(inverter.half(), out / "inverter")
     figures = measure(Mini.load(out).composer, shown)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_card(out, config, figures, None if start is None else Start(start, started_from))
+    write_card(out, config, figures, begun)
     return figures
+
+
+def write_backbone(config: MiniConfig, model: nn.Module, data: TrainingSet, out: Path) -> None:
+    """Writes the weights, the words that they have learned, and their options of the composers."""
+    save_open_clip(config, model, out)
+    write_words(out, data)
+    (out / OPTIONS_FILE).write_text(json.dumps(COMPOSER_OPTIONS, indent=2) + "\n", encoding="utf-8")
+
+
+def train_inverter_of(
+    config: MiniConfig, data: TrainingSet, shown: Pictures, out: Path
+) -> Inverter:
+    """Trains the inverter of the backbone that is written in ``out``."""
+    backbone = Backbone.load(f"local-dir:{out}", precision="fp32")
+    gallery = evaluate.embed(backbone, shown)
+
+    def probe(inverter: Inverter) -> Recalls:
+        with torch.inference_mode():
+            return probe_composed(Composer(backbone, inverter), gallery)
+
+    return train_inverter(config, backbone, data, out / TRAINING, probe)
 
 
 def write_words(folder: Path, data: TrainingSet) -> None:
