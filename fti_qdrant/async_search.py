@@ -25,7 +25,7 @@ from fti_qdrant.query import Hits, Query, Reference
 from fti_qdrant.query_batches import BatchLimits, BatchObserver
 from fti_qdrant.query_model import EXPLAINED_WORDS
 from fti_qdrant.refinements import OrderLike, SearchParamsLike
-from fti_qdrant.search import ComposedSearch
+from fti_qdrant.search import CalibrationLike, ComposedSearch
 
 if TYPE_CHECKING:
     import torch
@@ -230,6 +230,7 @@ class AsyncComposedSearch:
         allow_urls: bool = False,
         allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        calibration: CalibrationLike | None = None,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
         max_wait: float = MAX_WAIT,
@@ -244,6 +245,7 @@ class AsyncComposedSearch:
             "allow_urls": allow_urls,
             "allow_paths": allow_paths,
             "limits": limits,
+            "calibration": calibration,
         }
         loading: dict[str, Any] = {
             "inverter": inverter,
@@ -353,6 +355,7 @@ class AsyncComposedSearch:
         dislike: Reference | Sequence[Reference] | None = None,
         offset: int = 0,
         cutoff: float | None = None,
+        min_confidence: float | None = None,
         diversity: float | None = None,
         order_by: OrderLike | None = None,
         group_by: str | None = None,
@@ -382,6 +385,7 @@ class AsyncComposedSearch:
             dislike=dislike,
             offset=offset,
             cutoff=cutoff,
+            min_confidence=min_confidence,
             diversity=diversity,
             order_by=order_by,
             group_by=group_by,

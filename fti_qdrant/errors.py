@@ -47,6 +47,10 @@ class BadPredictions(FtiError, ValueError):
     """A ranked-list file with missing, duplicate or unknown queries or images."""
 
 
+class BadCalibration(FtiError, ValueError):
+    """Judged queries that chances cannot be fitted on: too few, or of another model."""
+
+
 class PromptTooLong(FtiError, ValueError):
     """More pseudo-words than the text encoder's context can hold."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -33,13 +33,16 @@ if TYPE_CHECKING:  # the modules of explanations load torch
 MAX_LIMIT = MOST_HITS
 """Hits of one query."""
 
+CutoffBy = Literal["confidence", "score"]
+
 
 @dataclass(frozen=True)
 class Query:
     """One composed query; the arguments of ``ComposedSearch.query`` by the same names.
 
-    On ``Hits.query``, ``composer`` is the one that answered, and ``warnings`` says what the user
-    should know about it.
+    On ``Hits.query``, ``composer`` is the one that answered, ``warnings`` says what the user should
+    know about it, and ``cutoff_by`` whether the cutoff was a share of the best hit's confidence or
+    of its score.
 
     Example:
         >>> Query(text="a red dress", limit=3).composer is None
@@ -76,6 +79,8 @@ class Query:
     exact: bool | None = None
     search_params: SearchParamsLike | None = None
     warnings: tuple[str, ...] = ()
+    cutoff_by: CutoffBy | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.text is not None and not isinstance(self.text, str):
@@ -167,6 +172,8 @@ class Hit:
         payload: the user's own fields, or those that ``with_payload`` names.
         vector: ``[d]``, only with ``with_vectors=True``.
         group: the value of the field that ``group_by`` names.
+        confidence: the chance that the hit is right, 0 to 1, by its score; None where the gallery
+            is not calibrated for such queries (see ``gallery.calibration.ComposerCalibration``).
     """
 
     id: StoredId
@@ -175,17 +182,21 @@ class Hit:
     payload: dict[str, Any]
     vector: np.ndarray | None = None
     group: str | int | None = None
+    confidence: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``vector`` as a list, and like ``group`` only where there is one.
+        """Plain values for JSON; ``vector`` as a list.
+
+        ``vector``, ``group`` and ``confidence`` only where there is one.
 
         Example:
             >>> Hit("7c1f", 0.5, "a.jpg", {"price": 3}).as_dict()
             {'id': '7c1f', 'score': 0.5, 'uri': 'a.jpg', 'payload': {'price': 3}}
         """
         values = {"id": self.id, "score": self.score, "uri": self.uri, "payload": self.payload}
-        if self.group is not None:
-            values["group"] = self.group
+        for name in ("group", "confidence"):
+            if getattr(self, name) is not None:
+                values[name] = getattr(self, name)
         return values if self.vector is None else {**values, "vector": self.vector.tolist()}
 
 
@@ -211,7 +222,8 @@ PRINTED = 20
 class Hits(list[Hit]):
     """A list of hits, best first, that knows its query.
 
-    A notebook shows it as a grid of thumbnails; elsewhere it is printed as ranks, scores and URIs.
+    A notebook shows it as a grid of thumbnails; elsewhere it is printed as ranks, scores,
+    confidences where there are any, and URIs.
 
     Attributes:
         query: as it was answered: ``query.composer`` names the composer, ``query.warnings`` says
@@ -259,8 +271,9 @@ class Hits(list[Hit]):
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each hit, best first.
 
-        Columns: ``id``, ``score``, ``uri``, the payload's fields, and ``vector`` where the hits
-        have one. A payload field with one of these names is called ``payload.id`` and so on.
+        Columns: ``id``, ``score``, ``uri``, the payload's fields, and ``confidence`` and ``vector``
+        where the hits have one. A payload field with one of these names is called ``payload.id``
+        and so on.
 
         Raises FtiError where pandas is not installed.
         """
@@ -271,7 +284,8 @@ class Hits(list[Hit]):
     def __repr__(self) -> str:
         lines = [f"Hits({len(self)}, composer={self.composer!r})"]
         for rank, hit in enumerate(self[:PRINTED], 1):
-            lines.append(f"{rank:3}  {hit.score:.3f}  {hit.uri or hit.id!r}")
+            chance = "" if hit.confidence is None else f"  {hit.confidence:4.0%}"
+            lines.append(f"{rank:3}  {hit.score:.3f}{chance}  {hit.uri or hit.id!r}")
         if len(self) > PRINTED:
             lines.append(f"and {len(self) - PRINTED} more")
         return "\n".join(lines)

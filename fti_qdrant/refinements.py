@@ -27,6 +27,8 @@ class Refined(Protocol):
     @property
     def cutoff(self) -> float | None: ...
     @property
+    def min_confidence(self) -> float | None: ...
+    @property
     def diversity(self) -> float | None: ...
     @property
     def order_by(self) -> OrderLike | None: ...
@@ -48,12 +50,14 @@ def check_refinements(query: Refined) -> None:
     """Raises BadQuery, which names the argument and its value."""
     if not is_whole(query.offset) or query.offset < 0:
         raise BadQuery(f"offset must be a whole number of at least 0, got {query.offset!r}")
-    cutoff, diversity = query.cutoff, query.diversity
+    cutoff, diversity, chance = query.cutoff, query.diversity, query.min_confidence
     if cutoff is not None and not (is_number(cutoff) and 0 < cutoff <= 1):
         raise BadQuery(
             f"cutoff must be a share of the best score, above 0 to 1, got {cutoff!r}; 0.9 keeps "
             "hits with at least 0.9 times the best score"
         )
+    if chance is not None and not (is_number(chance) and 0 <= chance <= 1):
+        raise BadQuery(f"min_confidence must be a chance from 0 to 1, got {chance!r}")
     if diversity is not None and not (is_number(diversity) and 0 <= diversity <= 1):
         raise BadQuery(
             f"diversity must be a number from 0 (by score alone) to 1, got {diversity!r}"
@@ -144,10 +148,11 @@ def _check_order(query: Refined) -> None:
     order = field_order(query.order_by)
     if query.diversity:
         raise BadQuery(f"order_by {order.key!r} and diversity are two orders; choose one")
-    if query.cutoff is None and query.score_threshold is None:
+    if query.cutoff is None and query.score_threshold is None and query.min_confidence is None:
         raise BadQuery(
-            f"order_by {order.key!r} needs a cutoff (or score_threshold), such as cutoff=0.9: it "
-            "orders what that leaves, and without one the query itself would not matter"
+            f"order_by {order.key!r} needs a cutoff (or score_threshold, or min_confidence), such "
+            "as cutoff=0.9: it orders what that leaves, and without one the query itself would not "
+            "matter"
         )
 
 

@@ -12,6 +12,7 @@ from fti_qdrant.adoption.attach import checked, find_candidate
 from fti_qdrant.adoption.declaration import Declaration
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composition import ComposedQuery
+from fti_qdrant.confidence import chances_of, within_confidence
 from fti_qdrant.errors import BadQuery
 from fti_qdrant.explanation import Explanation
 from fti_qdrant.feedback import with_feedback
@@ -24,11 +25,13 @@ from fti_qdrant.gallery import (
     Gallery,
     ScoredPoint,
 )
+from fti_qdrant.gallery.calibration import Calibration
+from fti_qdrant.gallery.chance_map import ChanceMap
 from fti_qdrant.gallery.client_options import ClientOptions
 from fti_qdrant.gallery.clients import ClientSource, choose_client, open_collection
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits, Preprocess
 from fti_qdrant.model.openvino_backend import Backend
-from fti_qdrant.query import Hits, Query, Reference, ReferencePictures
+from fti_qdrant.query import CutoffBy, Hits, Query, Reference, ReferencePictures
 from fti_qdrant.query_model import (
     EXPLAINED_WORDS,
     InCaller,
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
+CalibrationLike = Calibration | str | os.PathLike[str]
+
 
 class ComposedSearch:
     """Composed image search over one gallery. Safe to use from several threads.
@@ -69,14 +74,21 @@ class ComposedSearch:
         allow_urls: bool = False,
         allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        calibration: CalibrationLike | None = None,
     ):
-        """Raises ModelMismatch where another model made the gallery's vectors."""
+        """``calibration`` takes the place of the gallery's own; also a file of one.
+
+        Raises ModelMismatch where another model made the gallery's vectors; CheckpointError where
+        the file cannot be read.
+        """
         gallery.spec.check_model(composer.backbone.fingerprint, gallery.name)
         self.composer = composer
         self.gallery = gallery
         self.allow_urls = allow_urls
         self.allow_paths = allow_paths
         self.limits = limits
+        self._calibration = _as_calibration(calibration)
+        self._opened = gallery
         self._fields = StoredFields(gallery)
         self._runner: QueryRunner = InCaller(QueryModel(composer, gallery))
 
@@ -205,6 +217,7 @@ class ComposedSearch:
         allow_urls: bool = False,
         allow_paths: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
+        calibration: CalibrationLike | None = None,
     ) -> Self:
         """Searches a collection that another program made; writes nothing into it.
 
@@ -224,18 +237,21 @@ class ComposedSearch:
             check: how many images to compare; 0 checks nothing.
             preprocess: how pictures were prepared; by default as other tools do for the model,
                 ``center-crop`` for a CLIP.
+            calibration: what gives hits a confidence: a ``Calibration``, or a file of one, from
+                ``fti-eval calibrate --out FILE``. By default, what an adopted collection stores.
             inverter, api_key, grpc_port, timeout, headers, prefix, ca_file, device, precision,
                 backend, allow_urls, allow_paths, limits: as for ``connect``.
 
         Raises:
             BadCollection: no vector that can be used, several and none named, or a wrong name.
             ModelMismatch: another model made the vectors; the message says what fits better.
-            UnsupportedModel, GalleryNotFound, GalleryUnavailable.
+            UnsupportedModel, GalleryNotFound, GalleryUnavailable, CheckpointError.
         """
         declared = Declaration(
             model, vector, uri_field, image_root, preprocess=preprocess, check=check
         )
         options = ClientOptions.of(timeout, headers, prefix, ca_file)
+        calibration = _as_calibration(calibration)  # a bad file is refused before all else
         chosen = choose_client(client, api_key=api_key, grpc_port=grpc_port, options=options)
         try:
             candidate = find_candidate(chosen.client, collection, declared)
@@ -251,7 +267,14 @@ class ComposedSearch:
             chosen.close()
             raise
         gallery = candidate.gallery(chosen.client, spec, owns_client=chosen.ours)
-        return cls(composer, gallery, allow_urls=allow_urls, allow_paths=allow_paths, limits=limits)
+        return cls(
+            composer,
+            gallery,
+            allow_urls=allow_urls,
+            allow_paths=allow_paths,
+            limits=limits,
+            calibration=calibration,
+        )
 
     @classmethod
     def over(
@@ -314,6 +337,7 @@ class ComposedSearch:
         dislike: Reference | Sequence[Reference] | None = None,
         offset: int = 0,
         cutoff: float | None = None,
+        min_confidence: float | None = None,
         diversity: float | None = None,
         order_by: OrderLike | None = None,
         group_by: str | None = None,
@@ -347,12 +371,16 @@ class ComposedSearch:
                 the mean of the first and away from that of the others (see ``feedback``); with
                 ``exclude_reference`` they are not hits themselves.
             offset: hits (or groups) to skip; beyond the end there are none.
-            cutoff: keep hits with at least this share of the best one's score, above 0 to 1.
+            cutoff: keep hits with at least this share of the best one's confidence, above 0 to 1;
+                where the gallery is not calibrated for such a query, of its score.
+                ``hits.query.cutoff_by`` says which.
+            min_confidence: keep hits that are right with at least this chance, 0 to 1; the gallery
+                must be calibrated for such queries (``fti-eval calibrate``).
             diversity: 0 to 1, by maximal marginal relevance: each next hit is the best by
                 ``(1 - diversity) score - diversity (its greatest cosine with the hits before)``,
                 of the 500 nearest images.
             order_by: a field of numbers or dates, ``"price"`` or ``"-price"`` (descending), for
-                all that ``cutoff`` or ``score_threshold`` leaves.
+                all that ``cutoff``, ``min_confidence`` or ``score_threshold`` leaves.
             group_by: a field of texts or whole numbers, such as a product's id: ``limit`` then
                 counts groups. An image without the field is in none, one with a list in several.
             group_size: most hits of each group; they follow each other, see ``hits.groups``.
@@ -390,6 +418,7 @@ class ComposedSearch:
                     dislike=dislike,
                     offset=offset,
                     cutoff=cutoff,
+                    min_confidence=min_confidence,
                     diversity=diversity,
                     order_by=order_by,
                     group_by=group_by,
@@ -414,23 +443,26 @@ class ComposedSearch:
         if not asked:
             return []
         chosen = [with_composer(query, self.composer) for query in asked]
+        for query in chosen:
+            self._chances(query)  # what cannot be answered is refused before the model runs
         layout = self.gallery.spec.layout
         plans = [refined(query, self._fields) for query in chosen]
         loaded, understood = self._understand(asked, chosen)
+        chances = [self._chances(one.query) for one in loaded]
         searches = [
             replace(
-                plan,
+                within_confidence(plan, query.query, known),
                 vector=one.composed.unit_vector,
                 filter=without_references(plan.filter, query, layout),
             )
-            for query, one, plan in zip(loaded, understood, plans)
+            for query, one, plan, known in zip(loaded, understood, plans, chances)
         ]
         answers = self.gallery.search_many(searches)
         if not any(answers):
             check_not_empty(self.gallery)
         return [
-            self._hits(query, answer, one)
-            for query, answer, one in zip(loaded, answers, understood)
+            self._hits(query, answer, one, known)
+            for query, answer, one, known in zip(loaded, answers, understood, chances)
         ]
 
     def compose(
@@ -549,16 +581,28 @@ class ComposedSearch:
         loaded: LoadedQuery,
         answer: Sequence[ScoredPoint],
         understood: Understood,
+        chances: ChanceMap | None,
     ) -> Hits:
         spec = self.gallery.spec
-        warnings = (*understood.composed.warnings, *spec.warnings)
-        query = replace(loaded.query, warnings=warnings)
+        problem = self.calibration.problem
+        warnings = (*understood.composed.warnings, *spec.warnings, *([problem] if problem else []))
+        by: CutoffBy = "confidence" if chances else "score"
+        cutoff_by = None if loaded.query.cutoff is None else by
+        query = replace(loaded.query, warnings=warnings, cutoff_by=cutoff_by)
         pictures = self._pictures(loaded)
         explanation = understood.explanation
         if explanation is not None:
             explanation = replace(explanation, pictures=pictures)
-        hits = [as_hit(point, query, spec.layout) for point in answer]
+        hits = [as_hit(point, query, spec.layout, chances) for point in answer]
         return Hits(hits, query, explanation, pictures)
+
+    @property
+    def calibration(self) -> Calibration:
+        """What gives hits a confidence: the one that was passed, or the gallery's own."""
+        return self._opened.calibration if self._calibration is None else self._calibration
+
+    def _chances(self, query: Query) -> ChanceMap | None:
+        return chances_of(query, self.composer, self.calibration)
 
     def _running(self, gallery: Gallery, runner: QueryRunner) -> Self:
         """The same search with another way to its gallery, and another runner."""
@@ -592,3 +636,10 @@ def _as_query(query: Query | Mapping[str, Any]) -> Query:
         raise BadQuery(
             f"{query!r} is not a query, nor a mapping of the arguments of query ({error})"
         ) from None
+
+
+def _as_calibration(given: CalibrationLike | None) -> Calibration | None:
+    """Raises CheckpointError."""
+    if given is None or isinstance(given, Calibration):
+        return given
+    return Calibration.read(os.fspath(given))

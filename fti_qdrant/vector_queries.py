@@ -11,6 +11,7 @@ from fti_qdrant.filters.field_choices import group_field, order_field, payload_f
 from fti_qdrant.filters.grammar import both
 from fti_qdrant.filters.stored_fields import StoredFields
 from fti_qdrant.gallery import FieldOrder, ScoredPoint, StoredImage, VectorQuery
+from fti_qdrant.gallery.chance_map import ChanceMap
 from fti_qdrant.gallery.layout import SHA256_KEY, CollectionLayout
 from fti_qdrant.query import Hit, Query
 from fti_qdrant.reference_ids import named_id
@@ -76,14 +77,17 @@ def without_references(
     return both(filter, models.Filter(must_not=excluded)) if excluded else filter
 
 
-def as_hit(point: ScoredPoint, query: Query, layout: CollectionLayout) -> Hit:
+def as_hit(
+    point: ScoredPoint, query: Query, layout: CollectionLayout, chances: ChanceMap | None
+) -> Hit:
     """A hit of a point: our own fields apart from the user's, and of these what was asked for."""
     payload = layout.users_fields(point.payload)
     names = payload_names(query.with_payload)
     if names is not None and layout.uri_field not in names:
         payload.pop(layout.uri_field or "", None)  # it was read for the place of the image
     uri = image_place(point.payload, layout)
-    return Hit(point.id, point.score, uri, payload, point.vector, point.group)
+    confidence = None if chances is None else chances.of(point.score)
+    return Hit(point.id, point.score, uri, payload, point.vector, point.group, confidence)
 
 
 def _order(query: Query, fields: StoredFields) -> FieldOrder | None:

@@ -15,6 +15,7 @@ BUILT_IN = {
     "BadFilter": ValueError,
     "BadManifest": ValueError,
     "BadBenchmark": ValueError,
+    "BadCalibration": ValueError,
     "BadPredictions": ValueError,
     "PromptTooLong": ValueError,
     "UnsupportedModel": ValueError,

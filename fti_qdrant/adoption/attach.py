@@ -28,7 +28,7 @@ from fti_qdrant.gallery import (
 )
 from fti_qdrant.gallery.server_capabilities import ServerCapabilities
 from fti_qdrant.gallery.server_errors import translated
-from fti_qdrant.gallery.server_opening import SPEC_KEY
+from fti_qdrant.gallery.server_opening import SPEC_KEY, stored_calibration
 from fti_qdrant.images import DEFAULT_LIMITS, ImageLimits
 from fti_qdrant.model.pretrained import KNOWN_MODELS, our_name
 
@@ -67,6 +67,8 @@ class Candidate:
         """The collection as a gallery, once ``checked`` has described it."""
         opened = ServerGallery(client, self.shape.collection, spec, self.shape.name)
         opened.owns_client = owns_client
+        opened.attached = True
+        opened.calibration = stored_calibration(self.shape.config, self.shape.name)
         return opened
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from fti_qdrant.atomic_files import write_text
+from fti_qdrant.calibration.reliability import Reliability
 from fti_qdrant.errors import CheckpointError, OutputUnavailable
 
 METRICS, PER_QUERY, REPORT = "metrics.json", "per_query.parquet", "report.html"
@@ -35,6 +36,11 @@ class EvaluationMetrics(BaseModel):
             one question; empty where the benchmark has none.
         index_loss: composer -> measure -> exact minus index, over all queries; only where
             ``search`` is index.
+        calibration: composer -> how reliable the chances of its hits are, which ``fti-eval
+            calibrate`` fits on a run, on queries that they were not fitted on.
+        not_calibrated: composer -> why that was not measured.
+        composer_options: composer -> its options; None in files of earlier versions.
+        vocabulary: hash of the words that the model reads, where it has learned few.
         neighbors_found: composer -> share of the 10 exactly nearest images that the index finds.
     """
 
@@ -59,6 +65,10 @@ class EvaluationMetrics(BaseModel):
     figures: dict[str, Figures]
     set_figures: dict[str, dict[str, float]] = {}
     index_loss: dict[str, dict[str, float]] = {}
+    calibration: dict[str, Reliability] = {}
+    not_calibrated: dict[str, str] = {}
+    composer_options: dict[str, dict[str, Any]] | None = None
+    vocabulary: str | None = None
     neighbors_found: dict[str, float] = Field(
         default={}, validation_alias=AliasChoices("neighbors_found", "neighbours_found")
     )

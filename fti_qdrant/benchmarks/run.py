@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from fti_qdrant.atomic_files import replacing
 from fti_qdrant.benchmarks import rankings
 from fti_qdrant.benchmarks.base import summarize
+from fti_qdrant.benchmarks.judged_run import reliabilities
 from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX, RankingKey
 from fti_qdrant.benchmarks.records import DEPTH
@@ -131,11 +132,16 @@ def finish_run(ranker: Ranker, out: Path, notes: list[str], command: str) -> Fin
     groups = benchmark.groups()
     figures = {key: summarize(measured, groups) for key, measured in values.items() if measured}
     sets = {key: benchmark.set_figures(measured) for key, measured in values.items() if measured}
+    described = {
+        key: rankings.described(table, benchmark, values[key]) for key, table in tables.items()
+    }
     metrics = _metrics(ranker, tables, figures, sets, notes, command)
-    described = [rankings.described(table, benchmark, values[key]) for key, table in tables.items()]
+    if benchmark.has_truth:
+        judged = {one: described[one, metrics.search] for one in ranker.composers}
+        metrics.calibration, metrics.not_calibrated = reliabilities(judged)
     with writing(out):
         marks = {"comparable": str(not notes), "notes": "; ".join(notes)}
-        per_query = concat_tables(described).replace_schema_metadata(marks)
+        per_query = concat_tables(described.values()).replace_schema_metadata(marks)
         with replacing(out / PER_QUERY) as part:
             parquet.write_table(per_query, part)
         write_json(out / METRICS, metrics.model_dump(mode="json"))
@@ -183,6 +189,10 @@ def _metrics(
         inverter=inverter.weights_hash if inverter is not None else None,
         figures={one: figures[one, search] for one in ranker.composers if (one, search) in figures},
         set_figures={one: sets[one, search] for one in ranker.composers if sets.get((one, search))},
+        composer_options={
+            one: ranker.composer.options(one).model_dump(mode="json") for one in ranker.composers
+        },
+        vocabulary=RunIdentity.of(ranker).vocabulary,
         index_loss=losses,
         neighbors_found={
             one: rankings.neighbors_found(tables[exact], tables[index])

@@ -96,7 +96,13 @@ Examples:
 @click.option(
     "--cutoff",
     type=float,
-    help="Keep results with at least this share of the best one's score, above 0 to 1.",
+    help="Keep results with at least this share of the best one's confidence, above 0 to 1; of its "
+    "score where the gallery is not calibrated.",
+)
+@click.option(
+    "--min-confidence",
+    type=float,
+    help="Keep results that are right with this chance, 0 to 1. Needs fti-eval calibrate.",
 )
 @click.option("--diversity", type=float, help="0 (by score alone) to 1: avoid similar results.")
 @click.option(
@@ -143,6 +149,7 @@ def query(
     dislike: tuple[str, ...],
     offset: int,
     cutoff: float | None,
+    min_confidence: float | None,
     diversity: float | None,
     order_by: str | None,
     group_by: str | None,
@@ -183,6 +190,7 @@ def query(
         dislike=_numbers(dislike),
         offset=offset,
         cutoff=cutoff,
+        min_confidence=min_confidence,
         diversity=diversity,
         order_by=order_by,
         group_by=group_by,
@@ -255,13 +263,15 @@ def _check_images(images: tuple[str, ...], allow_urls: bool, limits: ImageLimits
 
 
 def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> ComposedSearch:
-    """Fields that no image has are refused before the model is loaded."""
+    """What no image has, and chances that are not known, are refused before a model is loaded."""
     gallery = location.open()
     try:
+        from fti_qdrant.confidence import check_calibrated
         from fti_qdrant.filters.stored_fields import StoredFields
         from fti_qdrant.vector_queries import refined
 
         refined(asked, StoredFields(gallery))
+        check_calibrated(asked, gallery.calibration)
         from fti_qdrant.search import ComposedSearch
 
         return ComposedSearch.over(gallery, **options)
@@ -272,6 +282,8 @@ def _open(location: GalleryLocation, asked: Query, options: dict[str, Any]) -> C
 
 def _as_dict(hits: Hits) -> dict[str, Any]:
     out: dict[str, Any] = {"composer": hits.composer, "hits": [hit.as_dict() for hit in hits]}
+    if hits.query.cutoff_by:
+        out["cutoff_by"] = hits.query.cutoff_by
     if hits.query.warnings:
         out["warnings"] = list(hits.query.warnings)
     if hits.explanation:
@@ -293,6 +305,8 @@ def _print(hits: Hits) -> None:
     console = output_console()
     console.width = max(console.width, LEAST_WIDTH)
     table = Table("", "score", title=as_text(f"composer: {hits.composer}"))
+    if any(hit.confidence is not None for hit in hits):
+        table.add_column("confidence", justify="right")
     if hits.query.group_by is not None:
         table.add_column(as_text(hits.query.group_by), overflow="fold")
     table.add_column("image", overflow="fold", min_width=ID_WIDTH)
@@ -300,7 +314,9 @@ def _print(hits: Hits) -> None:
     for rank, hit in enumerate(hits, 1):
         payload = ", ".join(f"{name}={value}" for name, value in hit.payload.items())
         group = [as_text(str(hit.group))] if hits.query.group_by is not None else []
-        table.add_row(str(rank), f"{hit.score:.3f}", *group, _path_and_id(hit), as_text(payload))
+        chance = [] if hit.confidence is None else [f"{hit.confidence:.0%}"]
+        score = (str(rank), f"{hit.score:.3f}", *chance)
+        table.add_row(*score, *group, _path_and_id(hit), as_text(payload))
     console.print(table)
     for warning in hits.query.warnings:
         console.print(as_text(f"warning: {warning}"))

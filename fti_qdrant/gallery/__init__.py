@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fti_qdrant.lazy_names import names_of
 
 if TYPE_CHECKING:
+    from fti_qdrant.gallery.calibration import Calibration
     from fti_qdrant.gallery.edge import EdgeGallery
     from fti_qdrant.gallery.layout import CollectionLayout
     from fti_qdrant.gallery.model_check import ModelCheck
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "connect": "server_connection",
+    "Calibration": "calibration",
     "CollectionLayout": "layout",
     "EdgeGallery": "edge",
     "FacetCount": "points",
@@ -49,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Calibration",
     "CollectionLayout",
     "EdgeGallery",
     "FacetCount",

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import GalleryExists, GalleryUnavailable
+from fti_qdrant.gallery.calibration import Calibration
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.edge_engine import (
     check_version,
@@ -25,6 +26,7 @@ from fti_qdrant.gallery.edge_engine import (
     with_words,
 )
 from fti_qdrant.gallery.edge_folder import (
+    CALIBRATION_FILE,
     SHARD_FOLDER,
     SPEC_FILE,
     UNFINISHED_SPEC,
@@ -33,6 +35,7 @@ from fti_qdrant.gallery.edge_folder import (
     followed,
     locked,
     not_found,
+    read_calibration,
 )
 from fti_qdrant.gallery.edge_requests import engine_filter, search_request
 from fti_qdrant.gallery.point_conversion import (
@@ -83,6 +86,7 @@ class EdgeGallery:
         """Use ``create`` or ``open``."""
         self.path = path
         self.spec = spec
+        self.calibration = read_calibration(path)
         self._shard: edge.EdgeShard | None = shard
         self._held = held
         self._write_lock = threading.RLock()
@@ -270,6 +274,12 @@ class EdgeGallery:
             ]
             if vectors:
                 shard.update(edge.UpdateOperation.update_vectors(vectors))
+
+    def store_calibration(self, calibration: Calibration) -> None:
+        self._check_writable()
+        with self._write_lock, engine_errors(self.path):
+            calibration.write(self.path / CALIBRATION_FILE)
+            self.calibration = calibration
 
     def build_index(self) -> int:
         self._check_writable()

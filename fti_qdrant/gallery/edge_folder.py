@@ -13,9 +13,11 @@ from filelock import FileLock, Timeout
 
 from fti_qdrant.atomic_files import PART
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.calibration import Calibration
 from fti_qdrant.gallery.other_folders import what_it_is
 
 SPEC_FILE, SHARD_FOLDER, LOCK_FILE = "gallery.json", "shard", "gallery.lock"
+CALIBRATION_FILE = "calibration.json"
 UNFINISHED_SPEC = SPEC_FILE + PART
 """Exists while a gallery is created. Where a kill left it, nothing was stored in the shard yet."""
 
@@ -45,6 +47,17 @@ def followed(path: Path) -> Path:
     those of another gallery.
     """
     return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """What a gallery's folder says about the chances of its hits; without a file, nothing."""
+    path = folder / CALIBRATION_FILE
+    try:
+        return Calibration.stored(path.read_bytes(), f"gallery {str(folder)!r}")
+    except FileNotFoundError:
+        return Calibration()
+    except OSError as error:
+        return Calibration(problem=f"the calibration {str(path)!r} cannot be read: {error}")
 
 
 def check_free(folder: Path) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from fti_qdrant.errors import GalleryUnavailable
+from fti_qdrant.gallery.calibration import Calibration
+from fti_qdrant.gallery.chance_map import ChanceMap
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.point_ids import StoredId
 from fti_qdrant.gallery.points import (
@@ -57,7 +59,9 @@ class VectorQuery:
         exact: True compares with every vector, False uses the index where there is one, None
             leaves the choice to the gallery (embedded: exact; server: its index).
         offset: results (or groups) to skip.
-        cutoff: minimum score of a result, as a share of the best one's, above 0 to 1.
+        cutoff: minimum score of a result, as a share of the best one's, above 0 to 1; with
+            ``chances``, a share of the best one's chance.
+        chances: that hits are right, by their cosines.
         diversity: 0 to 1; maximal marginal relevance among the ``DIVERSE_CANDIDATES`` nearest.
         group_by: path of a payload field of texts or whole numbers. An image with a list belongs
             to several groups, one without the field to none.
@@ -80,6 +84,7 @@ class VectorQuery:
     order_by: FieldOrder | None = None
     payload_fields: tuple[str, ...] | None = None
     params: models.SearchParams | None = None
+    chances: ChanceMap | None = None
 
     @property
     def score_above(self) -> float | None:
@@ -158,6 +163,9 @@ class Gallery(Protocol):
 
     exact_by_default: bool
     """Whether searches compare with every vector unless they ask for the approximate index."""
+
+    calibration: Calibration
+    """The chances that hits are right, as it stored them when it was opened."""
 
     @property
     def spec(self) -> GallerySpec: ...
@@ -263,6 +271,14 @@ class Gallery(Protocol):
         """Stores the pseudo-words of images, ``[1 + r, t]`` each; see ``pseudo_words.used_rows``.
 
         Of images that were deleted meanwhile, none.
+        """
+        ...
+
+    def store_calibration(self, calibration: Calibration) -> None:
+        """Stores what the chances are from now on, in place of what it has.
+
+        Raises GalleryUnavailable where nothing can be written into it, and BadCollection in a
+        collection of another program that was only attached.
         """
         ...
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fti_qdrant.errors import BadQuery
+from fti_qdrant.gallery.chance_map import ChanceMap
 from fti_qdrant.gallery.field_order import ordered
 from fti_qdrant.gallery.grouping import Group, beyond, grouped, having
 from fti_qdrant.gallery.point_ids import id_order
@@ -66,15 +67,20 @@ def answer_all(
     return answers
 
 
-def least_score(best: float, cutoff: float) -> float:
+def least_score(best: float, cutoff: float, chances: ChanceMap | None = None) -> float:
     """The least score that a cutoff keeps: a share of the best score.
 
     Below 0, where a share of the best would be better than the best, it is as far below it.
+
+    Args:
+        chances: the score whose chance is that share of the best one's chance is returned instead.
 
     Example:
         >>> least_score(0.5, 0.5), least_score(-0.5, 0.5)
         (0.25, -0.75)
     """
+    if chances is not None:
+        return chances.least_cosine(cutoff * chances.of(best))
     return float(np.float32(best - (1 - cutoff) * abs(best)))
 
 
@@ -110,7 +116,7 @@ def _by_score(query: VectorQuery) -> Steps:
     while len(found) == asked < MOST_HITS and found[-1].score == found[end - 1].score:
         asked = min(4 * asked, MOST_HITS)
         [found] = yield [_plain(query, asked)]
-    return _cut(found, query.cutoff)[query.offset : end]
+    return _cut(found, query)[query.offset : end]
 
 
 def _diverse(query: VectorQuery) -> Steps:
@@ -140,7 +146,7 @@ def _groups_made(query: VectorQuery) -> Steps:
     end = query.offset + query.limit
     [found] = yield [replace(query, limit=end, offset=0, cutoff=None)]
     groups: dict[object, list[ScoredPoint]] = {}
-    for hit in _cut(sorted(found, key=by_score), query.cutoff):
+    for hit in _cut(sorted(found, key=by_score), query):
         groups.setdefault(hit.group, []).append(hit)
     return [hit for group in list(groups.values())[query.offset : end] for hit in group]
 
@@ -226,7 +232,7 @@ def _bounded(query: VectorQuery) -> Generator[list[VectorQuery], list[Points], V
     if query.cutoff is None:
         return query
     [best] = yield [replace(_plain(query, 1), diversity=None)]
-    least = least_score(best[0].score, query.cutoff) if best else 1.0
+    least = least_score(best[0].score, query.cutoff, query.chances) if best else 1.0
     if query.score_threshold is not None:
         least = max(least, query.score_threshold)
     return replace(query, cutoff=None, score_threshold=least)
@@ -253,12 +259,12 @@ def _merged(first: Points, second: Points) -> Points:
     return sorted({hit.id: hit for hit in (*first, *second)}.values(), key=by_score)
 
 
-def _cut(hits: Points, cutoff: float | None) -> Points:
-    """Hits, the best one first, down to a share of its score."""
-    if cutoff is None or not hits:
+def _cut(hits: Points, query: VectorQuery) -> Points:
+    """Hits, the best one first, down to what the cutoff makes of its score."""
+    if query.cutoff is None or not hits:
         return hits
-    least = least_score(hits[0].score, cutoff)
-    return [hit for hit in hits if hit.score >= least]
+    least = np.float32(least_score(hits[0].score, query.cutoff, query.chances))
+    return [hit for hit in hits if np.float32(hit.score) >= least]
 
 
 def in_order(hits: Iterable[ScoredPoint], query: VectorQuery) -> Points:

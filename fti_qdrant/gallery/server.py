@@ -10,6 +10,8 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from tenacity import Retrying, retry_if_result, wait_fixed
 
+from fti_qdrant.errors import BadCollection
+from fti_qdrant.gallery.calibration import Calibration
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.point_conversion import (
     point_vectors,
@@ -35,7 +37,12 @@ from fti_qdrant.gallery.search_steps import answer_all, in_order
 from fti_qdrant.gallery.server_calls import ServerCalls
 from fti_qdrant.gallery.server_collection import SEARCH_LINKS, read_config
 from fti_qdrant.gallery.server_connection import gallery_name, url_of
-from fti_qdrant.gallery.server_opening import SPEC_KEY, create_collection, find_collection
+from fti_qdrant.gallery.server_opening import (
+    CALIBRATION_KEY,
+    SPEC_KEY,
+    create_collection,
+    find_collection,
+)
 from fti_qdrant.gallery.server_requests import features_of, group_options, search_request
 from fti_qdrant.gallery.server_state import gallery_state, is_busy
 from fti_qdrant.gallery.server_words import WordsPlace
@@ -101,6 +108,7 @@ class ServerGallery(ServerCalls):
         opened = cls(client, found.collection, found.spec, found.name)
         opened.patience = patience
         opened.alias = found.alias
+        opened.calibration = found.calibration
         opened.limits = RequestLimits.of(found.config, found.spec.layout.image_vector)
         return opened
 
@@ -240,6 +248,17 @@ class ServerGallery(ServerCalls):
         for start in range(0, len(ids), self.limits.upload):
             part = ids[start : start + self.limits.upload]
             self._words.store({id: words[id] for id in part})
+
+    def store_calibration(self, calibration: Calibration) -> None:
+        if self.attached:
+            raise BadCollection(
+                f"{self.name} was attached, and nothing is written into it; write the calibration "
+                "into a file and pass that to attach(calibration=...), or adopt the collection "
+                "with fti-ingest adopt and connect to it"
+            )
+        ours = {CALIBRATION_KEY: calibration.model_dump(mode="json")}
+        self._write(self.client.update_collection, self.collection, metadata=ours)
+        self.calibration = calibration
 
     @property
     def _words(self) -> WordsPlace:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import GalleryNotFound, GalleryUnavailable
+from fti_qdrant.gallery.calibration import Calibration
 from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.protocol import after_fork
 from fti_qdrant.gallery.request_limits import RequestLimits
@@ -31,6 +32,8 @@ class ServerCalls:
         patience: seconds to wait for a server that does not answer; None retries uploads a few
             times.
         alias: the alias that the collection was opened by.
+        attached: it is searched as another program made it, and nothing is written into it.
+        calibration: as the collection stored it when it was opened.
     """
 
     def __init__(self, client: QdrantClient, collection: str, spec: GallerySpec, name: str):
@@ -41,6 +44,8 @@ class ServerCalls:
         self.name = name
         self.patience: float | None = None
         self.alias: str | None = None
+        self.attached = False
+        self.calibration = Calibration()
         self._closed = False
         self._pid = os.getpid()
 

@@ -10,6 +10,7 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from fti_qdrant.errors import GalleryExists, GalleryNotFound, NotAGallery
+from fti_qdrant.gallery.calibration import Calibration
 from fti_qdrant.gallery.collection_config import CollectionConfig
 from fti_qdrant.gallery.points import GallerySpec
 from fti_qdrant.gallery.server_capabilities import ServerCapabilities
@@ -19,6 +20,9 @@ from fti_qdrant.gallery.server_errors import exists_already, retrying, translate
 
 SPEC_KEY = "fti_qdrant"
 """Our key in the collection's own metadata."""
+
+CALIBRATION_KEY = "fti_qdrant_calibration"
+"""Beside it. Updates of metadata merge keys, so each is written without the other."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class FoundCollection:
     alias: str | None
     name: str
     spec: GallerySpec
+    calibration: Calibration
     config: models.CollectionConfig
 
 
@@ -99,7 +104,13 @@ def find_collection(
         )
     alias = asked if asked != collection else None
     spec = GallerySpec.read(json.dumps(metadata), name)
-    return FoundCollection(collection, alias, name, spec, info.config)
+    calibration = stored_calibration(info.config, name)
+    return FoundCollection(collection, alias, name, spec, calibration, info.config)
+
+
+def stored_calibration(config: models.CollectionConfig, name: str) -> Calibration:
+    """What a collection says about the chances of its hits; at first, nothing."""
+    return Calibration.stored((config.metadata or {}).get(CALIBRATION_KEY), name)
 
 
 def _metadata(info: models.CollectionInfo) -> Any:

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from fti_qdrant.errors import CheckpointError, first_line
@@ -75,7 +75,7 @@ class ClosedVocabulary:
         unknown = tuple(piece for piece in pieces if piece.lower() not in self.words)
         return unknown if len(unknown) < len(pieces) else ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of the words."""
         return hashlib.sha256("\n".join(sorted(self.words)).encode()).hexdigest()[:16]

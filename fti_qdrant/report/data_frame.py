@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 OWN = ("id", "score", "uri", "vector")
 """Columns that are not of the payload."""
 
+CONFIDENCE = "confidence"
+"""One more, of hits of a calibrated gallery; of others, the payload may have this name."""
+
 
 def data_frame(hits: Hits) -> pandas.DataFrame:
     """See ``Hits.to_pandas``."""
@@ -24,20 +27,25 @@ def data_frame(hits: Hits) -> pandas.DataFrame:
             "to_pandas needs pandas: pip install pandas, or pip install 'fti-qdrant[notebook]'"
         ) from None
 
+    calibrated = any(hit.confidence is not None for hit in hits)
+    own_names = {*OWN, CONFIDENCE} if calibrated else {*OWN}
     names = list(dict.fromkeys(name for hit in hits for name in hit.payload))
     columns: dict[str, list[Any]] = {own: [getattr(hit, own) for hit in hits] for own in OWN[:3]}
     columns |= {
-        _column(name, {*names} - {name}): [hit.payload.get(name) for hit in hits] for name in names
+        _column(name, own_names | {*names} - {name}): [hit.payload.get(name) for hit in hits]
+        for name in names
     }
     frame = pandas.DataFrame({name: _series(values) for name, values in columns.items()})
+    if calibrated:
+        frame[CONFIDENCE] = [hit.confidence for hit in hits]
     if any(hit.vector is not None for hit in hits):
         frame["vector"] = [hit.vector for hit in hits]
     return frame
 
 
 def _column(name: str, others: Collection[str]) -> str:
-    """The name of a payload field's column."""
-    while name in OWN or name in others:
+    """The name of a payload field's column, which is none of the others."""
+    while name in others:
         name = f"payload.{name}"
     return name
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.published import published_for
 from fti_qdrant.benchmarks.records import DEPTH
 from fti_qdrant.benchmarks.run import FinishedRun
+from fti_qdrant.calibration.judged_hits import DEPTH as JUDGED_DEPTH
+from fti_qdrant.calibration.reliability import Reliability
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
 from fti_qdrant.model.explain import Explainer, NearestWords
 from fti_qdrant.report.row import PageImage, PageRow, thumbnail, write_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HITS = 10
 """Results shown for each query."""
@@ -29,6 +35,7 @@ OF_EACH = 4
 """For each aspect, this many of the best queries, of the worst, and of random ones are shown."""
 
 MAX_ASPECTS = 12
+DIAGRAMS_IN_A_ROW = 4
 BEST, WORST, RANDOM = "best", "worst", "random"
 
 Line = dict[str, Any]
@@ -59,6 +66,8 @@ def write_report(
         published=published_for(metrics.benchmark),
         headlines=benchmark.headlines,
         curve=recall_curves(lines, metrics.search) if benchmark.has_truth else None,
+        judged_depth=JUDGED_DEPTH,
+        reliability=reliability_diagram(metrics.calibration) if metrics.calibration else None,
         kinds=[kind for kind in (BEST, WORST, RANDOM) if any(kind in kinds for _, kinds in sample)],
         aspects=aspects if len(aspects) > 1 else [],
         composer=shown_composer,
@@ -93,6 +102,50 @@ def recall_curves(lines: Sequence[Line], search: str) -> Markup:
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _svg(figure)
+
+
+def reliability_diagram(found: Mapping[str, Reliability]) -> Markup:
+    """SVG: for each composer, stated chances against the shares of hits that are right.
+
+    A dot is a bin of stated chances, the larger the more hits it has; its bar is the 95 % interval
+    of the share (Wilson 1927). Dots on the diagonal are stated rightly.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(len(found), DIAGRAMS_IN_A_ROW)
+    rows = -(-len(found) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(found) :]:
+        axes.set_visible(False)
+    for axes, (composer, one) in zip(grid.flat, found.items()):
+        stated = np.array([bin.confidence for bin in one.bins])
+        right = np.array([bin.right for bin in one.bins])
+        hits = np.array([bin.hits for bin in one.bins])
+        low, high = wilson_interval(right, hits)
+        axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.8, linestyle="--")
+        axes.vlines(100 * stated, 100 * low, 100 * high, color="C0", linewidth=1)
+        axes.scatter(100 * stated, 100 * right, s=8 + 60 * np.sqrt(hits / hits.sum()), zorder=3)
+        axes.set_title(f"{composer}\nECE {one.ece:.2%}, Brier {one.brier:.3f}", fontsize=9)
+        axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+        axes.grid(alpha=0.3)
+    figure.supxlabel("confidence, %", fontsize=9)
+    figure.supylabel("right, %", fontsize=9)
+    return _svg(figure)
+
+
+def wilson_interval(
+    share: NDArray[np.float64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The 95 % interval of a share of ``count`` trials (Wilson 1927)."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return middle - half, middle + half
+
+
+def _svg(figure: Figure) -> Markup:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=False, metadata={"Date": None})
     return Markup(buffer.getvalue()[buffer.getvalue().index("<svg") :])

@@ -44,7 +44,7 @@ def page_row(hits: Hits, title: str | None = None) -> PageRow:
             PageImage(
                 picture=picture,
                 title=shortened(_title(hit, title)),
-                score=f"{hit.score:.3f}",
+                score=_score(hit),
             )
             for hit, picture in zip(hits, of_hits)
         ],
@@ -60,6 +60,11 @@ def _title(hit: Hit, field: str | None) -> str:
     field = field or title_field(hit.payload)
     named = hit.payload.get(field) if field else None
     return str(named or (Path(hit.uri).name if hit.uri else hit.id))
+
+
+def _score(hit: Hit) -> str:
+    chance = "" if hit.confidence is None else f" ({hit.confidence:.0%})"
+    return f"{hit.score:.3f}{chance}"
 
 
 def _filter_text(filter: FilterLike | None) -> str:

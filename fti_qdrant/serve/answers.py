@@ -14,7 +14,7 @@ from fti_qdrant.filters.grammar import FilterLike
 from fti_qdrant.gallery import FacetCount
 from fti_qdrant.gallery.layout import CollectionLayout, Payload
 from fti_qdrant.gallery.point_ids import StoredId
-from fti_qdrant.query import Hit, Hits
+from fti_qdrant.query import CutoffBy, Hit, Hits
 from fti_qdrant.stored_pictures import image_place
 
 
@@ -34,6 +34,11 @@ class FoundImage(ShownImage):
     """One hit."""
 
     score: float = Field(description="Cosine of the query and the image, -1 to 1.")
+    confidence: float | None = Field(
+        default=None,
+        description="Chance that the hit is right, 0 to 1, where the gallery is calibrated for "
+        "such queries.",
+    )
     group: str | int | None = Field(default=None, description="Value of the field of `group_by`.")
     vector: list[float] | None = Field(default=None, description="With `with_vectors`.")
 
@@ -78,6 +83,9 @@ class AnsweredQuery(BaseModel):
     limit: int
     offset: int
     group_by: str | None
+    cutoff_by: CutoffBy | None = Field(
+        default=None, description="What `cutoff` was a share of, where there was one."
+    )
     references: int = Field(description="How many reference images there were.")
     explanation: Explained | None = Field(default=None, description="With `explain`.")
 
@@ -143,6 +151,7 @@ def found_image(hit: Hit) -> FoundImage:
     return FoundImage(
         **dict(shown_image(hit.id, hit.uri, hit.payload)),
         score=hit.score,
+        confidence=hit.confidence,
         group=hit.group,
         vector=None if hit.vector is None else hit.vector.tolist(),
     )
@@ -206,6 +215,7 @@ def _answered(hits: Hits) -> AnsweredQuery:
         limit=query.limit,
         offset=query.offset,
         group_by=query.group_by,
+        cutoff_by=query.cutoff_by,
         references=len(query.references),
         explanation=_explained(hits.explanation) if hits.explanation else None,
     )

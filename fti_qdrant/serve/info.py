@@ -32,6 +32,7 @@ class ComposerInfo(BaseModel):
     needs_text: bool
     needs_inverter: bool
     options: dict[str, Any] = Field(description="JSON schema of its options, with defaults.")
+    calibrated: bool = Field(description="Whether hits of such queries may have a confidence.")
     scores: Scores | None = Field(description="What its scores look like in this gallery.")
 
 
@@ -119,6 +120,7 @@ def _composer(
         needs_text=one.uses_text,
         needs_inverter=one.needs_inverter,
         options=_options(one, search),
+        calibrated=any(made.maker.composer == one.name for made in search.calibration.composers),
         scores=scores,
     )
 

@@ -19,7 +19,8 @@ SHARED = ("text", "avoid", "composer", "text_weight", "options", "like", "dislik
 """Arguments that a query vector depends on, by the same names in requests and queries."""
 
 SEARCH = (
-    *("filter", "limit", "offset", "cutoff", "score_threshold", "diversity", "order_by"),
+    *("filter", "limit", "offset", "cutoff", "min_confidence", "score_threshold"),
+    *("diversity", "order_by"),
     *("group_by", "group_size", "exclude_reference", "with_payload", "with_vectors", "exact"),
     *("search_params", "explain"),
 )

@@ -197,7 +197,13 @@ class SearchRequest(ComposeRequest):
         default=0, description="Hits to skip."
     )
     cutoff: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="Keep hits with at least this share of the best one's score."
+        default=None,
+        description="Keep hits with at least this share of the best one's confidence; of its score "
+        "where the gallery is not calibrated for such queries.",
+    )
+    min_confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Keep hits that are right with at least this chance, in a calibrated gallery.",
     )
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="Least cosine of a hit."

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pyarrow import parquet
 
 from fti_ingest.engine.choose import EngineChoice
 from fti_qdrant.benchmarks.registry import open_benchmark
 from fti_qdrant.cli.evaluate import run as run_module
+from fti_qdrant.cli.search import main as search_main
 from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.gallery import EdgeGallery
 from tests.benchmarks import standins
@@ -271,6 +273,48 @@ def test_emoji_is_comparable_and_ordered_as_the_paper(emoji: EvaluatedRun) -> No
     for kind in ("direction", "gender", "hair", "tone"):
         assert f"│ {kind}" in emoji.output
     assert "subset R@1 by kind of query" in emoji.output
+
+
+def test_emoji_has_confidences_that_are_reliable_on_other_queries(emoji: EvaluatedRun) -> None:
+    measured = emoji.metrics["calibration"]
+    missing = emoji.metrics["not_calibrated"]  # text alone finds nearly nothing here
+    assert [*measured, *missing] == ORDERED
+    assert set(missing) <= {"text"}
+    assert all(f"calibration of {one}: not measured: only" in emoji.output for one in missing)
+    for composer, found in measured.items():
+        assert found["ece"] < 0.03, composer
+        assert composer == "text" or found["brier"] < found["base_brier"], composer
+        assert f"{100 * found['ece']:.2f}" in emoji.output
+    told = {one: found["brier"] / found["base_brier"] for one, found in measured.items()}
+    assert told["fti"] < 0.7 < 0.9 < told["sum"]  # how much a score says is the composer's
+    page = (emoji.out / "report.html").read_text(encoding="utf-8")
+    assert page.index("<h2>Confidence</h2>") > page.index("<h2>Recall</h2>")
+    assert page.count("<svg") == 2
+
+
+def test_a_gallery_that_is_calibrated_on_a_run(emoji: EvaluatedRun) -> None:
+    done = invoke("calibrate", emoji.out, "--gallery", emoji.out / "gallery", "--composer", "fti")
+    assert done.exit_code == 0, done.output
+    asked = ("--gallery", emoji.out / "gallery", "--composer", "fti", "--limit", 5)
+    asked = (*asked, "--image", emoji.root / "1f44d.png", "--text", "with dark skin")
+    shown, found = search(*asked), json.loads(search(*asked, "--json"))
+    assert "confidence" in shown
+    hits = found["hits"]
+    assert [hit["confidence"] for hit in hits] == sorted(
+        (hit["confidence"] for hit in hits), reverse=True
+    )
+    assert f"{hits[0]['confidence']:.0%}" in shown
+    least = hits[2]["confidence"]
+    kept = json.loads(search(*asked, "--json", "--min-confidence", least))["hits"]
+    assert kept == [hit for hit in hits if hit["confidence"] >= least]
+    cut = json.loads(search(*asked, "--json", "--cutoff", 0.9))
+    assert cut["cutoff_by"] == "confidence"
+
+
+def search(*arguments: object) -> str:
+    done = CliRunner().invoke(search_main, [str(one) for one in arguments], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def test_emoji_killed_while_ranking_ends_with_the_same_figures(

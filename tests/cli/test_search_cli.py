@@ -94,6 +94,8 @@ WRONG_INPUT = {
     "avoid": (["--text", "x", "--avoid", ""], "avoid must be a text"),
     "offset": (["--text", "x", "--offset", "-1"], "offset must be a whole number"),
     "cutoff": (["--text", "x", "--cutoff", "0"], "above 0 to 1, got 0.0"),
+    "chance": (["--text", "x", "--min-confidence", "2"], "a chance from 0 to 1, got 2.0"),
+    "no chances": (["--text", "x", "--min-confidence", "0.5"], "the gallery has no calibration"),
     "diversity": (["--text", "x", "--diversity", "3"], "diversity must be a number"),
     "group": (["--text", "x", "--group-by", "brand"], "group_by 'brand': no image has"),
     "no cutoff": (["--text", "x", "--order-by", "price"], "needs a cutoff"),

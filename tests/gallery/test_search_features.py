@@ -22,6 +22,7 @@ from fti_qdrant.gallery import (
     VectorQuery,
     point_id,
 )
+from fti_qdrant.gallery.chance_map import ChanceMap
 from fti_qdrant.gallery.protocol import DIVERSE_CANDIDATES
 from tests.gallery.conftest import FINGERPRINT, INDEXES, STORES, Store
 from tests.gallery.test_conformance import brute_force, same, unit
@@ -141,6 +142,29 @@ def test_cutoff_where_all_are_unlike_the_query(filled: Gallery, many: Points) ->
     assert best < 0
     kept = [one for one in expected if one[1] >= best - 0.2 * abs(best)]
     same(filled.search(VectorQuery(-VECTOR, limit=50, cutoff=0.8)), kept)
+
+
+@pytest.mark.parametrize("cutoff", [0.3, 0.7, 1.0])
+def test_cutoff_is_a_share_of_the_best_chance(filled: Gallery, many: Points, cutoff: float) -> None:
+    """Where they are known: of single hits, groups, diverse ones and those in another order."""
+    chances = ChanceMap(cosines=(-1.0, 0.5, 0.8, 0.95), chances=(0.0, 0.1, 0.5, 0.9))
+    scored = brute_force(many, VECTOR)
+    best = chances.of(scored[0][1])
+    kept = [one for one in scored if chances.of(one[1]) >= cutoff * best]
+    assert 0 < len(kept) < 50
+    assert cutoff == 1 or len(kept) > 3
+    query = VectorQuery(VECTOR, limit=50, cutoff=cutoff, chances=chances)
+    same(filled.search(query), kept)
+    same(filled.search(replace(query, limit=2, offset=1)), kept[1:3])
+    near = [point for point in many if point.id in dict(kept)]
+    same(filled.search(replace(query, diversity=0.6)), mmr(near, 0.6))
+    values, rows = flat(in_groups(kept, many, "product", 2), 0, 50)
+    hits = filled.search(replace(query, group_by="product", group_size=2))
+    assert [hit.group for hit in hits] == values
+    same(hits, rows)
+    ordered = filled.search(replace(query, order_by=FieldOrder("stock")))
+    stock = {point.id: point.payload["stock"] for point in many}
+    same(ordered, sorted(kept, key=lambda one: stock[one[0]]))
 
 
 @pytest.mark.parametrize("diversity", [0.2, 0.7, 1.0])

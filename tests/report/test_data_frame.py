@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ def test_fields_with_our_names_are_kept_beside_ours() -> None:
     assert (row["id"], row["score"]) == ("id-0", 0.5)
     assert row["payload.score"] == "good"
     assert (row["payload.payload.id"], row["payload.id"]) == (7, 8)
+
+
+def test_a_field_called_confidence_gives_way_to_ours_alone() -> None:
+    hits = hits_of({"confidence": "high"}, {"confidence": "low"})
+    assert hits.to_pandas()["confidence"].tolist() == ["high", "low"]
+    known = Hits((replace(hit, confidence=0.5) for hit in hits), QUERY).to_pandas()
+    assert known["confidence"].tolist() == [0.5, 0.5]
+    assert known["payload.confidence"].tolist() == ["high", "low"]
 
 
 @settings(deadline=None)

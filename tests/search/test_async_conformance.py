@@ -26,8 +26,10 @@ from fti_qdrant.errors import (
     PromptTooLong,
 )
 from fti_qdrant.gallery import GalleryPoint, GallerySpec, ServerGallery, point_id
-from fti_qdrant.query import Hits
+from fti_qdrant.gallery.calibration import Calibration
+from fti_qdrant.query import Hits, Query
 from fti_qdrant.query_model import ModelTask, QueryModel, Understood
+from tests.calibration.judged import calibration_for
 from tests.qdrant_grpc_standin import serving
 from tests.qdrant_standin import serving_rest
 
@@ -85,6 +87,7 @@ def twins(
         if kind == "edge":
             gallery: Any = EdgeGallery.create(folder / "gallery", spec)
             gallery.upsert(points)
+            gallery.store_calibration(known(composer))
             search = ComposedSearch(composer, gallery)
             open_things.enter_context(search)
 
@@ -111,6 +114,7 @@ def twins(
             client = QdrantClient(":memory:")
         gallery = ServerGallery.create(client, "shop", spec)
         gallery.upsert(points)
+        gallery.store_calibration(known(composer))
         search = open_things.enter_context(ComposedSearch(composer, gallery))
 
         async def connect() -> AsyncComposedSearch:
@@ -124,14 +128,22 @@ def twins(
             if kind == "rest async":
                 theirs = AsyncQdrantClient(**client.init_options)
             else:
-                theirs = await filled(spec, points)
+                theirs = await filled(spec, points, known(composer))
             return await AsyncComposedSearch.connect(theirs, "shop", **options)
 
         apart = kind not in ("memory", "folder", "grpc")
         yield Twins(search, connect, apart=apart)
 
 
-async def filled(spec: GallerySpec, points: list[GalleryPoint]) -> AsyncQdrantClient:
+def known(composer: Composer) -> Calibration:
+    """What the gallery is calibrated for: not for all of the queries below."""
+    both = Query(FIRST, TEXT, composer="pdv")
+    return calibration_for(composer, both, Query(text=TEXT, composer="text"))
+
+
+async def filled(
+    spec: GallerySpec, points: list[GalleryPoint], calibration: Calibration
+) -> AsyncQdrantClient:
     """An asynchronous local mode, whose data no other client can see."""
     from fti_qdrant.awaiting import run_awaiting
     from fti_qdrant.gallery.async_gallery import AwaitedClient
@@ -139,6 +151,7 @@ async def filled(spec: GallerySpec, points: list[GalleryPoint]) -> AsyncQdrantCl
     client = AsyncQdrantClient(":memory:")
     gallery = await run_awaiting(ServerGallery.create, AwaitedClient(client), "shop", spec)
     await run_awaiting(gallery.upsert, points)
+    await run_awaiting(gallery.store_calibration, calibration)
     return client
 
 
@@ -158,6 +171,8 @@ ASKED: list[dict[str, Any]] = [
     {"text": TEXT, "order_by": "-price", "score_threshold": -1},
     {"text": TEXT, "diversity": 0.5, "limit": 4},
     {"text": TEXT, "cutoff": 0.9, "filter": {"shelf.row": {"lt": 7}}},
+    {"image": FIRST, "text": TEXT, "cutoff": 0.9},
+    {"image": FIRST, "text": TEXT, "min_confidence": 0.06, "order_by": "-price"},
     {"text": TEXT, "with_payload": ["name"], "exact": True},
     {"image": 7, "text": "one two three four five six seven eight nine ten " * 9},
 ]
@@ -175,6 +190,8 @@ WRONG: list[dict[str, Any]] = [
     {"text": TEXT, "composer": "best"},
     {"image": "http://example.com/a.jpg", "text": TEXT},
     {"text": TEXT, "like": [str(uuid.uuid4())]},
+    {"image": FIRST, "text": TEXT, "avoid": "dog", "min_confidence": 0.5},
+    {"image": FIRST, "text": TEXT, "composer": "fti", "min_confidence": 0.5},
     {"image": [0, 1, 2, 3, 4, 5, 6, 7, 8], "text": TEXT, "composer": "fti"},  # too long a prompt
 ]
 
@@ -192,13 +209,16 @@ def check_same(hits: Hits, expected: Hits) -> None:
     assert [hit.id for hit in hits] == [hit.id for hit in expected]
     for hit, other in zip(hits, expected):
         assert hit.score == pytest.approx(other.score, abs=2e-5)
+        assert hit.confidence == pytest.approx(other.confidence, abs=1e-3)
         assert (hit.payload, hit.uri, hit.group) == (other.payload, other.uri, other.group)
         assert (hit.vector is None) == (other.vector is None)
         if hit.vector is not None:
             np.testing.assert_allclose(hit.vector, other.vector, atol=1e-6)
-    assert (hits.query.composer, hits.query.warnings) == (
-        expected.query.composer,
-        expected.query.warnings,
+    query, other_query = hits.query, expected.query
+    assert (query.composer, query.warnings, query.cutoff_by) == (
+        other_query.composer,
+        other_query.warnings,
+        other_query.cutoff_by,
     )
     assert (hits.explanation is None) == (expected.explanation is None)
     if hits.explanation is not None and expected.explanation is not None:
@@ -220,6 +240,7 @@ def test_the_same_answers_alone_and_together(twins: Twins, paths: list[Path]) ->
         for hits, other in zip(found, expected):
             check_same(hits, other)
     assert any(expected)
+    assert {hits.query.cutoff_by for hits in expected} == {None, "confidence"}
 
 
 def test_the_same_errors_and_no_neighbor_suffers(twins: Twins, paths: list[Path]) -> None:

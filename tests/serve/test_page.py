@@ -459,6 +459,22 @@ def test_settings_are_sent_and_cleared(page: Any) -> None:
     assert query == {"references": [{"id": RED_HEART}], "limit": PAGE}
 
 
+def test_hits_show_their_chance_where_they_have_one(page: Any) -> None:
+    def with_chances(route: Any) -> None:
+        answer = route.fetch().json()
+        for place, hit in enumerate(answer["hits"]):
+            hit["confidence"] = 0.625 if place == 0 else None
+        route.fulfill(json=answer)
+
+    page.route("**/search", with_chances)
+    with searched(page):
+        picture(page, "red heart").click()
+    assert page.locator(".tile .caption .quiet").first.inner_text().startswith("63%")
+    assert "%" not in page.locator(".tile .caption .quiet").nth(1).inner_text()
+    page.locator(".tile .title").first.click()
+    assert "63%" in page.locator("#detail-payload").inner_text()
+
+
 def test_two_methods_side_by_side(page: Any) -> None:
     with searched(page):
         picture(page, "red heart").click()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fti_qdrant.cli.evaluate.calibrate import calibrate_command
 from fti_qdrant.cli.evaluate.compare import compare_command
 from fti_qdrant.cli.evaluate.doctor import doctor
 from fti_qdrant.cli.evaluate.run import run_command
@@ -18,6 +19,7 @@ Examples:
       --inverter runs/first/inverter
   fti-eval score circo --annotations data/circo --split val --predictions lists.json
   fti-eval compare eval/a/metrics.json eval/b/metrics.json
+  fti-eval calibrate --pairs clicks.jsonl --gallery shop
 """
 
 
@@ -30,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (doctor, run_command, score, compare_command):
+for command in (doctor, run_command, score, compare_command, calibrate_command):
     main.add_command(command)

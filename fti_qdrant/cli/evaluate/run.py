@@ -122,6 +122,7 @@ def run_command(
     from fti_qdrant.model.precision import exact_precision
 
     need("matplotlib", "eval")
+    need("scipy", "eval")
     engine.check()
     if url is not None and gallery is not None:
         raise click.UsageError("pass either --gallery DIR or --url URL")
@@ -263,6 +264,7 @@ def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
         aspects_table,
         figures_table,
         index_loss_table,
+        reliability_table,
         set_figures_table,
     )
 
@@ -280,8 +282,11 @@ def _print(benchmark: Benchmark, finished: FinishedRun) -> None:
                 ),
                 set_figures_table(metrics.set_figures, comparable),
                 index_loss_table(metrics),
+                reliability_table(metrics.calibration),
             ]
         )
+        for composer, why in metrics.not_calibrated.items():
+            print_lines(f"calibration of {composer}: not measured: {why}")
     else:
         print_lines(f"no figures: {benchmark.no_truth}")
     for note in metrics.notes:

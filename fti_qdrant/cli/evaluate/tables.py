@@ -8,9 +8,15 @@ from rich.table import Table
 
 from fti_qdrant.benchmarks.published import Published, published_for
 from fti_qdrant.benchmarks.results import EvaluationMetrics, Figures
+from fti_qdrant.calibration.reliability import Reliability
 from fti_qdrant.cli.user_text import as_text
+from fti_qdrant.gallery.calibration import ComposerCalibration
+from fti_qdrant.gallery.chance_map import BEYOND
 
 NOT_COMPARABLE = " (not comparable)"
+
+SHOWN = (0.1, 0.5, 0.9)
+"""Chances whose cosines are shown."""
 
 
 def percent(value: float | None) -> str:
@@ -93,6 +99,38 @@ def index_loss_table(metrics: EvaluationMetrics) -> Table | None:
     for composer, losses in metrics.index_loss.items():
         found = percent(metrics.neighbors_found[composer])
         table.add_row(as_text(composer), *(percent(losses[one]) for one in measures), found)
+    return table
+
+
+def reliability_table(found: Mapping[str, Reliability]) -> Table | None:
+    """How reliable the chances of hits are; None where that was not measured."""
+    if not found:
+        return None
+    columns = ("ECE", "Brier score", "of the base rate", "judged hits", "right")
+    table = _table("", columns, "chance that a hit is right, by its score; out of fold, in percent")
+    for composer, one in found.items():
+        numbers = map(percent, (one.ece, one.brier, one.base_brier))
+        share = percent(one.right / one.hits)
+        table.add_row(as_text(composer), *numbers, f"{one.hits:,}", share)
+    return table
+
+
+def calibration_table(fitted: Sequence[ComposerCalibration]) -> Table:
+    """Fitted chances: how reliable they are, and the cosines of some of them."""
+    columns = ("queries", "hits", "right", "ECE", "Brier score", *(f"{one:.0%}" for one in SHOWN))
+    title = "chances of hits; ECE and Brier score out of fold, in percent; cosine of each chance"
+    table = _table("", columns, title)
+    for one in fitted:
+        least = [one.chances.least_cosine(chance) for chance in SHOWN]
+        table.add_row(
+            as_text(f"{one.maker.composer} ({one.maker.kind})"),
+            f"{one.queries:,}",
+            f"{one.hits:,}",
+            f"{one.right:,}",
+            percent(one.ece),
+            percent(one.brier),
+            *(f"{cosine:.3f}" if cosine < BEYOND else "never" for cosine in least),
+        )
     return table
 
 

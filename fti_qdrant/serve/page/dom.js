@@ -15,6 +15,8 @@ export function h(tag, properties = {}, ...children) {
 export const button = (className, onclick, ...children) =>
   h("button", { type: "button", className, onclick }, ...children);
 
+export const percent = (share) => `${Math.round(100 * share)}%`;
+
 /** Text for screen readers alone. */
 export const unseen = (text) => h("span", { className: "unseen" }, text);
 

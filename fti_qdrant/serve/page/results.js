@@ -1,6 +1,6 @@
 /** Pictures in a grid: hits with scores, samples without, skeletons, messages, and one in detail. */
 import { linkPicture, PAGE, picture, pictureAddress, showPicture } from "./api.js";
-import { $, ask, asText, button, h, label, unseen } from "./dom.js";
+import { $, ask, asText, button, h, label, percent, unseen } from "./dom.js";
 
 const TITLES = ["name", "title", "label", "caption", "product"];
 
@@ -10,13 +10,17 @@ export function titleOf({ id, uri, payload }) {
   return named ?? (uri?.split(/[\\/]/).pop().replace(/\.\w+$/, "") || id);
 }
 
+/** The chance that a hit is right, in a calibrated gallery. */
+const chanceOf = ({ confidence }) => confidence == null ? null : percent(confidence);
+
 /** A list of pictures; its method `more(items)` adds to it, and each item goes to `seen`. `scores` says
     what the composer gives to pictures that are not meant: hits below that are pale. */
 export function grid(shown, scores, seen, refine, detail) {
   const list = h("ul", { className: "grid", onkeydown: walk });
   const tile = (item) => {
     const title = titleOf(item), { score, group = null } = item, isWeak = score < scores?.percentile_95;
-    const rated = () => h("span", { className: "quiet" }, score.toFixed(2), unseen(isWeak ? " weak" : ""));
+    const chance = chanceOf(item), about = chance ? "chance that it is right" : "";
+    const rated = () => h("span", { className: "quiet", title: about }, chance ?? score.toFixed(2), unseen(isWeak ? " weak" : ""));
     seen(item);
     return h("li", { className: isWeak ? "tile weak" : "tile" },
       button("picture", () => refine(item), unseen("Refine "), picture(item.id, 320, title)),
@@ -54,7 +58,8 @@ const term = (name, ...value) => [h("dt", {}, name), h("dd", { dir: "auto" }, va
 
 /** Shows a picture with its payload, and what can be done with it. */
 export async function showDetail(item, refine, add) {
-  const { id, uri, score, payload } = item, facts = { ...payload, score: score?.toFixed(4), file: uri, id };
+  const { id, uri, score, payload } = item, chance = chanceOf(item) && { confidence: chanceOf(item) };
+  const facts = { ...payload, ...chance, score: score?.toFixed(4), file: uri, id };
   $("detail-title").textContent = $("detail-picture").alt = titleOf(item);
   $("detail-picture").removeAttribute("src");
   showPicture($("detail-picture"), pictureAddress(id, 1024));

@@ -1,10 +1,9 @@
 /** The settings of a query: what to avoid, sliders, groups, the method and one to compare it with. */
-import { $, h, label } from "./dom.js";
+import { $, h, label, percent } from "./dom.js";
 import { EMPTY } from "./state.js";
 
 const TEXTS = ["avoid", "composer", "compare", "group"], SLIDERS = ["weight", "cutoff", "diversity"];
 const { references, text, ...NONE } = EMPTY;
-const percent = (value) => `${Math.round(value * 100)}%`;
 
 /** The text's default share, of a composer that has this option; the best composer answers for "". */
 export const textWeight = ({ composers }, composer) =>
