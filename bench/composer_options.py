@@ -49,7 +49,7 @@ from fti_training.mini.evaluate import (
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini
 
-WEIGHTS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
+WEIGHTS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
 STEPS = (0.8, 1.0, 1.2, 1.4, 1.6)
 GRIDS: dict[str, list[dict[str, float]]] = {
     "sum": [{"text_weight": weight} for weight in WEIGHTS],

@@ -46,7 +46,7 @@ def options_with_defaults(model: str, composer: str, given: Mapping[str, Any]) -
 
     Example:
         >>> options_with_defaults("mini", "sum", {})
-        {'text_weight': 0.5}
+        {'text_weight': 0.45}
         >>> options_with_defaults("mini", "sum", {"text_weight": 0.9})
         {'text_weight': 0.9}
 

@@ -439,7 +439,7 @@ def test_settings_are_sent_and_cleared(page: Any) -> None:
     for key in ("ArrowRight", "ArrowLeft"):
         with searched(page) as query:
             page.locator("#weight").press(key)
-    assert query["text_weight"] == pytest.approx(0.35)  # as the model has it
+    assert query["text_weight"] == pytest.approx(0.8)  # as the model has it
     with searched(page) as query:
         page.locator("#avoid").fill("a book")
         page.keyboard.press("Enter")

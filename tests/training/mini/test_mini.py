@@ -127,7 +127,10 @@ def test_from_a_start_the_visual_tower_is_kept_and_the_text_tower_learns(
     assert same >= {name for name in before if name.startswith("visual.")}
     assert not same & {"token_embedding.weight", "text_projection"}
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert f"fti-train mini --out mini --start {trained}\n" in card
+    [line] = [line for line in card.splitlines() if line.startswith("fti-train mini")]
+    assert f"--start {trained} --set " in line
+    assert "--set wordings_lr=0.01" in line
+    assert "--set seed" not in line  # as by default
     started = Composer.load(f"local-dir:{trained}").backbone.fingerprint
     assert f"weights `{started.weights}`" in card
 

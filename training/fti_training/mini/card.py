@@ -44,6 +44,10 @@ adds mirror images of animals ("dog facing right"). A third trains the text towe
 edits. A tenth of the multi-attribute combinations, chosen by a hash of the Unicode sequence, is
 held out of all training, pictures and captions.
 
+The inverter learns by the losses of FTI4CIR, and by composed queries: for each picture an edit of
+it, in a wording of the training half, has to find the answer's picture. These edits are supervision
+that FTI4CIR does without, so the figures below are not zero-shot ones.
+
 The words of these captions are in `vocabulary.txt`. The model reads a text without all others, and
 a search says which words it left out.
 
@@ -95,18 +99,23 @@ def write_card(
 ) -> None:
     """Writes README.md into the folder of the weights."""
     steps = "\n".join(f"- {name}: {value}" for name, value in config.model_dump().items())
-    command, text = "fti-train mini --out mini", ""
-    if start is not None:
-        command += f" --start {start.folder}"
-        text = START.format(folder=start.folder, weights=start.weights)
+    begun = START.format(folder=start.folder, weights=start.weights) if start else ""
     card = TEMPLATE.format(
-        command=command,
-        start=text,
+        command=_command(config, start),
+        start=begun,
         steps=steps,
         figures=_figures(figures),
         size=config.image_size,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _command(config: MiniConfig, start: Start | None) -> str:
+    """With all settings that are not the defaults."""
+    begun = [f"--start {start.folder}"] if start else []
+    changed = config.model_dump(exclude_defaults=True)
+    overrides = [f"--set {name}={value}" for name, value in changed.items()]
+    return " ".join(["fti-train mini --out mini", *begun, *overrides])
 
 
 def rewrite_figures(folder: Path, figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:

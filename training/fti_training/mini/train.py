@@ -46,9 +46,9 @@ TRAINING = "training"
 GALLERY_ARTWORK = "twemoji"
 
 COMPOSER_OPTIONS = {
-    "sum": {"text_weight": 0.5},
-    "slerp": {"text_weight": 0.5},
-    "pdv": {"text_weight": 0.35, "image_step": 1.2},
+    "sum": {"text_weight": 0.45},
+    "slerp": {"text_weight": 0.45},
+    "pdv": {"text_weight": 0.8, "image_step": 1.2},
 }
 """The best on the seen emoji edits, by ``python bench/composer_options.py``."""
 
