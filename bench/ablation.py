@@ -36,6 +36,7 @@ from fti_training.mini.config import MiniConfig
 from fti_training.mini.inverter import FEATURES_BATCH, split_caption
 from fti_training.mini.pictures import TrainingSet, draw_artworks
 from fti_training.mini.triplets import TripletWriter
+from fti_training.precision import Precision, autocast
 from fti_training.step import InverterStep, Weights
 
 MEASURES = ("R@1", "R@10", "MRR")
@@ -92,16 +93,17 @@ class Ablation:
     gallery: evaluate.Gallery
     steps: int
     batch: int
+    precision: Precision
 
     @staticmethod
-    def of(steps: int, batch: int) -> Ablation:
+    def of(steps: int, batch: int, precision: Precision) -> Ablation:
         backbone = Backbone.load("mini")
         drawn = draw_artworks(backbone.preprocess)
         data = TrainingSet(drawn)
         chunks = data.pixels.split(FEATURES_BATCH)
         features = ImageFeatures.join([backbone.pixel_features(chunk) for chunk in chunks])
         gallery = evaluate.embed(backbone, drawn["twemoji"])
-        return Ablation(backbone, data, features, gallery, steps, batch)
+        return Ablation(backbone, data, features, gallery, steps, batch, precision)
 
     def train(self, row: Row, seed: int) -> Inverter:
         """The same seed gives the same batches to every row."""
@@ -122,7 +124,8 @@ class Ablation:
                 chosen = batches(number)
                 queries = triplets(chosen, number) if row.weights.triplet else None
                 given = self.features.take(chosen), [captions[i] for i in chosen]
-                loss = losses(*given, triplets=queries)
+                with autocast(self.precision, self.backbone):
+                    loss = losses(*given, triplets=queries)
                 update(loss.total, number)
                 progress.update(task, advance=1)
         return inverter.eval()
@@ -138,7 +141,7 @@ class Ablation:
 
 def figures_of(ablation: Ablation, row: Row, seed: int, out: Path) -> Figures:
     """Of a run that is finished, or is now made."""
-    budget = f"{ablation.steps}x{ablation.batch}"
+    budget = f"{ablation.steps}x{ablation.batch} {ablation.precision}"
     weights = ablation.backbone.fingerprint.weights
     path = out / f"{weights}, {budget}, {row.name}, seed {seed}.json"
     if not path.exists():
@@ -194,11 +197,14 @@ def draw(results: dict[str, list[Figures]], path: Path) -> None:
 @click.option("--steps", default=150, show_default=True, type=click.IntRange(min=1))
 @click.option("--batch", default=128, show_default=True, type=click.IntRange(min=2))
 @click.option("--seeds", default=3, show_default=True, help="Of the first five rows.")
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16"]))
 @click.option("--picture", type=click.Path(path_type=Path), help="[default: OUT/ablation.png]")
-def main(out: Path, steps: int, batch: int, seeds: int, picture: Path | None) -> None:
+def main(
+    out: Path, steps: int, batch: int, seeds: int, precision: Precision, picture: Path | None
+) -> None:
     """Prints R@1, R@10 and mean reciprocal rank of each configuration, and draws them."""
     out.mkdir(parents=True, exist_ok=True)
-    ablation = Ablation.of(steps, batch)
+    ablation = Ablation.of(steps, batch, precision)
     results = {
         row.name: [figures_of(ablation, row, seed, out) for seed in range(seeds)]
         for row in COMPONENTS
