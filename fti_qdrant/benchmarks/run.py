@@ -21,6 +21,7 @@ from fti_qdrant.benchmarks.rank import Ranker
 from fti_qdrant.benchmarks.rankings import EXACT, INDEX, RankingKey
 from fti_qdrant.benchmarks.records import DEPTH
 from fti_qdrant.benchmarks.results import METRICS, PER_QUERY, EvaluationMetrics, Figures, write_json
+from fti_qdrant.composers.defaults import model_options
 from fti_qdrant.errors import FtiError, OutputUnavailable
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class RunIdentity(BaseModel):
     precision: str
     inverter: str | None
     vocabulary: str | None = None
+    composer_options: dict[str, dict[str, Any]] = {}
+    """That the model brings with it."""
     gallery: str
     allow_missing: bool
     depth: int = DEPTH
@@ -59,6 +62,7 @@ class RunIdentity(BaseModel):
             precision=ranker.composer.backbone.precision,
             inverter=inverter.weights_hash if inverter is not None else None,
             vocabulary=learned.digest if learned is not None else None,
+            composer_options=model_options(ranker.composer.backbone.name),
             gallery=ranker.contents.digest,
             allow_missing=ranker.allow_missing,
         )

@@ -52,9 +52,16 @@ def options_with_defaults(model: str, composer: str, given: Mapping[str, Any]) -
 
     Raises CheckpointError where the model's file cannot be read.
     """
+    return {**model_options(model).get(composer, {}), **given}
+
+
+def model_options(model: str) -> OptionsByComposer:
+    """The composer options that a model brings with it, in its folder.
+
+    Raises CheckpointError where the model's file cannot be read.
+    """
     folder = local_folder(model)
-    own = {} if folder is None else _own_options(folder / OPTIONS_FILE).get(composer, {})
-    return {**own, **given}
+    return {} if folder is None else _own_options(folder / OPTIONS_FILE)
 
 
 @lru_cache(maxsize=16)

@@ -443,6 +443,21 @@ def test_another_precision_is_another_run(
         rank_all(ranker, tmp_path)
 
 
+def test_other_options_that_the_model_brings_are_another_run(
+    galleries: dict[str, Any],
+    tiny_composer: Composer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    benchmark, gallery = galleries["cirr"]
+    ranker = ranker_of(benchmark, tiny_composer, gallery, ("sum",))
+    rank_all(ranker, tmp_path)
+    rank_all(ranker, tmp_path)  # goes on
+    monkeypatch.setattr(runs, "model_options", lambda _: {"sum": {"text_weight": 0.3}})
+    with pytest.raises(OutputUnavailable, match=r"another composer_options .*0.3"):
+        rank_all(ranker, tmp_path)
+
+
 def test_equal_pictures_are_ranked_by_name_wherever_they_lie(
     tiny_composer: Composer, tmp_path: Path
 ) -> None:
