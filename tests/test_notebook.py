@@ -15,7 +15,7 @@ NAMES = re.compile(r'<figure>\s*<img [^>]*alt="([^"]+)"')
 
 BEST = {
     "query": "woman firefighter dark skin tone",
-    "refine": "man firefighter medium-dark skin tone",
+    "refine": "man firefighter dark skin tone",
     "filter": "man firefighter medium-dark skin tone",
     "compare-pdv": "clock face at half past six",
 }

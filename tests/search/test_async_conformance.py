@@ -498,7 +498,7 @@ def test_a_client_of_the_user_stays_open(
     composer: Composer, spec: GallerySpec, points: list[GalleryPoint], inverter: str
 ) -> None:
     async def main() -> int:
-        theirs = await filled(spec, points)
+        theirs = await filled(spec, points, known(composer))
         opened = AsyncComposedSearch.connect(theirs, "shop", inverter=inverter, device="cpu")
         async with await opened as twin:
             assert len(await twin.query(text=TEXT)) == 10

@@ -39,7 +39,7 @@ KEY = "a-key-for-tests"
 PAGE = 24
 """Pictures that the page shows at a time."""
 
-RED_HEART, BLUE_HEART, GREEN_HEART = (point_id(f"{key}.png") for key in ("2764", "1f499", "1f49a"))
+RED_CIRCLE, BLUE_CIRCLE, GREEN_CIRCLE = (point_id(f"{key}.png") for key in ("1f534", "1f535", "1f7e2"))
 PHONE, LAPTOP, WIDE = (
     {"width": width, "height": height} for width, height in ((390, 844), (1280, 860), (2560, 1440))
 )
@@ -172,12 +172,12 @@ def searched(page: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_this_but_in_blue_takes_two_clicks(page: Any) -> None:
-    clicks = [picture(page, "red heart"), page.get_by_role("button", name="in blue", exact=True)]
+    clicks = [picture(page, "red circle"), page.get_by_role("button", name="in blue", exact=True)]
     for click in clicks:
         click.click()
     page.locator(".list").wait_for()
     until(page, "document.querySelector('#text').value === 'in blue'")
-    assert names(page)[0] == "blue heart"
+    assert names(page)[0] == "blue circle"
     assert len(clicks) == 2
 
 
@@ -188,32 +188,32 @@ def test_an_example_with_its_picture_takes_one_click(page: Any) -> None:
         example.click()
     assert query["text"] == text
     assert len(query["references"]) == 1
-    assert names(page)[0].startswith(text.removeprefix("in "))  # "in green": a green heart
+    assert names(page)[0].startswith(text.removeprefix("in "))  # "in green": a green circle
 
 
 def test_a_text_alone_is_typed_and_entered(page: Any) -> None:
     page.get_by_role("textbox", name="What should be different").focus()
-    page.keyboard.type("a photo of green heart")
+    page.keyboard.type("a photo of green circle")
     with searched(page) as query:
         page.keyboard.press("Enter")
-    assert query == {"text": "a photo of green heart", "limit": PAGE}
-    assert names(page)[0] == "green heart"
+    assert query == {"text": "a photo of green circle", "limit": PAGE}
+    assert names(page)[0] == "green circle"
     assert page.title() == "gallery"
 
 
 def test_the_keyboard_alone_finds_this_but_in_green(page: Any) -> None:
     page.locator(".tile .picture").first.focus()
     shown = names(page)
-    for _ in range(shown.index("red heart")):
+    for _ in range(shown.index("red circle")):
         page.keyboard.press("ArrowRight")
     with searched(page):
         page.keyboard.press("Enter")  # which puts the cursor into the text
     page.keyboard.type("in green")
     with searched(page):
         page.keyboard.press("Enter")
-    assert names(page)[0] == "green heart"
+    assert names(page)[0] == "green circle"
     page.keyboard.press("ArrowDown")  # of a text field: nothing
-    picture(page, "green heart").focus()
+    picture(page, "green circle").focus()
     page.keyboard.press("ArrowDown")
     columns = page.locator(".grid").evaluate(
         "one => getComputedStyle(one).gridTemplateColumns.split(' ').length"
@@ -225,25 +225,25 @@ def test_the_keyboard_alone_finds_this_but_in_green(page: Any) -> None:
 def test_a_text_that_is_typed_first_is_kept(page: Any) -> None:
     page.locator("#text").fill("in green")
     with searched(page) as query:
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     assert query["text"] == "in green"
-    assert names(page)[0] == "green heart"
+    assert names(page)[0] == "green circle"
     page.locator("#text").fill("in blue")
     with searched(page) as query:
         page.locator("#diversity").press("ArrowRight")
     assert query["text"] == "in blue"
     with searched(page) as query:  # what was asked already belongs to the step before
-        picture(page, "blue heart").click()
-    assert query["references"] == [{"id": BLUE_HEART}]
+        picture(page, "blue circle").click()
+    assert query["references"] == [{"id": BLUE_CIRCLE}]
     assert "text" not in query
 
 
 def test_the_focus_is_never_lost(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     for press in (
         page.get_by_role("button", name="in blue", exact=True),
-        page.get_by_role("button", name="Remove red heart"),
+        page.get_by_role("button", name="Remove red circle"),
         page.locator("#suggestions button").first,
     ):
         with searched(page):
@@ -336,10 +336,10 @@ def test_the_camera_is_a_reference(page: Any) -> None:
 def test_an_address_is_a_reference_and_a_private_one_is_refused(page: Any, address: str) -> None:
     page.get_by_role("button", name="By its address").click()
     with page.expect_response("**/search") as answered:
-        page.keyboard.type(f"{address}images/{RED_HEART}")
+        page.keyboard.type(f"{address}images/{RED_CIRCLE}")
         page.keyboard.press("Enter")
     assert answered.value.request.post_data_json["references"] == [
-        {"url": f"{address}images/{RED_HEART}"}
+        {"url": f"{address}images/{RED_CIRCLE}"}
     ]
     assert answered.value.status == 422
     assert page.locator(".message p").inner_text() == answered.value.json()["detail"]
@@ -352,12 +352,12 @@ def test_an_address_is_a_reference_and_a_private_one_is_refused(page: Any, addre
 
 def test_a_hit_is_refined_and_the_steps_lead_back(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page):
         page.get_by_role("button", name="in blue", exact=True).click()
     with searched(page) as query:
-        picture(page, "blue heart").click()
-    assert query == {"references": [{"id": BLUE_HEART}], "limit": PAGE}
+        picture(page, "blue circle").click()
+    assert query == {"references": [{"id": BLUE_CIRCLE}], "limit": PAGE}
     assert page.evaluate("document.activeElement.id") == "text"
     steps = page.get_by_role("navigation", name="Refinements").get_by_role("listitem")
     assert steps.evaluate_all("all => all.map((one) => one.innerText.replace(/\\s+/g, ' '))") == [
@@ -366,27 +366,27 @@ def test_a_hit_is_refined_and_the_steps_lead_back(page: Any) -> None:
     ]
     with searched(page) as query:
         steps.first.get_by_role("button").click()
-    assert query["references"] == [{"id": RED_HEART}]
+    assert query["references"] == [{"id": RED_CIRCLE}]
     assert query["text"] == "in blue"
     assert not page.get_by_role("navigation", name="Refinements").is_visible()
     with searched(page) as query:
         page.go_back()
-    assert query["references"] == [{"id": BLUE_HEART}]
+    assert query["references"] == [{"id": BLUE_CIRCLE}]
 
 
 def test_hits_are_added_to_the_references(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
-    page.get_by_role("button", name="Details of blue heart").click()
+        picture(page, "red circle").click()
+    page.get_by_role("button", name="Details of blue circle").click()
     with searched(page) as query:
         page.get_by_role("button", name="Add to the search").click()
-    assert query["references"] == [{"id": RED_HEART}, {"id": BLUE_HEART}]
+    assert query["references"] == [{"id": RED_CIRCLE}, {"id": BLUE_CIRCLE}]
 
 
 def test_a_part_of_the_picture_by_pointer(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
-    page.get_by_role("button", name="Crop red heart").click()
+        picture(page, "red circle").click()
+    page.get_by_role("button", name="Crop red circle").click()
     until(page, "document.querySelector('#crop-picture').naturalWidth > 0")
     box = page.locator("#crop-stage").bounding_box()
 
@@ -407,10 +407,10 @@ def test_a_part_of_the_picture_by_pointer(page: Any) -> None:
     crop = query["references"][0]["crop"]
     expected = {"left": 0.22, "top": 0.02, "right": 0.9, "bottom": 0.8}
     assert crop == pytest.approx(expected, abs=0.02)
-    page.get_by_role("button", name="Change the crop of red heart").click()
+    page.get_by_role("button", name="Change the crop of red circle").click()
     with searched(page) as query:
         page.get_by_role("button", name="Whole picture").click()
-    assert query["references"] == [{"id": RED_HEART}]
+    assert query["references"] == [{"id": RED_CIRCLE}]
 
 
 def test_a_part_of_the_picture_by_keyboard(page: Any) -> None:
@@ -435,7 +435,7 @@ def test_a_part_of_the_picture_by_keyboard(page: Any) -> None:
 
 def test_settings_are_sent_and_cleared(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     for key in ("ArrowRight", "ArrowLeft"):
         with searched(page) as query:
             page.locator("#weight").press(key)
@@ -456,7 +456,7 @@ def test_settings_are_sent_and_cleared(page: Any) -> None:
     assert page.locator("#status").inner_text() in ("1 picture", "2 pictures")
     with searched(page) as query:
         page.get_by_role("button", name="Clear settings and filters").click()
-    assert query == {"references": [{"id": RED_HEART}], "limit": PAGE}
+    assert query == {"references": [{"id": RED_CIRCLE}], "limit": PAGE}
 
 
 def test_hits_show_their_chance_where_they_have_one(page: Any) -> None:
@@ -468,7 +468,7 @@ def test_hits_show_their_chance_where_they_have_one(page: Any) -> None:
 
     page.route("**/search", with_chances)
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     assert page.locator(".tile .caption .quiet").first.inner_text().startswith("63%")
     assert "%" not in page.locator(".tile .caption .quiet").nth(1).inner_text()
     page.locator(".tile .title").first.click()
@@ -477,7 +477,7 @@ def test_hits_show_their_chance_where_they_have_one(page: Any) -> None:
 
 def test_two_methods_side_by_side(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page):
         page.locator("#text").fill("in blue")
         page.keyboard.press("Enter")
@@ -488,14 +488,14 @@ def test_two_methods_side_by_side(page: Any) -> None:
     page.locator("#compare").select_option("image")
     page.get_by_role("heading", name="image", exact=True).wait_for()
     assert page.locator(".list h3").all_inner_texts() == ["fti", "image"]
-    assert names(page, ".list:nth-child(1)")[0] == "blue heart"
-    assert names(page, ".list:nth-child(2)")[0] != "blue heart"
+    assert names(page, ".list:nth-child(1)")[0] == "blue circle"
+    assert names(page, ".list:nth-child(2)")[0] != "blue circle"
     assert names(page, ".list:nth-child(1)") != names(page, ".list:nth-child(2)")
 
 
 def test_filters_have_counts_and_filter(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     examples = page.locator("#suggestions button").all_inner_texts()
     assert "in blue" in examples
     red = page.get_by_role("checkbox", name=re.compile("^red "))
@@ -524,7 +524,7 @@ def test_filters_have_counts_and_filter(page: Any) -> None:
 
 def test_more_values_stay_shown(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     page.locator("#filter-color").get_by_role("button", name="more").click()
     pink = page.get_by_role("checkbox", name=re.compile("^pink "))
     with searched(page) as query:
@@ -535,7 +535,7 @@ def test_more_values_stay_shown(page: Any) -> None:
 
 def test_dates_are_a_range(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page) as query:
         page.locator("#filter-added-gte").fill("2026-03-20")
         page.locator("#filter-added-gte").blur()
@@ -545,7 +545,7 @@ def test_dates_are_a_range(page: Any) -> None:
 
 def test_groups_show_the_best_of_each(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page) as query:
         page.locator("#group").select_option("color")
     assert query["group_by"] == "color"
@@ -555,7 +555,7 @@ def test_groups_show_the_best_of_each(page: Any) -> None:
 
 def test_more_hits_follow_the_first(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     assert len(names(page)) == PAGE
     with searched(page) as query:
         page.get_by_role("button", name="Show more").click()
@@ -569,7 +569,7 @@ def test_more_hits_follow_the_first(page: Any) -> None:
 
 def test_details_show_the_payload_and_the_original(page: Any, address: str) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     shown = names(page)
     page.get_by_role("button", name=f"Details of {shown[0]}").click()
     terms = page.locator("#detail-payload").inner_text()
@@ -588,7 +588,7 @@ def test_details_show_the_payload_and_the_original(page: Any, address: str) -> N
 
 def test_the_prompt_is_shown_with_its_nearest_words(page: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page):
         page.get_by_role("button", name="in blue", exact=True).click()
     with searched(page) as query:
@@ -608,20 +608,20 @@ def test_the_prompt_is_shown_with_its_nearest_words(page: Any) -> None:
 
 def test_a_link_repeats_the_search(page: Any, browser: Any) -> None:
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page):
         page.get_by_role("button", name="in blue", exact=True).click()
     with searched(page):
-        picture(page, "blue heart").click()
+        picture(page, "blue circle").click()
     with searched(page):
         page.get_by_role("checkbox", name=re.compile("^green ")).check()
     page.get_by_role("button", name="Copy link").click()
     page.locator("#toast", has_text="Link copied").wait_for()
     with opened(browser, page.url) as other:
         assert names(other) == names(page)
-        assert other.locator(".reference img").get_attribute("alt") == "blue heart"
+        assert other.locator(".reference img").get_attribute("alt") == "blue circle"
         alts = "all => all.map((one) => one.alt)"
-        assert other.locator("#trail img").evaluate_all(alts) == ["red heart", "blue heart"]
+        assert other.locator("#trail img").evaluate_all(alts) == ["red circle", "blue circle"]
         assert other.get_by_role("checkbox", name=re.compile("^green ")).is_checked()
         assert other.locator("#trail li").count() == 2
 
@@ -649,9 +649,9 @@ def test_a_broken_link_shows_the_gallery(browser: Any, address: str, part: str) 
 
 
 def test_a_crop_of_a_broken_link_counts_as_none(browser: Any, address: str) -> None:
-    reference = json.dumps([{"id": RED_HEART, "crop": 5}])
+    reference = json.dumps([{"id": RED_CIRCLE, "crop": 5}])
     with opened(browser, f"{address}?references={reference}&text=in%20blue") as page:
-        assert names(page)[0] == "blue heart"
+        assert names(page)[0] == "blue circle"
 
 
 def test_a_refused_query_says_why(browser: Any, address: str) -> None:
@@ -665,7 +665,7 @@ def test_a_refused_query_says_why(browser: Any, address: str) -> None:
 @pytest.mark.reports("ERR_FAILED")
 def test_a_server_that_does_not_answer_is_tried_again(page: Any) -> None:
     page.route("**/search", lambda route: route.abort())
-    picture(page, "red heart").click()
+    picture(page, "red circle").click()
     page.get_by_role("heading", name="The server does not answer").wait_for()
     page.unroute("**/search")
     with searched(page):
@@ -685,29 +685,29 @@ def test_a_busy_server_is_asked_once_more(page: Any) -> None:
             route.continue_()
 
     page.route("**/search", busy)
-    picture(page, "red heart").click()
+    picture(page, "red circle").click()
     page.locator(".list").wait_for()
     assert names(page)
 
 
 @pytest.mark.reports("status of 404")
 def test_a_picture_that_cannot_be_read_is_shown_by_its_name(page: Any) -> None:
-    page.route(re.compile(f"{BLUE_HEART}/thumbnail"), lambda route: route.fulfill(status=404))
+    page.route(re.compile(f"{BLUE_CIRCLE}/thumbnail"), lambda route: route.fulfill(status=404))
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     tile = page.locator(".tile").filter(
-        has=page.get_by_role("button", name="Details of blue heart")
+        has=page.get_by_role("button", name="Details of blue circle")
     )
-    assert tile.locator(".gone").inner_text() == "blue heart"
+    assert tile.locator(".gone").inner_text() == "blue circle"
     with searched(page) as query:
-        tile.get_by_role("button", name="Refine blue heart").click()
-    assert query["references"] == [{"id": BLUE_HEART}]
+        tile.get_by_role("button", name="Refine blue circle").click()
+    assert query["references"] == [{"id": BLUE_CIRCLE}]
 
 
 def test_only_the_last_of_quick_searches_is_shown(page: Any) -> None:
     """With 200 ms of latency, and more for the first."""
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     top = page.locator("#lists").bounding_box()["y"]
     page.evaluate(
         """() => {
@@ -729,14 +729,14 @@ def test_only_the_last_of_quick_searches_is_shown(page: Any) -> None:
         page.get_by_role("button", name="in green", exact=True).click()
     assert query["text"] == "in green"
     page.wait_for_timeout(700)
-    assert names(page)[0] == "green heart"
+    assert names(page)[0] == "green circle"
     assert page.locator("#lists").bounding_box()["y"] == top
 
 
 def test_pictures_that_wait_have_their_place(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.route("**/search", lambda route: None)  # it never answers
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
         assert page.locator(".waiting .tile").count() == PAGE
         waiting = page.locator(".waiting .tile").nth(7).bounding_box()
         with opened(browser, page.url) as other:
@@ -756,7 +756,7 @@ def test_a_key_is_asked_for_and_sent_with_pictures_too(serving: Serving, browser
         page.locator(".tile img.loaded").first.wait_for()
         assert page.locator(".tile img").first.get_attribute("src").startswith("blob:")
         with searched(page):
-            picture(page, "red heart").click()
+            picture(page, "red circle").click()
         assert KEY not in page.url
 
 
@@ -768,19 +768,19 @@ def states(page: Any) -> Iterator[str]:
     page.wait_for_load_state("networkidle")
     yield "start"
     with searched(page):
-        picture(page, "red heart").click()
+        picture(page, "red circle").click()
     with searched(page):
         page.get_by_role("button", name="in blue", exact=True).click()
     with searched(page):
-        picture(page, "blue heart").click()
+        picture(page, "blue circle").click()
     with searched(page):
         page.get_by_role("button", name="How it was understood").click()
     page.locator("#explanation dl").first.wait_for()
     yield "results"
-    page.get_by_role("button", name="Details of red heart").click()
+    page.get_by_role("button", name="Details of red circle").click()
     yield "details"
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Crop blue heart").click()
+    page.get_by_role("button", name="Crop blue circle").click()
     yield "crop"
     page.keyboard.press("Escape")
     page.get_by_role("button", name="By its address").click()

@@ -201,7 +201,7 @@ def test_info_says_what_can_be_asked(client: TestClient, search: ComposedSearch)
     assert info["images"] == len(COLORS) * len(SHAPES)
     composers = {one["name"]: one for one in info["composers"]}
     assert [one for one in composers if composers[one]["default"]] == ["pdv"]
-    assert composers["sum"]["options"]["properties"]["text_weight"]["default"] == 0.5  # mini's own
+    assert composers["sum"]["options"]["properties"]["text_weight"]["default"] == 0.45  # mini's own
     assert composers["fti"]["needs_inverter"]
     fields = {one["name"]: one for one in info["fields"]}
     assert fields.keys() == {"color", "shape", "price", "stock", "sale"}

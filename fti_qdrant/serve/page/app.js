@@ -25,8 +25,8 @@ function change(changes, tunes = false) {
 const typed = () => $("text").value.trim();
 /** Takes over from what had the focus and is gone; not where that would open a phone's keyboard. */
 const focusText = () => matchMedia("(hover)").matches && $("text").focus({ preventScroll: true });
-
 const add = (references) => change({ references: [...state.references, ...references] });
+const detail = (item) => showDetail(item, refine, ({ id }) => add([{ id }]));
 
 /** A picture of the gallery becomes the reference; what was asked before becomes a step. */
 function refine({ id }, text = typed() === state.text ? "" : typed()) {
@@ -35,8 +35,6 @@ function refine({ id }, text = typed() === state.text ? "" : typed()) {
   focusText();
   scrollTo({ top: 0 });
 }
-
-const detail = (item) => showDetail(item, refine, ({ id }) => add([{ id }]));
 
 /** Shows all of the state, and searches. */
 function show() {
@@ -227,5 +225,4 @@ async function start() {
     showFailure(error, start);
   }
 }
-
 start();

@@ -14,7 +14,6 @@ export function h(tag, properties = {}, ...children) {
 
 export const button = (className, onclick, ...children) =>
   h("button", { type: "button", className, onclick }, ...children);
-
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
 /** Text for screen readers alone. */

@@ -9,7 +9,6 @@ export function titleOf({ id, uri, payload }) {
   const named = TITLES.map((field) => payload?.[field]).find((value) => value && typeof value === "string");
   return named ?? (uri?.split(/[\\/]/).pop().replace(/\.\w+$/, "") || id);
 }
-
 /** The chance that a hit is right, in a calibrated gallery. */
 const chanceOf = ({ confidence }) => confidence == null ? null : percent(confidence);
 

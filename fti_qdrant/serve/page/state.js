@@ -10,7 +10,6 @@ export const uploads = new Map();
 
 /** Whether a reference was uploaded before a reload, or by who sent the link. */
 export const isLost = ({ upload }) => upload !== undefined && !uploads.has(upload);
-
 export const isAsking = (state) => state.references.length > 0 || state.text !== "";
 
 /** The address of a state and of `steps`, those that led to it. Texts are as they are, the rest is JSON. */
