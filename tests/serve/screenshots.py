@@ -21,14 +21,14 @@ from fti_qdrant.serve.app import create_app
 from fti_qdrant.serve.settings import ServeSettings
 from tests.serve.running import running
 
-FIREFIGHTER, HEART = (
-    json.dumps([{"id": point_id(name)}]) for name in ("1f469-1f3fd-200d-1f692.png", "2764.png")
+FIREFIGHTER, CIRCLE = (
+    json.dumps([{"id": point_id(name)}]) for name in ("1f469-1f3fd-200d-1f692.png", "1f534.png")
 )
 EDIT = {"references": FIREFIGHTER, "text": "with dark skin tone"}
 SHOTS = {
     "page-start": (1280, 860, "light", {}),
     "page-1280": (1280, 860, "light", EDIT),
-    "page-390": (390, 844, "dark", {"references": HEART, "text": "in blue"}),
+    "page-390": (390, 844, "dark", {"references": CIRCLE, "text": "in blue"}),
     "page-2560": (2560, 1440, "dark", EDIT | {"compare": "sum"}),
 }
 """File name -> the window's width and height, color scheme, and the state in the page's address."""
