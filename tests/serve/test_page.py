@@ -39,7 +39,9 @@ KEY = "a-key-for-tests"
 PAGE = 24
 """Pictures that the page shows at a time."""
 
-RED_CIRCLE, BLUE_CIRCLE, GREEN_CIRCLE = (point_id(f"{key}.png") for key in ("1f534", "1f535", "1f7e2"))
+RED_CIRCLE, BLUE_CIRCLE, GREEN_CIRCLE = (
+    point_id(f"{key}.png") for key in ("1f534", "1f535", "1f7e2")
+)
 PHONE, LAPTOP, WIDE = (
     {"width": width, "height": height} for width, height in ((390, 844), (1280, 860), (2560, 1440))
 )
