@@ -304,6 +304,7 @@ def embedded(
 ) -> Iterator[ComposedSearch]:
     gallery = EdgeGallery.create(tmp_path_factory.mktemp("embedded") / "gallery", spec)
     gallery.upsert(points)
+    gallery.store_calibration(known(composer))
     with ComposedSearch(composer, gallery) as search:
         yield search
 
