@@ -33,7 +33,7 @@ from fti_qdrant.model.inverter import Inverter, Relevant
 from fti_training.loop.update import Cosine, Update
 from fti_training.mini import evaluate
 from fti_training.mini.config import MiniConfig
-from fti_training.mini.inverter import FEATURES_BATCH, split_caption
+from fti_training.mini.inverter import features_of, split_caption
 from fti_training.mini.pictures import TrainingSet, draw_artworks
 from fti_training.mini.triplets import TripletWriter
 from fti_training.precision import Precision, autocast
@@ -100,8 +100,7 @@ class Ablation:
         backbone = Backbone.load("mini")
         drawn = draw_artworks(backbone.preprocess)
         data = TrainingSet(drawn)
-        chunks = data.pixels.split(FEATURES_BATCH)
-        features = ImageFeatures.join([backbone.pixel_features(chunk) for chunk in chunks])
+        features = features_of(backbone, data.pixels)
         gallery = evaluate.embed(backbone, drawn["twemoji"])
         return Ablation(backbone, data, features, gallery, steps, batch, precision)
 
@@ -114,21 +113,23 @@ class Ablation:
         schedule = Cosine(self.steps, LR, WARMUP)
         update = Update(row.name, inverter.parameters(), optimizer, schedule, clip=1.0)
         batches = self.data.numbered_batches(self.batch, seed)
-        config = MiniConfig(seed=seed)
-        triplets = TripletWriter.of(config, self.backbone, self.data, self.features)
+        triplets = self._triplets(seed) if row.weights.triplet else None
         captions = [split_caption(emoji) for emoji in self.data.emoji]
         with step_progress() as progress:
             task = progress.add_task(f"{row.name}, seed {seed}", total=self.steps)
             for number in range(self.steps):
                 torch.manual_seed(seed * 1_000_003 + number)
                 chosen = batches(number)
-                queries = triplets(chosen, number) if row.weights.triplet else None
+                queries = triplets(chosen, number) if triplets else None
                 given = self.features.take(chosen), [captions[i] for i in chosen]
                 with autocast(self.precision, self.backbone):
                     loss = losses(*given, triplets=queries)
                 update(loss.total, number)
                 progress.update(task, advance=1)
         return inverter.eval()
+
+    def _triplets(self, seed: int) -> TripletWriter:
+        return TripletWriter.of(MiniConfig(seed=seed), self.backbone, self.data, self.features)
 
     @torch.inference_mode()
     def measure(self, inverter: Inverter) -> Figures:

@@ -15,34 +15,18 @@ if __name__ == "__main__":  # also as a file: `python bench/cutoff.py`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import click
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit
-from fti_qdrant.composers.composer import Composer
-from fti_qdrant.composers.registry import composer_names, find_composer
+from bench.calibration import known, scored
+from fti_qdrant.composers.registry import composer_names
 from fti_qdrant.model.names import MINI
-from fti_training.mini.evaluate import Gallery, embed, held_out_edits
+from fti_training.mini.evaluate import embed, held_out_edits
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini
 
 CUTOFFS = (0.95, 0.9, 0.8, 0.7)
-
-
-@torch.inference_mode()
-def scores_of(composer: Composer, gallery: Gallery, asked: list[Edit], name: str) -> Tensor:
-    """``[Q, N]``, the references left out by the lowest possible score."""
-    rows = [gallery.row[edit.reference.key] for edit in asked]
-    features = gallery.features.take(rows)
-    invert = find_composer(name).needs_inverter
-    references = composer.references(features, (1,) * len(rows), invert=invert)
-    texts = [edit.wording(KNOWN_WORDINGS) for edit in asked]
-    vectors = composer.compose_references(references, texts, name).vectors
-    scores = torch.nn.functional.normalize(vectors, dim=-1) @ gallery.vectors.T
-    scores[torch.arange(len(rows)), torch.tensor(rows)] = -1
-    return scores
 
 
 def row_of(scores: Tensor, targets: Tensor) -> list[str]:
@@ -64,14 +48,14 @@ def main(queries: int) -> None:
     composer = Mini.load(MINI).composer
     gallery = embed(composer.backbone, draw_all(GALLERY_ARTWORK, composer.backbone.preprocess))
     found = held_out_edits(gallery)
-    asked = found[:: max(1, len(found) // queries)]
-    targets = torch.tensor([gallery.row[edit.target.key] for edit in asked])
+    asked = known(found[:: max(1, len(found) // queries)])
     columns = [f"cutoff {cutoff}: kept / right" for cutoff in CUTOFFS]
     table = Table("composer", "best", "any image", "right answer", *columns)
     for name in composer_names():
-        table.add_row(name, *row_of(scores_of(composer, gallery, asked, name), targets))
+        one = scored(composer, gallery, asked, name)
+        table.add_row(name, *row_of(one.scores, one.targets))
     console = Console()
-    console.print(f"{len(asked)} queries, {len(gallery.vectors):,} images")
+    console.print(f"{len(asked.edits)} queries, {len(gallery.vectors):,} images")
     console.print(table)
 
 

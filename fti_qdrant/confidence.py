@@ -68,7 +68,7 @@ def within_confidence(plan: VectorQuery, query: Query, chances: ChanceMap | None
 def query_maker(query: Query, composer: Composer) -> QueryMaker:
     """What makes the vector of a query, whose composer is named."""
     name = query.composer or ""
-    inverter, learned = composer.inverter, composer.backbone.learned
+    inverter = composer.inverter
     inverts = find_composer(name).needs_inverter and inverter is not None
     return QueryMaker(
         composer=name,
@@ -76,7 +76,7 @@ def query_maker(query: Query, composer: Composer) -> QueryMaker:
         options=composer.options(name, query.composer_options).model_dump(mode="json"),
         fingerprint=composer.backbone.fingerprint,
         inverter=inverter.weights_hash if inverts and inverter is not None else None,
-        vocabulary=None if learned is None else learned.digest,
+        vocabulary=composer.backbone.vocabulary_digest,
     )
 
 

@@ -53,7 +53,7 @@ class RunIdentity(BaseModel):
 
     @classmethod
     def of(cls, ranker: Ranker) -> RunIdentity:
-        inverter, learned = ranker.composer.inverter, ranker.composer.backbone.learned
+        inverter = ranker.composer.inverter
         return cls(
             benchmark=ranker.benchmark.name,
             split=ranker.benchmark.split,
@@ -61,7 +61,7 @@ class RunIdentity(BaseModel):
             model=ranker.composer.backbone.fingerprint.as_dict(),
             precision=ranker.composer.backbone.precision,
             inverter=inverter.weights_hash if inverter is not None else None,
-            vocabulary=learned.digest if learned is not None else None,
+            vocabulary=ranker.composer.backbone.vocabulary_digest,
             composer_options=model_options(ranker.composer.backbone.name),
             gallery=ranker.contents.digest,
             allow_missing=ranker.allow_missing,
@@ -196,7 +196,7 @@ def _metrics(
         composer_options={
             one: ranker.composer.options(one).model_dump(mode="json") for one in ranker.composers
         },
-        vocabulary=RunIdentity.of(ranker).vocabulary,
+        vocabulary=ranker.composer.backbone.vocabulary_digest,
         index_loss=losses,
         neighbors_found={
             one: rankings.neighbors_found(tables[exact], tables[index])

@@ -236,6 +236,11 @@ class Backbone(nn.Module):
             self.name, self._weights_hash, self._activation, self.preprocess.name, self.dim
         )
 
+    @property
+    def vocabulary_digest(self) -> str | None:
+        """A hash of the words that it reads; None for a model that reads all."""
+        return None if self.learned is None else self.learned.digest
+
     def image_features(
         self, images: Sequence[Image.Image], preprocess: Preprocess | None = None
     ) -> ImageFeatures:

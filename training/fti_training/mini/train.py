@@ -91,11 +91,11 @@ def train_mini(config: MiniConfig, out: Path, start: Path | None = None) -> Figu
     shown = drawn[GALLERY_ARTWORK]
     if not any(edit.target.held_out for edit in edits(shown.emoji)):
         raise FtiError(f"pictures={config.pictures} has no held-out edit; set 600 or more")
+    data, with_mirrors = TrainingSet(drawn), TrainingSet(drawn, mirrors=True)
+    probe = partial(probe_text, shown=shown)
     for phase in phases(config) if start is None else (BackbonePhase.wordings(config),):
-        data = TrainingSet(drawn, mirrors=phase.mirrors)
-        probe = partial(probe_text, shown=shown)
-        train_backbone(config, phase, model, data, out / TRAINING, probe)
-    data = TrainingSet(drawn)
+        pictures = with_mirrors if phase.mirrors else data
+        train_backbone(config, phase, model, pictures, out / TRAINING, probe)
     write_backbone(config, model, data, out)
     inverter = train_inverter_of(config, data, shown, out)
     save_inverter(inverter.half(), out / "inverter")
