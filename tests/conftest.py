@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread() -> None:
     """Tensors this small are faster on one thread, by far where other work runs beside."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_folder(_one_thread: None) -> Iterator[None]:
+    """A test that moves this process to another folder would fail a later one, not itself."""
+    folder = Path.cwd()
+    yield
+    left, _ = Path.cwd(), os.chdir(folder)
+    assert left == folder, f"the test left the process in {left}: use monkeypatch.chdir"
 
 
 @pytest.fixture(autouse=True)

@@ -314,8 +314,10 @@ def test_options_that_do_not_go_together(
     assert said in " ".join(run.err.split())
 
 
-def test_switch_needs_a_gallery_that_is_there(tmp_path: Path) -> None:
-    os.chdir(tmp_path)
+def test_switch_needs_a_gallery_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for arguments, code, said in [
         (("--alias", "shop", "--gallery", "none"), 2, "no gallery at 'none'"),
         (("--alias", "shop"), 2, "pass --alias NAME, and the gallery"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from contextlib import suppress
@@ -23,6 +21,7 @@ from fti_ingest.run.report import RunReport, counts_and_times, now
 from fti_ingest.stages.row_status import PAYLOAD, REJECTED, SKIPPED, STORE, UNCHANGED
 from fti_qdrant.cli import extras
 from fti_qdrant.errors import FtiError
+from tests.clusters import started
 from tests.ingest.sources_and_runs import ingest, write_pictures
 
 
@@ -195,13 +194,15 @@ def test_prometheus_sees_a_run_of_this_process() -> None:
 
 
 WATCHED = """
-import sys
+import os, sys
 from fti_ingest.engine.ray import RayEngine
 from fti_ingest.engine.session import quiet_ray
 from fti_ingest.run.metrics import Metrics
 from tests.ingest.test_report import counted
-with quiet_ray(None, int(sys.argv[1])), Metrics.of(RayEngine(), "shop", 50, None) as metrics:
+port = int(os.environ["METRICS_PORT"])
+with quiet_ray(None, port), Metrics.of(RayEngine(), "shop", 50, None) as metrics:
     counted(metrics)
+    print("counted", file=sys.__stdout__, flush=True)  # what Ray prints is silenced
     sys.stdin.read()
 """
 
@@ -209,9 +210,10 @@ with quiet_ray(None, int(sys.argv[1])), Metrics.of(RayEngine(), "shop", 50, None
 def test_prometheus_sees_a_run_on_ray() -> None:
     """Ray's agent serves what the driver counts; on a cluster each node has one."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", WATCHED, str(port)], stdin=subprocess.PIPE)
-    values = scraped(port, "ray_fti_ingest_stage")
-    process.communicate()
+    with started(WATCHED, {"METRICS_PORT": str(port)}) as process:
+        assert process.stdout is not None
+        assert "counted\n" in process.stdout  # read to here, or to the end of a run that failed
+        values = scraped(port, "ray_fti_ingest_stage")
     assert values == {(f"ray_{name}", kind): value for (name, kind), value in EXPECTED.items()}
 
 
