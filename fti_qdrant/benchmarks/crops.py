@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 from fti_qdrant.atomic_files import replacing
 from fti_qdrant.errors import BadBenchmark, BadImage, OutputUnavailable, first_line
 from fti_qdrant.images import open_image
+from fti_qdrant.parallel_map import parallel_map
 
 DILATION = 0.7
 """Of GeneCIS's evaluation code: how far a crop reaches beyond the box, as a share of its side."""
@@ -84,9 +84,8 @@ def write_crops(crops: Collection[Crop], advance: Callable[[int, int], None]) ->
         OutputUnavailable: a file cannot be written.
     """
     todo = [crop for crop in crops if crop.source is not None and not crop.path.is_file()]
-    with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(_write, todo), 1):
-            advance(done, len(todo))
+    for done, _ in enumerate(parallel_map(_write, todo), 1):
+        advance(done, len(todo))
 
 
 def _write(crop: Crop) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,6 +10,7 @@ from fti_qdrant.benchmarks.base import Benchmark
 from fti_qdrant.benchmarks.records import GalleryImage
 from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
+from fti_qdrant.parallel_map import parallel_map
 
 CHUNK = 256
 
@@ -66,16 +66,15 @@ def examine(
     uses = benchmark.uses()
     check = _decoded if decode else _present
     images = benchmark.files()
-    with ThreadPoolExecutor() as pool:
-        while chunk := list(islice(images, CHUNK)):
-            for image, reason in zip(chunk, pool.map(check, chunk)):
-                if reason:
-                    queries = tuple(uses.get(image.id, ()))
-                    file = str(image.path or "")
-                    diagnosis.findings.append(Finding(image.id, file, reason, queries))
-                    diagnosis.affected.update(queries)
-            diagnosis.images += len(chunk)
-            advance(len(chunk))
+    while chunk := list(islice(images, CHUNK)):
+        for reason, image in zip(parallel_map(check, chunk), chunk):
+            if reason:
+                queries = tuple(uses.get(image.id, ()))
+                file = str(image.path or "")
+                diagnosis.findings.append(Finding(image.id, file, reason, queries))
+                diagnosis.affected.update(queries)
+        diagnosis.images += len(chunk)
+        advance(len(chunk))
     return diagnosis
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.errors import BadImage
 from fti_qdrant.gallery import Gallery, ScoredPoint, VectorQuery
 from fti_qdrant.images import open_image
+from fti_qdrant.parallel_map import parallel_map
 
 TIES = 16
 """Images requested beyond a query's depth, so that equal scores are in the same order always."""
@@ -103,8 +103,7 @@ class Ranker:
     def _pictures(self, queries: Sequence[BenchmarkQuery]) -> dict[str, Any]:
         """Reference -> its image; each is read once, several at the same time."""
         ids = list(dict.fromkeys(id for query in queries for id in query.references))
-        with ThreadPoolExecutor() as pool:
-            read = dict(zip(ids, pool.map(self._picture, ids)))
+        read = dict(zip(ids, parallel_map(self._picture, ids)))
         return {id: picture for id, picture in read.items() if picture is not None}
 
     def _picture(self, id: str) -> Any:

@@ -64,9 +64,18 @@ def _in_one_line(command: F, after_stop: str) -> F:
             _discard_output()
             sys.exit(PIPE_CLOSED)
         except Exception as error:
+            if _came_of_ctrl_c(error):
+                _stop(f"stopped; {after_stop}")
             _leave(f"unexpected {type(error).__name__}: {error} (for more: {DEBUG}=1)", 1)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _came_of_ctrl_c(error: BaseException | None) -> bool:
+    """A library that Ctrl-C interrupts may fail in its own way on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _leave(message: str, code: int) -> None:

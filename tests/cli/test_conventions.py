@@ -197,6 +197,15 @@ def test_a_command_says_what_a_stop_leaves_behind() -> None:
     assert done.stderr == "stopped; nothing was changed\n"
 
 
+def test_a_library_that_ctrl_c_interrupts_may_fail_in_its_own_way() -> None:
+    """As threading does, whose locks expect that nothing comes between two of their lines."""
+    failed = RuntimeError("release unlocked lock")
+    failed.__context__ = ValueError("while it cleans up")
+    failed.__context__.__cause__ = KeyboardInterrupt()
+    assert failing(failed).stderr == "stopped; run the same command again to continue\n"
+    assert "unexpected RuntimeError" in failing(RuntimeError("release unlocked lock")).stderr
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FTI_DEBUG", "1")
     error = BadQuery("x")
@@ -228,8 +237,8 @@ def test_control_c_ends_a_real_command_with_one_line(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, "")
-    assert err == "stopped; run the same command again to continue\n"
+    stopped = "stopped; run the same command again to continue\n"
+    assert (process.returncode, out, err) == (130, "", stopped)
     assert 20 <= len(list(tmp_path.glob("pictures/*.png"))) < 3_500
 
 

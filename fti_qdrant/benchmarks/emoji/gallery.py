@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from fti_qdrant.atomic_files import replacing, write_text
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import Emoji, all_emoji
 from fti_qdrant.errors import OutputUnavailable
+from fti_qdrant.parallel_map import parallel_map
 
 MANIFEST = "manifest.jsonl"
 
@@ -49,7 +49,7 @@ def write_gallery(
 
 
 def _drawn(shown: Sequence[Emoji], files: Mapping[str, Path], folder: Path) -> Iterator[None]:
-    """Draws on several threads; yields after each image."""
+    """Draws several at a time; yields after each image."""
 
     def write(emoji: Emoji) -> None:
         path = folder / file_name(emoji.key)
@@ -57,11 +57,7 @@ def _drawn(shown: Sequence[Emoji], files: Mapping[str, Path], folder: Path) -> I
             with replacing(path) as part:
                 part.write_bytes(draw(files[emoji.key]))
 
-    pool = ThreadPoolExecutor()
-    try:
-        yield from pool.map(write, shown)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+    return parallel_map(write, shown)
 
 
 def payload(emoji: Emoji) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from fti_qdrant.benchmarks.emoji.artwork import FOLDERS, drawings, picture
 from fti_qdrant.benchmarks.emoji.facts import JOINER, RIGHT_ARROW, Emoji, all_emoji
 from fti_qdrant.images import Preprocess, to_rgb
+from fti_qdrant.parallel_map import parallel_map
 
 SIBLINGS = 12
 """Members of one family that are put into a batch together, as hard negatives of each other."""
@@ -50,9 +50,8 @@ def draw_all(artwork: str, preprocess: Preprocess, most: int | None = None) -> P
     """Every emoji of an artwork (or the first ``most``), by the backbone's preprocessing."""
     by_key = {emoji.key: emoji for emoji in all_emoji()}
     files = dict(islice(drawings(artwork).items(), most))
-    with ThreadPoolExecutor() as pool:
-        drawn = pool.map(lambda svg: preprocess.pixels(to_rgb(picture(svg))), files.values())
-        pixels = list(track(drawn, description=f"drawing {artwork}", total=len(files)))
+    drawn = parallel_map(lambda svg: preprocess.pixels(to_rgb(picture(svg))), files.values())
+    pixels = list(track(drawn, description=f"drawing {artwork}", total=len(files)))
     return Pictures(torch.from_numpy(np.stack(pixels)), [by_key[key] for key in files])
 
 
