@@ -27,8 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, Edit, edits
-from fti_qdrant.benchmarks.emoji.paraphrases import unused_wordings
+from fti_qdrant.benchmarks.emoji.edits import Edit, edits
 from fti_qdrant.calibration.fit import fit_chances, out_of_fold
 from fti_qdrant.calibration.judged_hits import DEPTH, JudgedHits, JudgedQueryHits
 from fti_qdrant.calibration.reliability import Reliability, reliability
@@ -36,7 +35,7 @@ from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.registry import find_composer
 from fti_qdrant.gallery.chance_map import ChanceMap
 from fti_qdrant.model.names import MINI
-from fti_training.mini.evaluate import CHUNK, Gallery, embed
+from fti_training.mini.evaluate import CHUNK, Gallery, embed, paraphrased, texts_of
 from fti_training.mini.pictures import draw_all
 from fti_training.mini.train import GALLERY_ARTWORK, Mini
 
@@ -62,14 +61,7 @@ class Asked:
 
 def known(asked: Sequence[Edit]) -> Asked:
     """The edits in the wordings of the model's training."""
-    return Asked(asked, [edit.wording(KNOWN_WORDINGS) for edit in asked])
-
-
-def reworded(asked: Sequence[Edit]) -> Asked:
-    """Each edit in the unused paraphrases that the benchmark asks it in."""
-    wordings = unused_wordings()
-    pairs = [(edit, text) for edit in asked for text in edit.some_wordings(wordings, PARAPHRASES)]
-    return Asked([edit for edit, _ in pairs], [text for _, text in pairs])
+    return Asked(asked, texts_of(asked))
 
 
 @dataclass(frozen=True)
@@ -139,7 +131,7 @@ def main(queries: int, model: Path) -> None:
     seen = [edit for edit in every if not edit.target.held_out]
     held_out = [edit for edit in every if edit.target.held_out]
     fitting = known(seen[:: -(-len(seen) // queries)])
-    checks = {HELD_OUT: known(held_out), REWORDED: reworded(held_out)}
+    checks = {HELD_OUT: known(held_out), REWORDED: Asked(*paraphrased(held_out))}
     places = (IN_SAMPLE, OUT_OF_FOLD, HELD_OUT, OWN, REWORDED)
     title = "first ten hits: ECE in percent / Brier score (that of stating the base rate)"
     table = Table("composer", *places, title=title)

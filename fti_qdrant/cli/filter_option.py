@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fti_qdrant.errors import BadFilter
+from fti_qdrant.unique_names import unique_names
 
 filter_option = click.option(
     "--filter", "filter_json", help='Filter on the payload, as JSON: {"price": {"lt": 50}}.'
@@ -19,7 +20,7 @@ def parse_filter(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        parsed = json.loads(text, object_pairs_hook=_without_doubles)
+        parsed = json.loads(text, object_pairs_hook=unique_names(_twice))
     except (ValueError, RecursionError) as error:
         raise BadFilter(f"--filter is not JSON ({error}): {text}") from None
     if not isinstance(parsed, dict):
@@ -27,14 +28,9 @@ def parse_filter(text: str | None) -> dict[str, Any] | None:
     return parsed
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _twice(name: str) -> BadFilter:
     """JSON would let the last of two conditions on a field win, and drop the first in silence."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise BadFilter(
-                f"--filter: {name!r} is there twice; join its conditions in one object, or write "
-                '{"and": [{...}, {...}]}'
-            )
-        found[name] = value
-    return found
+    return BadFilter(
+        f"--filter: {name!r} is there twice; join its conditions in one object, or write "
+        '{"and": [{...}, {...}]}'
+    )

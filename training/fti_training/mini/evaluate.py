@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, Edit, Wordings, edits
+from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, Edit, Wordings, edits
+from fti_qdrant.benchmarks.emoji.paraphrases import unused_wordings
 from fti_qdrant.benchmarks.metrics import variation
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.description import PROMPTS, ComposerInputs, unit
@@ -60,6 +61,13 @@ def text_to_image(backbone: Backbone, gallery: Gallery) -> dict[str, float]:
 def texts_of(asked: Sequence[Edit], wordings: Wordings = KNOWN_WORDINGS) -> list[str]:
     """One modification text for each edit."""
     return [edit.wording(wordings) for edit in asked]
+
+
+def paraphrased(asked: Sequence[Edit]) -> tuple[list[Edit], list[str]]:
+    """Each edit as often as the benchmark asks it in unused paraphrases, and these texts."""
+    wordings = unused_wordings()
+    pairs = [(edit, text) for edit in asked for text in edit.some_wordings(wordings, PARAPHRASES)]
+    return [edit for edit, _ in pairs], [text for _, text in pairs]
 
 
 def named_ranks(

@@ -14,7 +14,7 @@ from torch import nn
 
 from fti_qdrant.benchmarks.emoji.edits import KNOWN_WORDINGS, PARAPHRASES, UNSEEN_WORDINGS, edits
 from fti_qdrant.benchmarks.emoji.facts import Emoji
-from fti_qdrant.benchmarks.emoji.paraphrases import training_wordings, unused_wordings
+from fti_qdrant.benchmarks.emoji.paraphrases import training_wordings
 from fti_qdrant.benchmarks.emoji.wordings import Wordings
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.composers.defaults import OPTIONS_FILE
@@ -194,12 +194,7 @@ def measure_paraphrases(
     Args:
         every: take each edit whose number is a multiple of this.
     """
-    pairs = [
-        (edit, text)
-        for edit in evaluate.held_out_edits(gallery)[::every]
-        for text in edit.some_wordings(unused_wordings(), PARAPHRASES)
-    ]
-    asked, texts = [edit for edit, _ in pairs], [text for _, text in pairs]
+    asked, texts = evaluate.paraphrased(evaluate.held_out_edits(gallery)[::every])
     ranks = evaluate.composed_ranks(composer, gallery, asked, texts, methods)
     ranks["true name"] = evaluate.named_ranks(composer.backbone, gallery, asked, texts)
     return {
