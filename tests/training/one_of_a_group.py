@@ -10,20 +10,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.distributed import DistributedGroup
-from fti_training.step import InverterStep
+from fti_training.step import InverterStep, Weights
 
 
 def main(rank: int, size: int, folder: str) -> None:
     torch.set_num_threads(1)
     given = torch.load(f"{folder}/given.pt", weights_only=False)  # the test wrote it itself
-    backbone, inverter, features, captions = given
+    backbone, inverter, features, captions, triplets = given
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     group = DistributedGroup()
     rows = torch.arange(len(features)).chunk(size)[rank].tolist()
-    step = DistributedDataParallel(InverterStep(backbone, inverter, group=group))
+    step = DistributedDataParallel(InverterStep(backbone, inverter, Weights(triplet=0.7), group))
     part = ImageFeatures(features.pooled[rows], features.tokens[rows])
-    loss = step(part, [captions[row] for row in rows])
+    loss = step(part, [captions[row] for row in rows], triplets=triplets[rank])
     loss.total.backward()
     gradients = {name: one.grad for name, one in inverter.named_parameters()}
     votes = [group.any(rank == 1), group.any(False)]

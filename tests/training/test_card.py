@@ -44,6 +44,15 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_it_says_that_composed_queries_were_trained_on(run_folder: Path) -> None:
+    facts = DataFacts.read(run_folder).model_copy(update={"triplets": 4321})
+    facts.write(run_folder)
+    assert train("card", run_folder, "--license", "mit").exit_code == 0
+    card = " ".join((run_folder / "inverter" / "README.md").read_text().split())
+    assert "from 4,321 composed queries whose answers are known" in card
+    assert "without labels" not in card
+
+
 def train(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
 

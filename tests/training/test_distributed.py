@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fti_qdrant.model.features import ImageFeatures
 from fti_training.distributed import SingleProcess
 from fti_training.split_caption import SplitCaption
-from fti_training.step import InverterStep
+from fti_training.step import InverterStep, Triplets, Weights
 from tests.commands import start_command
 
 ROWS = 11
@@ -23,8 +24,22 @@ CAPTIONS = [
 WORKER = "tests.training.one_of_a_group"
 
 
+def triplets_of(rows: list[int], features: ImageFeatures) -> Triplets:
+    """Composed queries of five of the rows; the second and the last lead to the same picture."""
+    asked = [row for row in (0, 2, 5, 6, 9) if row in rows]
+    targets = [{9: 1}.get(row, row - 1) % ROWS for row in asked]
+    return Triplets(
+        [rows.index(row) for row in asked],
+        [f"in color {row}" for row in asked],
+        features.pooled[targets],
+        torch.tensor(targets),
+        torch.tensor(rows),
+    )
+
+
 def one_process(backbone, inverter, features) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    loss = InverterStep(backbone, inverter)(features, CAPTIONS)
+    step = InverterStep(backbone, inverter, Weights(triplet=0.7))
+    loss = step(features, CAPTIONS, triplets=triplets_of(list(range(ROWS)), features))
     loss.total.backward()
     return loss.figures(), {name: one.grad for name, one in inverter.named_parameters()}
 
@@ -37,7 +52,9 @@ def test_loss_and_gradients_do_not_depend_on_the_number_of_processes(
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 255, (ROWS, 3, 32, 32), generator=generator, dtype=torch.uint8)
     features = tiny_backbone.pixel_features(pixels)
-    torch.save((tiny_backbone, inverter, features, CAPTIONS), tmp_path / "given.pt")
+    parts = [rows.tolist() for rows in torch.arange(ROWS).chunk(size)]
+    triplets = [triplets_of(rows, features) for rows in parts]
+    torch.save((tiny_backbone, inverter, features, CAPTIONS, triplets), tmp_path / "given.pt")
     workers = [start_command(WORKER, rank, size, tmp_path) for rank in range(size)]
     assert [worker.wait(120) for worker in workers] == [0] * size
     expected, gradients = one_process(tiny_backbone, inverter, features)

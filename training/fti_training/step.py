@@ -70,14 +70,16 @@ class Triplets:
         rows: T rows of the batch, the reference pictures.
         texts: T modification texts.
         targets: ``[T, d]``, features of the answers.
-        alike: ``[T, T + B]``, for each query the targets, and then the pictures of the batch, that
-            show its answer too; they are neither right nor wrong.
+        answers: ``[T]``, what each of them shows, as a number.
+        shown: ``[B]``, what each picture of the batch shows. Pictures with the number of a
+            query's answer are neither right nor wrong for it.
     """
 
     rows: list[int]
     texts: list[str]
     targets: Tensor
-    alike: Tensor
+    answers: Tensor
+    shown: Tensor
 
 
 class Sentences:
@@ -155,7 +157,7 @@ class InverterStep(nn.Module):
             captions: B captions; None where a caption has no split. The tri-wise part is the
                 mean over those that have one.
             sentences: ``[S, d]``, features of the S all-real sentences, where they are stored.
-            triplets: composed queries with their answers; in one process only.
+            triplets: composed queries with their answers; in each process, or in none.
         """
         relevant = self.inverter.relevant(features)
         words = self.inverter.words(features, relevant)
@@ -175,10 +177,13 @@ class InverterStep(nn.Module):
         self, loss: StepLoss, features: ImageFeatures, queries: Tensor, triplets: Triplets
     ) -> StepLoss:
         """The reference pictures are among the wrong answers, so that the text must count."""
+        gather = self.group.gather
         with torch.autocast(queries.device.type, enabled=False):
-            pictures = torch.cat([triplets.targets.float(), features.pooled.float()])
+            targets, answers = gather(triplets.targets.float()), gather(triplets.answers)
+            pictures = torch.cat([targets, gather(features.pooled.float())])
+            alike = answers[:, None] == torch.cat([answers, gather(triplets.shown)])
             temperature = self.weights.triplet_temperature
-            triplet = composed_to_target(queries, pictures, triplets.alike, temperature)
+            triplet = composed_to_target(gather(queries), pictures, alike, temperature)
         return replace(loss, total=loss.total + self.weights.triplet * triplet, triplet=triplet)
 
     def _sum(

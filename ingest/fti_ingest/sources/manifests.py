@@ -69,8 +69,12 @@ class Manifest:
             reason = first_line(error)
             raise BadManifest(f"manifest {str(self.path)!r} cannot be read: {reason}") from error
 
-    def item(self, image: Any, payload: Payload) -> Item:
-        """The image of a row. Raises ValueError where it names none."""
+    def item(self, image: Any, payload: Payload, column: str = IMAGE_COLUMN) -> Item:
+        """The image of a row. Raises ValueError where it names none.
+
+        Args:
+            column: its name, for the message.
+        """
         if isinstance(image, EmbeddedImage):
             uri = embedded_uri(self._place, image.column, image.row)
             return Item(f"{self.path.name}/{image.row}", uri, payload)
@@ -78,7 +82,7 @@ class Manifest:
             image = image.get("path")
         if not isinstance(image, str) or not image.strip():
             found = "" if image is None or isinstance(image, str) else f", but {shortened(image)}"
-            raise ValueError(f"no {IMAGE_COLUMN!r} value{found}")
+            raise ValueError(f"no {column!r} value{found}")
         name = image.strip()
         if name.startswith(INSIDE):
             raise ValueError(f"{name!r}: ingest the archive itself, as SOURCE")

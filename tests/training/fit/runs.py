@@ -6,11 +6,14 @@ import csv
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 
 from fti_qdrant.benchmarks.emoji.artwork import draw, drawings, file_name
 from fti_qdrant.benchmarks.emoji.facts import all_emoji
@@ -82,6 +85,27 @@ def start(line: list[str], environment: Mapping[str, str] | None = None) -> Star
     """``fti-train`` in a process of its own, with one thread as this one has."""
     full = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     return start_command("fti_training.cli", *line, environment=full)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    """Of the newest inverter of a run."""
+    return load_file(out / "inverter" / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two runs ended with the same weights, to the last bit."""
+    mine, theirs = weights(one), weights(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def write_triplets(path: Path, pictures: list[Path]) -> Path:
+    """Each picture becomes the next one by a text of its own."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["reference", "text", "target"])
+        for number, (one, other) in enumerate(pairwise(pictures)):
+            rows.writerow([one.name, f"as number {number}", other.name])
+    return path
 
 
 def rows_of(log: Path) -> list[dict[str, float]]:

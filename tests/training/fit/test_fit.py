@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from fti_qdrant.composers.composer import Composer
 from fti_qdrant.model import cpu
@@ -22,10 +21,13 @@ from tests.training.fit.runs import (
     fit_line,
     fitted,
     rows_of,
+    same,
     start,
     train,
     training_workers,
+    weights,
     write_samples,
+    write_triplets,
 )
 
 STEPS = list(range(1, 17))
@@ -45,15 +47,6 @@ def undisturbed(captions: Path, tiny_model: str, tmp_path_factory: pytest.TempPa
     done = fitted("--captions", captions, "--model", tiny_model, "--out", out)
     assert f"Composer.load('{tiny_model}'" in done.output
     return out
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "inverter" / "model.safetensors")
-
-
-def same(one: Path, other: Path) -> bool:
-    mine, theirs = weights(one), weights(other)
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
 
 
 def wait_for_step(out: Path, step: int) -> None:
@@ -196,13 +189,17 @@ def test_workers_have_the_loss_curve_of_one_process_and_survive_a_kill(
 ) -> None:
     """Begun in a process, continued by two workers, of which one is killed, ended in a process.
 
+    With composed queries, whose loss is over all workers' pictures too.
+
     Without dropout, whose masks each worker draws for itself. Sums in another order differ in
     their last digits, and a high learning rate makes more of that with each step; gradients are
     compared in ``test_distributed.py``.
     """
-    settings = {"dropout": 0, "lr": 2e-4, "checkpoint_every": 2}
+    settings = {"dropout": 0, "lr": 2e-4, "checkpoint_every": 2, "triplet_batch": 8}
     whole, out = tmp_path / "whole", tmp_path / "workers"
-    arguments = ("--captions", captions, "--model", tiny_model)
+    pictures = sorted(captions.parent.glob("*.png"))
+    triplets = write_triplets(captions.parent / "triplets.csv", pictures[:21])
+    arguments = ("--captions", captions, "--triplets", triplets, "--model", tiny_model)
     fitted(*arguments, "--out", whole, **settings)
     fitted(*arguments, "--out", out, **settings)
     keep_until(out, 2)
@@ -262,7 +259,7 @@ def assert_same_curve(one: Path, other: Path) -> None:
     ours, theirs = rows_of(one / "log.csv"), rows_of(other / "log.csv")
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     for mine, expected in zip(ours, theirs):
-        for name in LOGGED:
+        for name in mine.keys() & {*LOGGED, "triplet"}:
             assert mine[name] == pytest.approx(expected[name], abs=1e-4), (name, mine["step"])
 
 

@@ -75,7 +75,7 @@ def facts(run: FinishedRun) -> dict[str, Any]:
 
 
 def draw_curve(run: FinishedRun, path: Path) -> None:
-    """Plots the losses over the steps, and the zero-shot validation if there was one."""
+    """Plots the losses over the steps, and the validation if there was one."""
     columns = 2 if run.validation else 1
     figure, axes = pyplot.subplots(
         1, columns, figsize=(5.5 * columns, 3.6), layout="constrained", squeeze=False
@@ -93,7 +93,7 @@ def draw_curve(run: FinishedRun, path: Path) -> None:
                 values = _column(run.validation, name)
                 recall.plot(_column(run.validation, "step"), values, marker="o", label=name)
         recall.set_xlabel("step")
-        recall.set_title("zero-shot validation")
+        recall.set_title("validation")
         recall.legend()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)

@@ -24,6 +24,7 @@ Examples:
   fti-train fit --captions captions.parquet --out runs/first --validate cirr:data/cirr \\
       --best-by cirr_R@5 --stop-after 3
   fti-train fit --captions captions.parquet --out runs/first --validate captions:0.05
+  fti-train fit --captions captions.parquet --out runs/second --triplets clicks.csv
   fti-train fit --print-config > settings.yaml
 
 \b
@@ -44,6 +45,12 @@ worker trains in this process, on a GPU if there is one; several need fti-qdrant
     "--captions", type=click.Path(path_type=Path), help="Parquet file of fti-train captions."
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of fti-train cache.")
+@click.option(
+    "--triplets",
+    type=click.Path(path_type=Path),
+    help="CSV, JSONL or Parquet file of composed queries with their answers, to train on, too: "
+    "columns reference, text and target.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
     "--storage", help="Where checkpoints are kept: a folder or an fsspec URL.  [default: OUT]"
@@ -109,6 +116,7 @@ def fit(
     settings: Path | None,
     captions: Path | None,
     cache: Path | None,
+    triplets: Path | None,
     out: Path | None,
     storage: str | None,
     resume: bool,
@@ -118,7 +126,10 @@ def fit(
     print_config: bool,
     **flags: str | float | None,
 ) -> None:
-    """Train an inverter with the losses of FTI4CIR.
+    """Train an inverter with the losses of FTI4CIR, which needs no composed queries.
+
+    With --triplets, queries whose answers are known add a loss of their own: a picture and a text
+    must find the picture of the answer among those of the step.
 
     SETTINGS is a YAML file; flags and --set take precedence over it. The progress bar shows the
     loss with its parts (contrastive, orthogonality, tri-wise), the mean number of attribute
@@ -130,6 +141,8 @@ def fit(
     from fti_training.settings import parse_overrides, parse_settings, read_yaml
 
     given: dict[str, Any] = read_yaml(settings) if settings else {}
+    if triplets is not None:
+        given.setdefault("triplet_weight", 1)
     given |= {name: value for name, value in flags.items() if value is not None}
     config = parse_settings(FitConfig, given | parse_overrides(overrides))
     if print_config:
@@ -140,6 +153,8 @@ def fit(
         raise click.UsageError("pass --out DIR")
     if (captions is None) == (cache is None):
         raise click.UsageError("pass either --captions FILE or --cache DIR")
+    if (triplets is None) != (config.triplet_weight == 0):
+        raise click.UsageError("pass --triplets FILE and a triplet_weight above 0, or neither")
     address = ray_address if engine != "local" else None
     choice = EngineChoice(engine, config.workers, config.gpus_per_worker, address)
     choice.check()
@@ -149,12 +164,14 @@ def fit(
     from fti_training.loop.recorder import REJECTS
     from fti_training.loop.records import STEPS
     from fti_training.samples import read_samples
+    from fti_training.triplet_table import read_triplets
 
     data = read_samples(captions) if captions else cache
     assert data is not None
     config = with_validation(config)
     kept_at = CheckpointStorage.at(storage or str(out))
-    run = FitRun(config, data, out, kept_at, choice, resume)
+    made = read_triplets(triplets) if triplets else None
+    run = FitRun(config, data, out, kept_at, choice, made, resume)
     if (line := validation_line(config)) and not is_quiet():
         print_lines(line)
     inverter = run.run()

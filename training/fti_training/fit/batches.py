@@ -1,41 +1,26 @@
-"""The features of each step: of pictures that an engine decodes ahead, or of a cache on disk."""
+"""The features and captions of each step: of pictures that are read, or of a cache on disk."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
-from fti_ingest.engine.batching import rebatched
-from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline
 from fti_ingest.sources.source import Reject
-from fti_ingest.stages.decode import stacked_pixels
-from fti_ingest.stages.row_status import STORE
-from fti_qdrant.errors import BadImage
-from fti_qdrant.model.backbone import Backbone, ImageFeatures
-from fti_training.augment import jittered
+from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.cache.layout import Cache
 from fti_training.distributed import ProcessGroup
+from fti_training.fit.picture_parts import PictureParts
 from fti_training.fit.sampling_order import Parts
-from fti_training.fit.step_blocks import StepBlocks
-from fti_training.picture_decoder import PictureDecoder
 from fti_training.samples import Samples
 from fti_training.split_caption import SplitCaption
-
-STEPS_AT_ONCE = 1000
-"""Steps of one pipeline: Ray plans every block of a pipeline before the first one runs."""
-
-MIN_DECODED = 8
-"""Fewest pictures that a CPU decodes at once."""
+from fti_training.step import Triplets
 
 READ_AHEAD = 2
 """Batches of a cache that are read while a step runs."""
@@ -46,13 +31,18 @@ class Batch:
     """One process's part of a step.
 
     Attributes:
+        captions: None for the reference pictures of composed queries, which come last.
+        rows: numbers of the samples, which are the pictures with captions.
         sentences: ``[n, d]``, features of the all-real sentences, where they are stored.
+        triplets: composed queries, where the run has some.
         rejects: pictures that could not be read.
     """
 
     features: ImageFeatures
-    captions: list[SplitCaption]
+    captions: Sequence[SplitCaption | None]
+    rows: list[int]
     sentences: Tensor | None = None
+    triplets: Triplets | None = None
     rejects: tuple[Reject, ...] = ()
 
 
@@ -64,53 +54,17 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class PictureBatches:
-    """Pictures decoded by an engine, ahead of the steps, and embedded here.
+    """Pictures that are read for each step, with their captions."""
 
-    A picture that cannot be read is left out of its batch, and listed.
-    """
-
-    backbone: Backbone
+    pictures: PictureParts
     samples: Samples
-    order: Parts
-    group: ProcessGroup
-    engine: Engine
-    augment: bool
-    seed: int
 
     def parts(self, steps: range) -> Generator[Batch, None, None]:
         """Raises BadImage where not one picture of a part can be read."""
-        for start in range(0, len(steps), STEPS_AT_ONCE):
-            planned = steps[start : start + STEPS_AT_ONCE]
-            with closing(self.engine.stream(self._pipeline(planned))) as tables:
-                decoded = rebatched(tables, self.order.batch // self.group.size)
-                for step, table in zip(planned, decoded, strict=True):
-                    yield self._batch(step, table)
-
-    def _pipeline(self, steps: range) -> Pipeline:
-        uris = self.samples.table["uri"]
-        blocks = StepBlocks(uris, self.order, steps, self.group.rank, self.group.size)
-        part = self.order.batch // self.group.size
-        rows = max(MIN_DECODED, math.ceil(part / self.engine.capacity(1, 1).cpus))
-        stage = CpuStage(PictureDecoder(self.backbone.preprocess), rows)
-        row_bytes = 3 * self.backbone.preprocess.size**2
-        return Pipeline(blocks, (stage,), ordered=True, row_bytes=row_bytes)
-
-    def _batch(self, step: int, decoded: pa.Table) -> Batch:
-        good = np.array([status == STORE for status in decoded["status"].to_pylist()])
-        bad = decoded.filter(pa.array(~good)).select(["uri", "error"]).to_pylist()
-        rejects = tuple(Reject(row["uri"], row["error"]) for row in bad)
-        if not good.any():
-            first = f"{rejects[0].uri}: {rejects[0].reason}"
-            raise BadImage(f"no picture of step {step} can be read; the first: {first}")
-        kept = decoded.filter(pa.array(good))
-        pixels = stacked_pixels(kept["pixels"], self.backbone.preprocess.size)
-        if self.augment:
-            pixels = jittered(pixels, self._generator(step))
-        features = self.backbone.pixel_features(pixels)
-        return Batch(features, self.samples.captions(kept["row"].to_pylist()), None, rejects)
-
-    def _generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(step_seed(self.seed, step, self.group.rank))
+        with closing(self.pictures(steps)) as parts:
+            for part in parts:
+                captions = self.samples.captions(part.rows)
+                yield Batch(part.features, captions, part.rows, rejects=part.rejects)
 
 
 @dataclass(frozen=True)
@@ -135,13 +89,8 @@ class CachedBatches:
         features, sentences = self.cache.read(rows)
         tokens = self._float(features.required_tokens())
         on_device = ImageFeatures(self._float(features.pooled), tokens)
-        return Batch(on_device, self.cache.samples.captions(rows), self._float(sentences))
+        captions = self.cache.samples.captions(rows)
+        return Batch(on_device, captions, rows.tolist(), self._float(sentences))
 
     def _float(self, stored: Tensor) -> Tensor:
         return stored.to(self.device, non_blocking=True).float()
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """A seed of its own for each step and process."""
-    sequence: Any = np.random.SeedSequence([seed, step, rank])
-    return int(sequence.generate_state(1)[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -125,4 +125,4 @@ def _on(features: ImageFeatures, device: torch.device) -> ImageFeatures:
 
 def _in_memory(batch: Batch) -> Batch:
     features = _on(batch.features, torch.device("cpu"))
-    return Batch(features, batch.captions, batch.sentences, batch.rejects)
+    return replace(batch, features=features)

@@ -56,6 +56,13 @@ class FitConfig(BaseModel):
     orthogonality_weight: NonNegativeFloat = 1.0
     tri_wise_weight: NonNegativeFloat = TRI_WISE_WEIGHT
 
+    triplet_weight: NonNegativeFloat = 0
+    """Of the loss on composed queries of --triplets, which FTI4CIR does without; 1 where that is
+    given."""
+    triplet_batch: PositiveInt = 64
+    """Composed queries of a step, of all workers together."""
+    triplet_temperature: PositiveFloat = 0.1
+
     latents: PositiveInt = 24
     layers: PositiveInt = 3
     topk: PositiveInt = 12
@@ -125,6 +132,11 @@ class FitConfig(BaseModel):
                 f"batch={self.batch} does not divide among workers={self.workers}; "
                 "make it a multiple"
             )
+        if self.triplet_weight and self.triplet_batch % self.workers:
+            raise ValueError(
+                f"triplet_batch={self.triplet_batch} does not divide among "
+                f"workers={self.workers}; make it a multiple"
+            )
         return self
 
     def schedule_over(self, steps: int, steps_per_epoch: int) -> Schedule:
@@ -136,9 +148,10 @@ class FitConfig(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """The settings that the weights after a step depend on."""
-        # checkpoints of earlier versions know of no held-out pictures
-        unknown = () if self.held_out else ("held_out",)
-        return self.model_dump(mode="json", exclude={*self.may_change(), *unknown})
+        # checkpoints of earlier versions know of no held-out pictures, and of no triplets
+        unused = set() if self.held_out else {"held_out"}
+        unused |= set() if self.triplet_weight else set(TRIPLETS)
+        return self.model_dump(mode="json", exclude={*self.may_change(), *unused})
 
     def may_change(self) -> tuple[str, ...]:
         """The settings that a resumed run may change.
@@ -156,6 +169,8 @@ class FitConfig(BaseModel):
 
 
 LENGTH = ("epochs", "steps")
+
+TRIPLETS = ("triplet_weight", "triplet_batch", "triplet_temperature")
 
 RUNNING = (
     *("validate_on", "checkpoint_every", "log_every"),

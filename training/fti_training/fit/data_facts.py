@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fti_qdrant.atomic_files import write_text
 from fti_qdrant.errors import CheckpointError, first_line
 from fti_training.samples import Samples
+from fti_training.triplet_table import TripletTable
 
 FILE = "data.json"
 
@@ -22,6 +23,8 @@ class DataFacts(BaseModel):
         digest: of uris, subjects and attributes of both, in order.
         without_split, unreadable: numbers of pictures that were left out.
         captioner, splitter: what made the captions, if their table says so.
+        triplets: number of composed queries with their answers that were trained on, too.
+        triplets_digest: of their pictures and texts, in order; empty where there are none.
         backbone: hash of the frozen model's weights.
     """
 
@@ -34,12 +37,21 @@ class DataFacts(BaseModel):
     unreadable: int = 0
     captioner: str | None = None
     splitter: str | None = None
+    triplets: int = 0
+    triplets_digest: str = ""
     backbone: str
     cached: bool = False
 
     @classmethod
     def of(
-        cls, samples: Samples, backbone: str, cached: bool, unreadable: int, held_out: int = 0
+        cls,
+        samples: Samples,
+        triplets: TripletTable | None,
+        backbone: str,
+        *,
+        cached: bool,
+        unreadable: int,
+        held_out: int = 0,
     ) -> DataFacts:
         return cls(
             samples=len(samples) - held_out,
@@ -49,6 +61,8 @@ class DataFacts(BaseModel):
             unreadable=unreadable,
             captioner=samples.captioners,
             splitter=samples.splitter,
+            triplets=0 if triplets is None else len(triplets),
+            triplets_digest="" if triplets is None else triplets.digest,
             backbone=backbone,
             cached=cached,
         )
@@ -64,8 +78,13 @@ class DataFacts(BaseModel):
 
     def check_same(self, then: DataFacts) -> None:
         """Raises CheckpointError where a run would resume with other data, or another model."""
-        if (then.digest, then.backbone) != (self.digest, self.backbone):
-            what = "captions" if then.digest != self.digest else "backbone weights"
+        kinds = {
+            "captions": (then.digest, self.digest),
+            "triplets": (then.triplets_digest, self.triplets_digest),
+            "backbone weights": (then.backbone, self.backbone),
+        }
+        what = next((kind for kind, (before, now) in kinds.items() if before != now), None)
+        if what is not None:
             raise CheckpointError(
                 f"the run was started with other {what}; resume it with the same, or train into "
                 "another --out"

@@ -23,6 +23,7 @@ from fti_training.fit.held_out import divide
 from fti_training.fit.sampling_order import SamplingOrder
 from fti_training.fit.state import INVERTER, InverterState
 from fti_training.fit.training import FitJob, InverterTraining
+from fti_training.fit.triplet_batches import BothPictures
 from fti_training.fit.validate import best_figure, with_validation
 from fti_training.loop.checkpoint_storage import CheckpointStorage, StoredCheckpoint
 from fti_training.loop.context import LocalContext
@@ -32,6 +33,7 @@ from fti_training.loop.records import has_tensorboard
 from fti_training.loop.state import check_same_settings
 from fti_training.precision import backbone_precision
 from fti_training.samples import Samples
+from fti_training.triplet_table import TripletTable
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class FitRun:
 
     Attributes:
         data: samples whose pictures are read, or the folder of a cache.
+        triplets: composed queries with their answers to train on, too.
         out: folder of the inverter, the logs and, by default, the checkpoints.
         skipped: URIs of the pictures that could not be read.
         last: the figures of the last logged step; empty where nothing was left to do.
@@ -56,6 +59,7 @@ class FitRun:
     out: Path
     storage: CheckpointStorage
     engine: EngineChoice = field(default_factory=EngineChoice)
+    triplets: TripletTable | None = None
     resume: bool = False
     skipped: set[str] = field(default_factory=set, init=False)
     last: dict[str, float] = field(default_factory=dict, init=False)
@@ -137,7 +141,8 @@ class FitRun:
                 "or another --out"
             )
         then = read_config(self.out).model_dump(mode="json")
-        now = {**self.config.identity(), "held_out": self.config.held_out}
+        always = {"held_out": self.config.held_out, "triplet_weight": self.config.triplet_weight}
+        now = {**self.config.identity(), **always}
         may_change = ", ".join(self.config.may_change())
         hint = f". A resumed run may change {may_change}"
         if self.config.schedule == "cosine":
@@ -161,8 +166,15 @@ class FitRun:
         order = SamplingOrder.over(chosen, len(samples), self.config.batch, self.config.seed)
         steps = self.config.epochs * order.steps_per_epoch
         cached = isinstance(self.data, Path)
+        if self.triplets is not None:
+            BothPictures.over(self.triplets, self.config.triplet_batch, self.config.seed)
         facts = DataFacts.of(
-            samples, backbone.fingerprint.weights, cached, unreadable, len(held_out)
+            samples,
+            self.triplets,
+            backbone.fingerprint.weights,
+            cached=cached,
+            unreadable=unreadable,
+            held_out=len(held_out),
         )
         if self.resume and self.storage.newest() is not None:
             facts.check_same(DataFacts.read(self.out))
@@ -173,7 +185,7 @@ class FitRun:
                 *(f"{length:,}", self.config.epochs, f"{self.config.steps:,}"),
             )
         self._check_length(length)
-        return facts, FitJob(self.config, self.data, length)
+        return facts, FitJob(self.config, self.data, length, self.triplets)
 
     def _check_length(self, steps: int) -> None:
         """Raises CheckpointError where the run has made more steps than it would now have."""

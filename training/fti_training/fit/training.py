@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,13 +16,15 @@ from fti_ingest.engine.protocol import Engine
 from fti_qdrant.model.backbone import Backbone
 from fti_training.cache.layout import Cache
 from fti_training.distributed import ProcessGroup, SingleProcess
-from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches, step_seed
+from fti_training.fit.batches import Batch, Batches, CachedBatches, PictureBatches
 from fti_training.fit.benchmark_validation import BenchmarkValidation
 from fti_training.fit.caption_validation import CaptionValidation, RowsInOrder
 from fti_training.fit.config import CAPTIONS, NONE, FitConfig
 from fti_training.fit.held_out import divide
+from fti_training.fit.picture_parts import PictureParts, step_seed
 from fti_training.fit.sampling_order import Parts, SamplingOrder
 from fti_training.fit.state import InverterState
+from fti_training.fit.triplet_batches import BatchesWithTriplets, BothPictures, TripletBatches
 from fti_training.fit.validate import (
     EmojiValidation,
     Validation,
@@ -36,6 +39,7 @@ from fti_training.loop.update import Update
 from fti_training.precision import autocast
 from fti_training.samples import Samples
 from fti_training.step import InverterStep, Weights
+from fti_training.triplet_table import TripletTable
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,13 @@ class FitJob:
     Attributes:
         data: samples whose pictures are read, or the folder of a cache.
         steps: of the whole run.
+        triplets: composed queries with their answers, to train on, too.
     """
 
     config: FitConfig
     data: Samples | Path
     steps: int
+    triplets: TripletTable | None = None
 
 
 class InverterTraining:
@@ -73,7 +79,7 @@ class InverterTraining:
         chosen, self.held_out = divide(self.samples, self.config.held_out, self.config.seed)
         total, batch, seed = len(self.samples), self.config.batch, self.config.seed
         self.order = SamplingOrder.over(chosen, total, batch, seed)
-        self.batches = self._batches(self.order, group, engine)
+        self.batches = self._with_triplets(self._batches(self.order, group, engine), engine)
         self.validation = self._validation() if context.leads else None
 
     @property
@@ -148,21 +154,45 @@ class InverterTraining:
             for number, batch in zip(steps, batches, strict=True):
                 torch.manual_seed(step_seed(self.config.seed, number, self.group.rank))
                 with autocast(self.config.precision, self.backbone):
-                    loss = self.parallel(batch.features, batch.captions, batch.sentences)
+                    loss = self.parallel(
+                        batch.features, batch.captions, batch.sentences, batch.triplets
+                    )
                 self._report_rejects(batch)
                 yield StepResult(loss.total, partial(loss.figures, self.group))
+
+    def _with_triplets(self, batches: Batches, engine: Engine) -> Batches:
+        table, config = self.job.triplets, self.config
+        if table is None:
+            return batches
+        order = BothPictures.over(table, config.triplet_batch, config.seed)
+        pictures = self._pictures(table.pictures, order, self.group, engine)
+        return BatchesWithTriplets(batches, TripletBatches(pictures, table), self.samples)
 
     def _batches(
         self, order: Parts, group: ProcessGroup, engine: Engine, augmented: bool = True
     ) -> Batches:
-        config = self.config
         if self.cache is not None:
             return CachedBatches(self.cache, self.backbone.device, order, group)
-        jitter = augmented and config.augment == "jitter"
-        return PictureBatches(
-            self.backbone, self.samples, order, group, engine, jitter, config.seed
-        )
+        pictures = self._pictures(self.samples.table["uri"], order, group, engine, augmented)
+        return PictureBatches(pictures, self.samples)
+
+    def _pictures(
+        self,
+        uris: pa.ChunkedArray,
+        order: Parts,
+        group: ProcessGroup,
+        engine: Engine,
+        augmented: bool = True,
+    ) -> PictureParts:
+        jitter = augmented and self.config.augment == "jitter"
+        return PictureParts(self.backbone, uris, order, group, engine, jitter, self.config.seed)
 
 
 def _weights(config: FitConfig) -> Weights:
-    return Weights(config.orthogonality_weight, config.tri_wise_weight, config.temperature)
+    return Weights(
+        config.orthogonality_weight,
+        config.tri_wise_weight,
+        config.temperature,
+        config.triplet_weight,
+        config.triplet_temperature,
+    )

@@ -65,9 +65,9 @@ class TripletWriter:
                 rows.append(row)
                 texts.append(self.captioner.wording(facet, emoji, target))
                 targets.append(self._picture(target, index))
-        shown = self.numbers[targets + chosen]
-        alike = self.numbers[targets][:, None] == shown[None]
-        return Triplets(rows, texts, self.answers[targets], alike)
+        return Triplets(
+            rows, texts, self.answers[targets], self.numbers[targets], self.numbers[chosen]
+        )
 
     def _picture(self, target: Emoji, reference: int) -> int:
         """In the artwork of the reference, if that has it."""

@@ -15,7 +15,10 @@ from fti_qdrant.unique_names import unique_names
 HEAD = 4096
 """Bytes of a file that tell what kind of JSON it is."""
 
-ONE_EACH = 'a manifest has one object on each line, such as {"image": "a.jpg"}'
+
+def one_each(column: str = IMAGE_COLUMN) -> str:
+    """What is asked for, as a part of a message."""
+    return f'a manifest has one object on each line, such as {{"{column}": "a.jpg"}}'
 
 
 def json_rows(path: Path, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> NumberedRows:
@@ -44,7 +47,7 @@ def json_rows(path: Path, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> Num
     if not named:
         raise BadManifest(
             f"manifest {str(path)!r}: no line is an object with {either(image_columns)}"
-            f"{_over_several_lines(head)}; {ONE_EACH}"
+            f"{_over_several_lines(head)}; {one_each(image_columns[0])}"
         )
     if not usable:
         raise BadManifest(f"manifest {str(path)!r}: the field {OURS!r} is reserved; rename it")
@@ -91,8 +94,8 @@ def _check(path: Path, head: bytes) -> None:
     begin = _begin(head)
     first = begin.partition(b"\n")[0].strip()
     if begin.startswith(b"[") and (first == b"[" or begin[1:].lstrip().startswith(b"{")):
-        raise BadManifest(f"manifest {str(path)!r} is one JSON array, and {ONE_EACH}")
+        raise BadManifest(f"manifest {str(path)!r} is one JSON array, and {one_each()}")
     if first == b"{":
         raise BadManifest(
-            f"manifest {str(path)!r} is JSON with objects over several lines, and {ONE_EACH}"
+            f"manifest {str(path)!r} is JSON with objects over several lines, and {one_each()}"
         )

@@ -1,0 +1,144 @@
+"""``fti-train fit --triplets``: composed queries with their answers beside the captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fti_ingest.engine.local import LocalEngine
+from fti_qdrant.errors import BadImage
+from fti_qdrant.images import open_image
+from fti_qdrant.model.backbone import Backbone
+from fti_training.distributed import SingleProcess
+from fti_training.fit.batches import PictureBatches
+from fti_training.fit.picture_parts import PictureParts
+from fti_training.fit.sampling_order import SamplingOrder
+from fti_training.fit.triplet_batches import BatchesWithTriplets, BothPictures, TripletBatches
+from fti_training.samples import read_samples
+from fti_training.triplet_table import read_triplets
+from tests.training.fit.runs import (
+    fit_line,
+    fitted,
+    rows_of,
+    same,
+    train,
+    write_samples,
+    write_triplets,
+)
+
+QUICK = {"triplet_batch": 16, "triplet_temperature": 0.01, "triplet_weight": 5, "dropout": 0}
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_samples(tmp_path_factory.mktemp("drawings"), 40)
+
+
+@pytest.fixture(scope="module")
+def triplets(captions: Path) -> Path:
+    pictures = sorted(captions.parent.glob("*.png"))
+    return write_triplets(captions.parent / "triplets.csv", pictures[:21])
+
+
+def batches(backbone: Backbone, path: Path, batch: int) -> TripletBatches:
+    table, engine = read_triplets(path), LocalEngine()
+    order = BothPictures.over(table, batch, 0)
+    parts = PictureParts(
+        backbone, table.pictures, order, SingleProcess(), engine, augment=False, seed=0
+    )
+    return TripletBatches(parts, table)
+
+
+def test_a_step_joins_captioned_pictures_with_references(
+    captions: Path, triplets: Path, tiny_backbone: Backbone
+) -> None:
+    """Every row against its own picture, encoded alone."""
+    samples, made = read_samples(captions), batches(tiny_backbone, triplets, 8)
+    order = SamplingOrder(len(samples), 16, 0)
+    parts = PictureParts(
+        tiny_backbone, samples.table["uri"], order, SingleProcess(), LocalEngine(), False, 0
+    )
+    [batch] = BatchesWithTriplets(PictureBatches(parts, samples), made, samples).parts(range(1))
+    uris, asked = samples.uris(batch.rows).to_pylist(), batch.triplets
+    assert asked is not None
+    assert (len(uris), len(batch.features)) == (16, 24)
+    assert batch.captions == [*samples.captions(batch.rows), *[None] * 8]
+    assert asked.rows == list(range(16, 24))
+    rows = {row["text"]: row for row in made.table.table.to_pylist()}
+    references = [rows[text]["reference"] for text in asked.texts]
+    answers = [rows[text]["target"] for text in asked.texts]
+    for uri, found in zip([*uris, *references, *answers], [*batch.features.pooled, *asked.targets]):
+        alone = tiny_backbone.image_features([open_image(uri).image]).pooled[0]
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
+    alike = (asked.answers[:, None] == asked.shown).tolist()
+    assert alike == [[uri == answer for uri in [*uris, *references]] for answer in answers]
+
+
+def test_a_triplet_without_one_of_its_pictures_is_left_out_and_listed(
+    captions: Path, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    pictures = sorted(captions.parent.glob("*.png"))[:5]
+    for one in pictures:
+        (tmp_path / one.name).write_bytes(one.read_bytes())
+    path = write_triplets(tmp_path / "triplets.csv", pictures)
+    (tmp_path / pictures[1].name).unlink()
+    [made] = batches(tiny_backbone, path, 4).parts(range(1))
+    assert sorted(made.texts) == ["as number 2", "as number 3"]
+    assert {reject.uri for reject in made.rejects} == {str(tmp_path / pictures[1].name)}
+    (tmp_path / pictures[3].name).unlink()
+    with pytest.raises(BadImage, match="no triplet of step 0 can be read; the first: "):
+        list(batches(tiny_backbone, path, 4).parts(range(1)))
+
+
+def test_queries_learn_to_find_their_answers_and_a_resumed_run_ends_alike(
+    captions: Path, triplets: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    arguments = ("--captions", captions, "--triplets", triplets, "--model", tiny_model, "--out")
+    fitted(*arguments, whole, steps=16, **QUICK)
+    rows = rows_of(whole / "log.csv")
+    assert sum(row["triplet"] for row in rows[-3:]) < 0.9 * sum(row["triplet"] for row in rows[:3])
+    for row in rows:
+        others = row["contrastive"] + row["orthogonality"] + 1.4 * row["tri_wise"]
+        assert row["total"] == pytest.approx(others + 5 * row["triplet"], rel=1e-5)
+    fitted(*arguments, halves, steps=8, **QUICK)
+    fitted(*arguments, halves, "--resume", steps=16, **QUICK)
+    assert same(whole, halves)
+
+
+def test_what_a_resumed_run_may_not_change(
+    captions: Path, triplets: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    out, settings = tmp_path / "run", {"steps": 4, **QUICK}
+    arguments = ("--captions", captions, "--model", tiny_model, "--out", out)
+    fitted(*arguments, "--triplets", triplets, **settings)
+    fewer = triplets.with_name("fewer.csv")
+    fewer.write_text("".join(triplets.read_text().splitlines(keepends=True)[:-1]))
+    longer = {**settings, "steps": 8}
+    for given, said in [
+        (("--triplets", fewer), "started with other triplets"),
+        (("--triplets", triplets, "--set=triplet_weight=2"), "triplet_weight was 5.0"),
+        (("--set=triplet_weight=0",), "triplet_weight was 5.0"),
+    ]:
+        refused = train(*fit_line(*arguments, "--resume", **longer), *given)
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.output.split())
+
+
+def test_what_triplets_need(
+    captions: Path, triplets: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    arguments = ("--captions", captions, "--model", tiny_model, "--out", tmp_path / "run")
+    for given, said in [
+        (("--triplets", triplets), "20 triplets do not fill a step's triplet_batch of 64; set"),
+        (("--set=triplet_weight=1",), "pass --triplets FILE and a triplet_weight above 0"),
+        (("--triplets", triplets, "--set=triplet_weight=0"), "or neither"),
+        (("--triplets", "none.csv"), "'none.csv' cannot be read"),
+        (("--triplets", triplets, "--workers=3", "--set=batch=18"), "triplet_batch=64 does not"),
+    ]:
+        refused = train(*fit_line(*arguments), *given)
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.output.split())
+    assert not [*tmp_path.rglob("*.*")]
