@@ -108,6 +108,19 @@ def test_queries_learn_to_find_their_answers_and_a_resumed_run_ends_alike(
     assert same(whole, halves)
 
 
+def test_a_cache_of_the_captioned_pictures_gives_the_same_losses(
+    captions: Path, triplets: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    model = ("--model", tiny_model)
+    assert train("cache", captions, "--out", tmp_path / "cache", *model).exit_code == 0
+    found = []
+    for data in (("--captions", captions), ("--cache", tmp_path / "cache")):
+        out = tmp_path / data[0].strip("-") / "run"
+        fitted(*data, "--triplets", triplets, *model, "--out", out, steps=4, **QUICK)
+        found.append([row["triplet"] for row in rows_of(out / "log.csv")])
+    assert found[1] == pytest.approx(found[0], rel=0.01)
+
+
 def test_what_a_resumed_run_may_not_change(
     captions: Path, triplets: Path, tiny_model: str, tmp_path: Path
 ) -> None:
