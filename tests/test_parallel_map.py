@@ -1,9 +1,7 @@
-"""A function on many items at a time: order, laziness, errors, and Ctrl-C at any moment."""
+"""A function on many items at a time: order, laziness, and errors."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from itertools import count
 
@@ -55,31 +53,3 @@ def test_a_caller_that_stops_waits_for_what_has_begun_and_for_no_more() -> None:
     results.close()
     assert begun == ended
     assert len(ended) < 10_000
-
-
-INTERRUPTED = """
-import random, signal, time
-from fti_qdrant.parallel_map import parallel_map
-
-def interrupt(*_):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGALRM, interrupt)
-for trial in range(40):
-    random.seed(trial)
-    signal.setitimer(signal.ITIMER_REAL, 0.001 + random.random() * 0.05)
-    try:
-        for _ in parallel_map(lambda n: sum(range(2_000)), range(3_000)):
-            pass
-        time.sleep(1)
-    except KeyboardInterrupt:
-        print("stopped")
-"""
-
-
-def test_ctrl_c_at_any_moment_ends_it() -> None:
-    """With ThreadPoolExecutor one in ten of these hangs or raises RuntimeError."""
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120
-    )
-    assert (done.stdout, done.stderr) == ("stopped\n" * 40, "")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
+from fti_ingest.engine.ahead import made_ahead
 from fti_ingest.engine.batching import FIRST_ROWS, cut, rebatched
 from fti_ingest.engine.errors import as_fti_error
 from fti_ingest.engine.protocol import (
@@ -27,12 +26,8 @@ from fti_ingest.engine.protocol import (
 )
 from fti_qdrant.model.cpu import usable_cpus
 
-T = TypeVar("T")
-
 DECODED_BATCHES = 2
 """So many batches of the model's may wait decoded, and so many of each decoding thread's."""
-
-POLL_SECONDS = 0.1
 
 
 class LocalEngine:
@@ -50,7 +45,7 @@ class LocalEngine:
                 if isinstance(stage, CpuStage):
                     tables = _side_by_side(stage, tables, wanted)
                 else:
-                    tables = _ahead(_one_worker(stage, tables))
+                    tables = made_ahead(_one_worker(stage, tables))
                 stack.enter_context(closing(tables))
             try:
                 yield from tables
@@ -105,42 +100,3 @@ def _one_worker(stage: WorkerStage, tables: Iterator[pa.Table]) -> Tables:
         close = getattr(step, "close", None)
         if close is not None:
             close()
-
-
-def _ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The items, of which one is made on a thread of its own while the last one is used."""
-    results: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stopped.is_set():
-            try:
-                results.put((kind, value), timeout=POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
-
-    def produce() -> None:
-        try:
-            with closing(items) as opened:
-                for item in opened:
-                    put("item", item)
-                    if stopped.is_set():
-                        return
-            put("end", None)
-        except BaseException as error:  # raised again where the items are used
-            put("error", error)
-
-    producer = threading.Thread(target=produce, name="stage", daemon=True)
-    producer.start()
-    try:
-        while True:
-            kind, value = results.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stopped.set()
-        producer.join()

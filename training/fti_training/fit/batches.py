@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fti_ingest.engine.ahead import made_ahead
 from fti_ingest.sources.source import Reject
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.cache.layout import Cache
@@ -21,9 +20,6 @@ from fti_training.fit.sampling_order import Parts
 from fti_training.samples import Samples
 from fti_training.split_caption import SplitCaption
 from fti_training.step import Triplets
-
-READ_AHEAD = 2
-"""Batches of a cache that are read while a step runs."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class PictureBatches:
 
 @dataclass(frozen=True)
 class CachedBatches:
-    """Stored features; the next parts are read while a step runs."""
+    """Stored features; the next ones are read while a step runs."""
 
     cache: Cache
     device: torch.device
@@ -77,12 +73,7 @@ class CachedBatches:
     group: ProcessGroup
 
     def parts(self, steps: range) -> Generator[Batch, None, None]:
-        with ThreadPoolExecutor(1) as reader:
-            coming = deque(reader.submit(self._part, step) for step in steps[:READ_AHEAD])
-            for number in range(len(steps)):
-                if number + READ_AHEAD < len(steps):
-                    coming.append(reader.submit(self._part, steps[number + READ_AHEAD]))
-                yield coming.popleft().result()
+        return made_ahead(self._part(step) for step in steps)
 
     def _part(self, step: int) -> Batch:
         rows = self.order.part(step, self.group.rank, self.group.size)
