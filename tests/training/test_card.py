@@ -45,11 +45,18 @@ def run_folder(tmp_path: Path) -> Path:
 
 
 def test_it_says_that_composed_queries_were_trained_on(run_folder: Path) -> None:
-    facts = DataFacts.read(run_folder).model_copy(update={"triplets": 4321})
-    facts.write(run_folder)
+    counts = {"triplets": 4321, "triplets_held_out": 7, "triplets_unreadable": 3}
+    DataFacts.read(run_folder).model_copy(update=counts).write(run_folder)
+    records = Records(run_folder)
+    records.begin(0)
+    records.stepped(1, {**PARTS, "triplet": 2.25})
+    records.close()
     assert train("card", run_folder, "--license", "mit").exit_code == 0
     card = " ".join((run_folder / "inverter" / "README.md").read_text().split())
     assert "from 4,321 composed queries whose answers are known" in card
+    assert "; 7 more name held-out pictures; 3 more name pictures that could not be read." in card
+    assert "| tri-wise | triplets | mean r |" in card
+    assert "| 1.6000 | 2.2500 | 4.0 |" in card
     assert "without labels" not in card
 
 

@@ -198,31 +198,38 @@ def test_triplets_pull_composed_queries_to_their_answers(tiny_backbone, inverter
     """Against a loop over queries whose prompts are composed one by one."""
     inverter.eval()
     features = tiny_backbone.image_features(pictures)
-    rows, texts = [0, 3, 4], ["in red", "not a dog, a cat", ""]
-    targets = torch.randn(3, tiny_backbone.dim)
-    answers, shown = torch.tensor([7, 7, 9]), torch.arange(len(pictures))
-    shown[[0, 2, 5]] = torch.tensor([9, 7, 7])
+    others = tiny_backbone.image_features(pictures[:2]).take([1, 0])
+    rows, texts = [0, 3, 4, 8, 9], ["in red", "not a dog, a cat", "", "as a bird", "in red"]
+    targets = torch.randn(5, tiny_backbone.dim)
+    asked, answers = torch.tensor([0, 1, 2, 3, 0]), torch.tensor([20, 20, 21, 22, 23])
+    shown = torch.tensor([21, 1, 20, 3, 4, 20, 6, 7, 22, 9])
     weights = Weights(triplet=0.5, triplet_temperature=0.3)
     step = InverterStep(tiny_backbone, inverter, weights)
     captions = split(CAPTIONS)
-    loss = step(features, captions, triplets=Triplets(rows, texts, targets, answers, shown))
-    known = [*answers, *shown]
-    candidates = [*targets, *features.pooled]
+    loss = step(
+        features, captions, triplets=Triplets(rows, texts, targets, asked, answers, shown, others)
+    )
+    known, same = [*answers, *shown], [*asked, *[-1] * 10]
+    everything = ImageFeatures.join([features, others])
+    candidates = [*targets, *everything.pooled]
     expected = 0.0
     for query, (row, text) in enumerate(zip(rows, texts)):
-        words = inverter(features.take([row]))
+        words = inverter(everything.take([row]))
         tokens = tiny_backbone.prompts.composed([words.counts.tolist()], [text])
         made = tiny_backbone.text_features(tokens, words.used())[0]
         scores = {
             at: torch.cosine_similarity(made, one, dim=0).double() / 0.3
             for at, one in enumerate(candidates)
-            if at == query or known[at] != known[query]
+            if at == query or (known[at] != known[query] and same[at] != same[query])
         }
         total = sum(score.exp() for score in scores.values())
         expected -= (scores[query].exp() / total).log() / len(rows)
     torch.testing.assert_close(loss.triplet.double(), expected, rtol=1e-5, atol=1e-5)
     without = step(features, captions)
     torch.testing.assert_close(loss.total, without.total + 0.5 * loss.triplet)
-    torch.testing.assert_close(loss.contrastive, without.contrastive)
+    for name in ("contrastive", "orthogonality", "tri_wise", "mean_count"):
+        torch.testing.assert_close(getattr(loss, name), getattr(without, name))
+    none = Triplets([], [], targets[:0], asked[:0], answers[:0], shown[:8])
+    assert step(features, captions, triplets=none).triplet == 0
     assert loss.figures()["triplet"] == pytest.approx(float(expected), rel=1e-5)
     assert without.triplet is None

@@ -15,14 +15,14 @@ from fti_training.triplet_table import read_triplets
 
 ROWS = [
     {"reference": "a.jpg", "text": "in  red ", "target": "sub/b.jpg"},
-    {"reference": "https://host/c.jpg", "text": "as a cat", "target": "a.jpg"},
+    {"reference": "s3://bucket/c.jpg", "text": "as a cat", "target": "a.jpg"},
 ]
 
 
 def written(path: Path, rows: list[dict[str, object]]) -> Path:
     if path.suffix == ".csv":
         with path.open("w", newline="") as file:
-            table = csv.DictWriter(file, ["reference", "text", "target"])
+            table = csv.DictWriter(file, [*rows[0]])
             table.writeheader()
             table.writerows(rows)
     elif path.suffix == ".jsonl":
@@ -37,7 +37,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, name: str) -> None:
     read = read_triplets(written(tmp_path / name, ROWS))
     assert read.pictures.to_pylist() == [
         str(tmp_path / "a.jpg"),
-        "https://host/c.jpg",
+        "s3://bucket/c.jpg",
         str(tmp_path / "sub" / "b.jpg"),
         str(tmp_path / "a.jpg"),
     ]
@@ -50,11 +50,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": ""}, "line 2: no 'text' value"),
-        ({"text": 7}, "line 2: no 'text' value, but 7"),
-        ({"target": None}, "line 2: no 'target' value"),
-        ({"target": 3}, "line 2: no 'target' value, but 3"),
-        ({"reference": " "}, "line 2: no 'reference' value"),
+        ({"text": ""}, ":2: no 'text' value"),
+        ({"text": 7}, ":2: no 'text' value, but 7"),
+        ({"target": None}, ":2: no 'target' value"),
+        ({"target": 3}, ":2: no 'target' value, but 3"),
+        ({"reference": " "}, ":2: no 'reference' value"),
+        ({"reference": "https://host/c.jpg"}, "is a URL; download the picture first"),
+        ({"text": "\ud800"}, ":2: a value is not UTF-8 text"),
     ],
 )
 def test_a_row_that_lacks_a_part_is_named(
@@ -72,7 +74,7 @@ def test_a_row_that_lacks_a_part_is_named(
         ("t.txt", "", "are none of .csv, .jsonl"),
         ("t.jsonl", "", "no line is an object with 'reference'"),
         ("t.csv", "reference,text,target\n", "hold no rows"),
-        ("t.jsonl", '{"reference": "a.jpg"}\n', "line 1: no 'text' value"),
+        ("t.jsonl", '{"reference": "a.jpg"}\n', ":1: no 'text' value"),
         ("t.csv", "image,text,target\na.jpg,red,b.jpg\n", "'reference'"),
         ("none.csv", None, "cannot be read"),
     ],
@@ -83,3 +85,26 @@ def test_a_file_that_holds_none(tmp_path: Path, name: str, text: str | None, mes
     with pytest.raises(BadManifest) as raised:
         read_triplets(tmp_path / name)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_column_of_other_images_is_none_of_them(tmp_path: Path, name: str) -> None:
+    rows = [{**row, "image": "other.jpg"} for row in ROWS]
+    read = read_triplets(written(tmp_path / name, rows))
+    assert read.digest == read_triplets(written(tmp_path / "t.jsonl", ROWS)).digest
+
+
+def test_pictures_and_queries_have_numbers_and_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    rows = [("a", "red", "b"), ("link", "red", "c"), ("a", "blue", "c"), ("c", "red", "link")]
+    names = ("reference", "text", "target")
+    found = [dict(zip(names, (f"{a}.jpg", text, f"{b}.jpg"))) for a, text, b in rows]
+    table = read_triplets(written(tmp_path / "t.csv", found))
+    assert table.picture_numbers == [0, 0, 0, 1, 2, 1, 1, 0]
+    assert table.query_numbers == [0, 0, 2, 3]
+    assert table.numbers_of([str(tmp_path / one) for one in ("link.jpg", "d.jpg")]) == [0, -1]
+    left = table.without([str(tmp_path / "b.jpg")])
+    assert (len(left), left.held_out) == (3, 1)
+    assert left.unreadable([str(tmp_path / "link.jpg")]) == 3
+    assert table.without([]).digest == table.digest

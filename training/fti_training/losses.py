@@ -57,8 +57,12 @@ def composed_to_target(
     Args:
         queries: ``[T, d]``.
         pictures: ``[N, d]``, the target of each query first, then others.
-        alike: ``[T, N]``, pictures that show a query's answer too; they do not count as wrong.
+        alike: ``[T, N]``, pictures that are right too; they do not count as wrong.
+
+    0 where there is no query.
     """
+    if not len(queries):
+        return queries.sum()
     scores = F.normalize(queries, dim=-1) @ F.normalize(pictures, dim=-1).T / temperature
     own = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
     scores = scores.masked_fill(alike & ~own, -1e9)

@@ -66,20 +66,37 @@ class Weights:
 class Triplets:
     """Composed queries of a batch with their answers, where the data has them; not in FTI4CIR.
 
+    A picture with the number of a query's answer is neither right nor wrong for it, and neither is
+    the answer to another query with the same number.
+
     Attributes:
-        rows: T rows of the batch, the reference pictures.
+        rows: T rows of the pictures, which are the references: B of the batch, then R others.
         texts: T modification texts.
         targets: ``[T, d]``, features of the answers.
-        answers: ``[T]``, what each of them shows, as a number.
-        shown: ``[B]``, what each picture of the batch shows. Pictures with the number of a
-            query's answer are neither right nor wrong for it.
+        asked: ``[T]``, a number for each query; two rows with one number have two right answers.
+        answers: ``[T]``, what each of the targets shows, as a number.
+        shown: ``[B + R]``, what each picture shows.
+        others: features of R pictures without captions, which the other losses do not see.
     """
 
     rows: list[int]
     texts: list[str]
     targets: Tensor
+    asked: Tensor
     answers: Tensor
     shown: Tensor
+    others: ImageFeatures | None = None
+
+    def pictures(self, batch: ImageFeatures) -> ImageFeatures:
+        """B of the batch, then R others."""
+        return batch if self.others is None else ImageFeatures.join([batch, self.others])
+
+    def gathered(self, group: ProcessGroup) -> tuple[Tensor, Tensor]:
+        """Targets ``[sum of T, d]``, and ``[sum of T, sum of T + B + R]``: what is right, too."""
+        asked, answers = group.gather(self.asked), group.gather(self.answers)
+        alike = answers[:, None] == torch.cat([answers, group.gather(self.shown)])
+        alike[:, : len(asked)] |= asked[:, None] == asked
+        return group.gather(self.targets.float()), alike
 
 
 class Sentences:
@@ -159,31 +176,33 @@ class InverterStep(nn.Module):
             sentences: ``[S, d]``, features of the S all-real sentences, where they are stored.
             triplets: composed queries with their answers; in each process, or in none.
         """
-        relevant = self.inverter.relevant(features)
-        words = self.inverter.words(features, relevant)
+        pictures = features if triplets is None else triplets.pictures(features)
+        found = self.inverter.relevant(pictures)
+        words = self.inverter.words(pictures, found)
+        relevant = Relevant(found.z[: len(features)], found.counts[: len(features)])
         rows = [row for row, caption in enumerate(captions) if caption is not None]
         split = [caption for caption in captions if caption is not None]
         if not self.weights.tri_wise:
             rows, split = [], []
-        composed, queries, *pseudo = self._encode(words, rows, split, triplets)
+        captioned = range(len(features))
+        composed, queries, *pseudo = self._encode(words, captioned, rows, split, triplets)
         wise = composed.new_zeros(())
         if split:
             real = self.sentences(split) if sentences is None else sentences.float()
             wise = tri_wise(real, *pseudo, composed[rows])
         loss = self._sum(features, relevant, composed, wise, len(split))
-        return loss if triplets is None else self._with_triplets(loss, features, queries, triplets)
+        return loss if triplets is None else self._with_triplets(loss, pictures, queries, triplets)
 
     def _with_triplets(
-        self, loss: StepLoss, features: ImageFeatures, queries: Tensor, triplets: Triplets
+        self, loss: StepLoss, pictures: ImageFeatures, queries: Tensor, triplets: Triplets
     ) -> StepLoss:
         """The reference pictures are among the wrong answers, so that the text must count."""
         gather = self.group.gather
         with torch.autocast(queries.device.type, enabled=False):
-            targets, answers = gather(triplets.targets.float()), gather(triplets.answers)
-            pictures = torch.cat([targets, gather(features.pooled.float())])
-            alike = answers[:, None] == torch.cat([answers, gather(triplets.shown)])
+            targets, alike = triplets.gathered(self.group)
+            candidates = torch.cat([targets, gather(pictures.pooled.float())])
             temperature = self.weights.triplet_temperature
-            triplet = composed_to_target(gather(queries), pictures, alike, temperature)
+            triplet = composed_to_target(gather(queries), candidates, alike, temperature)
         return replace(loss, total=loss.total + self.weights.triplet * triplet, triplet=triplet)
 
     def _sum(
@@ -208,6 +227,7 @@ class InverterStep(nn.Module):
     def _encode(
         self,
         words: PseudoWords,
+        captioned: range,
         rows: list[int],
         captions: list[SplitCaption],
         triplets: Triplets | None,
@@ -216,9 +236,10 @@ class InverterStep(nn.Module):
 
         There is nothing after the queries without captions, and no query without triplets.
         """
-        prompts = [self._prompts(words, [""] * len(words))]
-        pseudo = [words.used()]
-        if triplets is not None:
+        own = words.take(captioned)
+        prompts = [self._prompts(own, [""] * len(own))]
+        pseudo = [own.used()]
+        if triplets is not None and triplets.rows:
             references = words.take(triplets.rows)
             prompts.append(self._prompts(references, triplets.texts))
             pseudo.append(references.used())
@@ -228,7 +249,8 @@ class InverterStep(nn.Module):
             pseudo += [chosen.subject, chosen.used_attributes()]
         features = self.backbone.text_features(Tokens.join(prompts), torch.cat(pseudo)).float()
         parts = features.split([len(part) for part in prompts])
-        return parts if triplets is not None else (parts[0], features[:0], *parts[1:])
+        asked = triplets is not None and triplets.rows
+        return parts if asked else (parts[0], features[:0], *parts[1:])
 
     def _prompts(self, words: PseudoWords, texts: Sequence[str]) -> Tokens:
         return self.prompts.composed([[count] for count in words.counts.tolist()], texts)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from fti_ingest.engine.local import LocalEngine
-from fti_qdrant.errors import BadImage
 from fti_qdrant.images import open_image
 from fti_qdrant.model.backbone import Backbone
 from fti_training.distributed import SingleProcess
 from fti_training.fit.batches import PictureBatches
+from fti_training.fit.data_facts import DataFacts
+from fti_training.fit.held_out import divide
 from fti_training.fit.picture_parts import PictureParts
 from fti_training.fit.sampling_order import SamplingOrder
 from fti_training.fit.triplet_batches import BatchesWithTriplets, BothPictures, TripletBatches
@@ -63,17 +65,18 @@ def test_a_step_joins_captioned_pictures_with_references(
     [batch] = BatchesWithTriplets(PictureBatches(parts, samples), made, samples).parts(range(1))
     uris, asked = samples.uris(batch.rows).to_pylist(), batch.triplets
     assert asked is not None
-    assert (len(uris), len(batch.features)) == (16, 24)
-    assert batch.captions == [*samples.captions(batch.rows), *[None] * 8]
+    assert (len(batch.features), batch.captions) == (16, samples.captions(batch.rows))
     assert asked.rows == list(range(16, 24))
     rows = {row["text"]: row for row in made.table.table.to_pylist()}
     references = [rows[text]["reference"] for text in asked.texts]
     answers = [rows[text]["target"] for text in asked.texts]
-    for uri, found in zip([*uris, *references, *answers], [*batch.features.pooled, *asked.targets]):
+    pictures = asked.pictures(batch.features).pooled
+    for uri, found in zip([*uris, *references, *answers], [*pictures, *asked.targets]):
         alone = tiny_backbone.image_features([open_image(uri).image]).pooled[0]
         torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
     alike = (asked.answers[:, None] == asked.shown).tolist()
     assert alike == [[uri == answer for uri in [*uris, *references]] for answer in answers]
+    assert len(set(asked.asked.tolist())) == 8
 
 
 def test_a_triplet_without_one_of_its_pictures_is_left_out_and_listed(
@@ -84,12 +87,40 @@ def test_a_triplet_without_one_of_its_pictures_is_left_out_and_listed(
         (tmp_path / one.name).write_bytes(one.read_bytes())
     path = write_triplets(tmp_path / "triplets.csv", pictures)
     (tmp_path / pictures[1].name).unlink()
-    [made] = batches(tiny_backbone, path, 4).parts(range(1))
+    [(made, rejects)] = batches(tiny_backbone, path, 4).parts(range(1))
     assert sorted(made.texts) == ["as number 2", "as number 3"]
-    assert {reject.uri for reject in made.rejects} == {str(tmp_path / pictures[1].name)}
-    (tmp_path / pictures[3].name).unlink()
-    with pytest.raises(BadImage, match="no triplet of step 0 can be read; the first: "):
-        list(batches(tiny_backbone, path, 4).parts(range(1)))
+    assert {reject.uri for reject in rejects} == {str(tmp_path / pictures[1].name)}
+    for one in (pictures[3], *pictures[:3], pictures[4]):  # until not one picture is left
+        (tmp_path / one.name).unlink(missing_ok=True)
+        [(none, _)] = batches(tiny_backbone, path, 4).parts(range(1))
+        assert (none.rows, none.texts, none.others, len(none.targets)) == ([], [], None, 0)
+
+
+def test_what_was_left_out_is_counted(captions: Path, tiny_model: str, tmp_path: Path) -> None:
+    shutil.copytree(captions.parent, tmp_path / "photos")
+    pictures = sorted((tmp_path / "photos").glob("*.png"))
+    path = write_triplets(tmp_path / "photos" / "triplets.csv", pictures[:21])
+    pictures[20].unlink()
+    line = ("--captions", captions, "--triplets", path, "--model", tiny_model, "--out")
+    done = fitted(*line, tmp_path / "run", steps=4, triplet_batch=20)
+    assert "1 triplets were left out, as a picture of theirs could not be read" in done.output
+    assert "1 pictures could not be read" in done.output
+    facts = DataFacts.read(tmp_path / "run")
+    assert (facts.triplets, facts.triplets_unreadable, facts.unreadable) == (19, 1, 0)
+
+
+def test_triplets_that_name_held_out_pictures_are_left_out(
+    captions: Path, triplets: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    line = ("--captions", captions, "--triplets", triplets, "--model", tiny_model, "--out")
+    fitted(*line, tmp_path, steps=1, batch=8, held_out=0.2, **{**QUICK, "triplet_batch": 4})
+    facts, samples = DataFacts.read(tmp_path), read_samples(captions)
+    _, held_out = divide(samples, 0.2, 0)
+    held = set(samples.uris(held_out).to_pylist())
+    pairs = read_triplets(triplets).table.to_pylist()
+    named = [row for row in pairs if {row["reference"], row["target"]} & held]
+    assert facts.triplets_held_out == len(named) > 0
+    assert facts.triplets == len(pairs) - len(named)
 
 
 def test_queries_learn_to_find_their_answers_and_a_resumed_run_ends_alike(
@@ -133,7 +164,7 @@ def test_what_a_resumed_run_may_not_change(
     for given, said in [
         (("--triplets", fewer), "started with other triplets"),
         (("--triplets", triplets, "--set=triplet_weight=2"), "triplet_weight was 5.0"),
-        (("--set=triplet_weight=0",), "triplet_weight was 5.0"),
+        (("--set=triplet_weight=null",), "triplet_weight was 5.0"),
     ]:
         refused = train(*fit_line(*arguments, "--resume", **longer), *given)
         assert refused.exit_code == 2
@@ -146,8 +177,8 @@ def test_what_triplets_need(
     arguments = ("--captions", captions, "--model", tiny_model, "--out", tmp_path / "run")
     for given, said in [
         (("--triplets", triplets), "20 triplets do not fill a step's triplet_batch of 64; set"),
-        (("--set=triplet_weight=1",), "pass --triplets FILE and a triplet_weight above 0"),
-        (("--triplets", triplets, "--set=triplet_weight=0"), "or neither"),
+        (("--set=triplet_weight=1",), "triplet_weight=1 needs --triplets FILE"),
+        (("--triplets", triplets, "--set=triplet_weight=0"), "it must be greater than 0"),
         (("--triplets", "none.csv"), "'none.csv' cannot be read"),
         (("--triplets", triplets, "--workers=3", "--set=batch=18"), "triplet_batch=64 does not"),
     ]:

@@ -18,7 +18,7 @@ from fti_training.fit.state import INVERTER
 from fti_training.loop.records import STEPS, VALIDATION, Row, read_rows
 
 CURVE, CARD = "curve.png", "README.md"
-LOSSES = ("total", "contrastive", "orthogonality", "tri_wise")
+LOSSES = ("total", "contrastive", "orthogonality", "tri_wise", "triplet")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def draw_curve(run: FinishedRun, path: Path) -> None:
         1, columns, figsize=(5.5 * columns, 3.6), layout="constrained", squeeze=False
     )
     losses = axes[0][0]
-    for name in LOSSES:
+    for name in (one for one in LOSSES if one in run.steps[0]):
         losses.plot(_column(run.steps, "step"), _column(run.steps, name), label=name)
     losses.set_xlabel("step")
     losses.set_title("loss")

@@ -48,8 +48,8 @@ worker trains in this process, on a GPU if there is one; several need fti-qdrant
 @click.option(
     "--triplets",
     type=click.Path(path_type=Path),
-    help="CSV, JSONL or Parquet file of composed queries with their answers, to train on, too: "
-    "columns reference, text and target.",
+    help="CSV, JSONL or Parquet file of composed queries whose answers are known, to learn from "
+    "as well: columns reference, text and target.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
@@ -128,8 +128,8 @@ def fit(
 ) -> None:
     """Train an inverter with the losses of FTI4CIR, which needs no composed queries.
 
-    With --triplets, queries whose answers are known add a loss of their own: a picture and a text
-    must find the picture of the answer among those of the step.
+    With --triplets, queries whose answers are known add a loss of their own: the vector of a
+    picture and a text must find the answer among the pictures of the step.
 
     SETTINGS is a YAML file; flags and --set take precedence over it. The progress bar shows the
     loss with its parts (contrastive, orthogonality, tri-wise), the mean number of attribute
@@ -141,8 +141,6 @@ def fit(
     from fti_training.settings import parse_overrides, parse_settings, read_yaml
 
     given: dict[str, Any] = read_yaml(settings) if settings else {}
-    if triplets is not None:
-        given.setdefault("triplet_weight", 1)
     given |= {name: value for name, value in flags.items() if value is not None}
     config = parse_settings(FitConfig, given | parse_overrides(overrides))
     if print_config:
@@ -153,8 +151,10 @@ def fit(
         raise click.UsageError("pass --out DIR")
     if (captions is None) == (cache is None):
         raise click.UsageError("pass either --captions FILE or --cache DIR")
-    if (triplets is None) != (config.triplet_weight == 0):
-        raise click.UsageError("pass --triplets FILE and a triplet_weight above 0, or neither")
+    if triplets is None and config.triplet_weight is not None:
+        raise click.UsageError(f"triplet_weight={config.triplet_weight:g} needs --triplets FILE")
+    if triplets is not None and config.triplet_weight is None:
+        config = parse_settings(FitConfig, {**config.model_dump(), "triplet_weight": 1})
     address = ray_address if engine != "local" else None
     choice = EngineChoice(engine, config.workers, config.gpus_per_worker, address)
     choice.check()
@@ -176,6 +176,8 @@ def fit(
         print_lines(line)
     inverter = run.run()
     print_lines(f"{run.summary()}; the log is {out / STEPS}")
+    if run.triplets is not None and (left_out := run.triplets.unreadable(run.skipped)):
+        print_lines(f"{left_out} triplets were left out, as a picture of theirs could not be read")
     if run.skipped:
         print_lines(f"{len(run.skipped)} pictures could not be read; listed in {out / REJECTS}")
     print_lines(f"inverter: {inverter}, load it with Composer.load({config.model!r}, '{inverter}')")

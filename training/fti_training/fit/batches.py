@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fti_ingest.engine.ahead import made_ahead
 from fti_ingest.sources.source import Reject
+from fti_qdrant.errors import BadImage
 from fti_qdrant.model.backbone import ImageFeatures
 from fti_training.cache.layout import Cache
 from fti_training.distributed import ProcessGroup
@@ -27,15 +28,14 @@ class Batch:
     """One process's part of a step.
 
     Attributes:
-        captions: None for the reference pictures of composed queries, which come last.
-        rows: numbers of the samples, which are the pictures with captions.
+        rows: numbers of the samples.
         sentences: ``[n, d]``, features of the all-real sentences, where they are stored.
         triplets: composed queries, where the run has some.
         rejects: pictures that could not be read.
     """
 
     features: ImageFeatures
-    captions: Sequence[SplitCaption | None]
+    captions: list[SplitCaption]
     rows: list[int]
     sentences: Tensor | None = None
     triplets: Triplets | None = None
@@ -58,7 +58,10 @@ class PictureBatches:
     def parts(self, steps: range) -> Generator[Batch, None, None]:
         """Raises BadImage where not one picture of a part can be read."""
         with closing(self.pictures(steps)) as parts:
-            for part in parts:
+            for step, part in zip(steps, parts, strict=True):
+                if not part.rows:
+                    first = f"{part.rejects[0].uri}: {part.rejects[0].reason}"
+                    raise BadImage(f"no picture of step {step} can be read; the first: {first}")
                 captions = self.samples.captions(part.rows)
                 yield Batch(part.features, captions, part.rows, rejects=part.rejects)
 

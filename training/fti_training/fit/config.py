@@ -56,9 +56,9 @@ class FitConfig(BaseModel):
     orthogonality_weight: NonNegativeFloat = 1.0
     tri_wise_weight: NonNegativeFloat = TRI_WISE_WEIGHT
 
-    triplet_weight: NonNegativeFloat = 0
-    """Of the loss on composed queries of --triplets, which FTI4CIR does without; 1 where that is
-    given."""
+    triplet_weight: PositiveFloat | None = None
+    """Of the loss on the composed queries of --triplets, which FTI4CIR does without.  By default 1
+    with --triplets."""
     triplet_batch: PositiveInt = 64
     """Composed queries of a step, of all workers together."""
     triplet_temperature: PositiveFloat = 0.1

@@ -23,7 +23,9 @@ class DataFacts(BaseModel):
         digest: of uris, subjects and attributes of both, in order.
         without_split, unreadable: numbers of pictures that were left out.
         captioner, splitter: what made the captions, if their table says so.
-        triplets: number of composed queries with their answers that were trained on, too.
+        triplets: number of composed queries whose answers are known.
+        triplets_held_out, triplets_unreadable: further ones that were left out, as they name a
+            picture that is held out, or cannot be read.
         triplets_digest: of their pictures and texts, in order; empty where there are none.
         backbone: hash of the frozen model's weights.
     """
@@ -38,6 +40,8 @@ class DataFacts(BaseModel):
     captioner: str | None = None
     splitter: str | None = None
     triplets: int = 0
+    triplets_held_out: int = 0
+    triplets_unreadable: int = 0
     triplets_digest: str = ""
     backbone: str
     cached: bool = False
@@ -62,9 +66,20 @@ class DataFacts(BaseModel):
             captioner=samples.captioners,
             splitter=samples.splitter,
             triplets=0 if triplets is None else len(triplets),
+            triplets_held_out=0 if triplets is None else triplets.held_out,
             triplets_digest="" if triplets is None else triplets.digest,
             backbone=backbone,
             cached=cached,
+        )
+
+    def after(self, captioned: int, triplets: int) -> DataFacts:
+        """The facts of a run in which so many pictures, and triplets, could not be read."""
+        return self.model_copy(
+            update={
+                "unreadable": self.unreadable + captioned,
+                "triplets": self.triplets - triplets,
+                "triplets_unreadable": triplets,
+            }
         )
 
     @classmethod

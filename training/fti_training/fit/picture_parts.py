@@ -17,7 +17,6 @@ from fti_ingest.engine.protocol import CpuStage, Engine, Pipeline
 from fti_ingest.sources.source import Reject
 from fti_ingest.stages.decode import stacked_pixels
 from fti_ingest.stages.row_status import STORE
-from fti_qdrant.errors import BadImage
 from fti_qdrant.model.backbone import Backbone, ImageFeatures
 from fti_training.augment import jittered
 from fti_training.distributed import ProcessGroup
@@ -65,7 +64,7 @@ class PictureParts:
     seed: int
 
     def __call__(self, steps: range) -> Generator[Pictures, None, None]:
-        """Raises BadImage where not one picture of a part can be read."""
+        """A part in which no picture can be read has features without rows and patch tokens."""
         for start in range(0, len(steps), STEPS_AT_ONCE):
             planned = steps[start : start + STEPS_AT_ONCE]
             with closing(self.engine.stream(self._pipeline(planned))) as tables:
@@ -86,8 +85,8 @@ class PictureParts:
         bad = decoded.filter(pa.array(~good)).select(["uri", "error"]).to_pylist()
         rejects = tuple(Reject(row["uri"], row["error"]) for row in bad)
         if not good.any():
-            first = f"{rejects[0].uri}: {rejects[0].reason}"
-            raise BadImage(f"no picture of step {step} can be read; the first: {first}")
+            nothing = torch.zeros(0, self.backbone.dim, device=self.backbone.device)
+            return Pictures(ImageFeatures(nothing), [], rejects)
         kept = decoded.filter(pa.array(good))
         pixels = stacked_pixels(kept["pixels"], self.backbone.preprocess.size)
         if self.augment:

@@ -46,7 +46,8 @@ class FitRun:
 
     Attributes:
         data: samples whose pictures are read, or the folder of a cache.
-        triplets: composed queries with their answers to train on, too.
+        triplets: composed queries whose answers are known; those that name a picture that is held
+            out are left out.
         out: folder of the inverter, the logs and, by default, the checkpoints.
         skipped: URIs of the pictures that could not be read.
         last: the figures of the last logged step; empty where nothing was left to do.
@@ -97,9 +98,17 @@ class FitRun:
             self._train(job, backbone, recorder)
         self.skipped, self.last = recorder.skipped, recorder.last
         self.stopped = recorder.stopped
-        unreadable = facts.unreadable + len(self.skipped)
-        facts.model_copy(update={"unreadable": unreadable}).write(self.out)
+        facts.after(self._captioned(self.skipped), self._of_triplets(self.skipped)).write(self.out)
         return self._keep()
+
+    def _captioned(self, uris: set[str]) -> int:
+        """How many of these pictures have captions; those of a cache are all readable."""
+        if isinstance(self.data, Path):
+            return 0
+        return len(uris.intersection(self.data.table["uri"].to_pylist()))
+
+    def _of_triplets(self, uris: set[str]) -> int:
+        return 0 if self.triplets is None else self.triplets.unreadable(uris)
 
     def summary(self) -> str:
         """What came of it, in a line."""
@@ -167,6 +176,12 @@ class FitRun:
         steps = self.config.epochs * order.steps_per_epoch
         cached = isinstance(self.data, Path)
         if self.triplets is not None:
+            self.triplets = self.triplets.without(samples.uris(held_out).to_pylist())
+            if self.triplets.held_out:
+                logger.warning(
+                    "%s triplets name pictures that are held out, and are left out",
+                    f"{self.triplets.held_out:,}",
+                )
             BothPictures.over(self.triplets, self.config.triplet_batch, self.config.seed)
         facts = DataFacts.of(
             samples,

@@ -49,7 +49,7 @@ class FitJob:
     Attributes:
         data: samples whose pictures are read, or the folder of a cache.
         steps: of the whole run.
-        triplets: composed queries with their answers, to train on, too.
+        triplets: composed queries whose answers are known.
     """
 
     config: FitConfig
@@ -193,6 +193,6 @@ def _weights(config: FitConfig) -> Weights:
         config.orthogonality_weight,
         config.tri_wise_weight,
         config.temperature,
-        config.triplet_weight,
+        config.triplet_weight or 0.0,
         config.triplet_temperature,
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fti_ingest.sources.source import Reject
-from fti_qdrant.errors import BadImage, FtiError
-from fti_qdrant.model.backbone import ImageFeatures
+from fti_qdrant.errors import FtiError
 from fti_training.fit.batches import Batch, Batches
 from fti_training.fit.picture_parts import PictureParts, Pictures
 from fti_training.fit.sampling_order import Rows, SamplingOrder
@@ -48,28 +46,10 @@ class BothPictures:
 
 
 @dataclass(frozen=True)
-class TripletBatch:
-    """One process's composed queries of a step.
-
-    Attributes:
-        references: features of T reference pictures.
-        texts: T modification texts.
-        targets: ``[T, d]``, features of the answers.
-        shown: ``[T]``, what each reference shows, as a number; ``answers`` are of the targets.
-        rejects: pictures that could not be read.
-    """
-
-    references: ImageFeatures
-    texts: list[str]
-    targets: Tensor
-    shown: list[int]
-    answers: list[int]
-    rejects: tuple[Reject, ...]
-
-
-@dataclass(frozen=True)
 class TripletBatches:
-    """Triplets whose two pictures can be read; the others are left out, and the pictures listed.
+    """Triplets of one process whose two pictures can be read, of each step.
+
+    The others are left out, and the pictures listed.
 
     Attributes:
         pictures: in the order of ``BothPictures``.
@@ -78,70 +58,54 @@ class TripletBatches:
     pictures: PictureParts
     table: TripletTable
 
-    @cached_property
-    def numbers(self) -> dict[str, int]:
-        """URI -> a number for what it shows: a picture may be in many triplets."""
-        return {uri: n for n, uri in enumerate(self.pictures.uris.unique().to_pylist())}
-
-    def parts(self, steps: range) -> Generator[TripletBatch, None, None]:
-        """Raises BadImage where not one triplet of a part can be read."""
+    def parts(self, steps: range) -> Generator[tuple[Triplets, tuple[Reject, ...]], None, None]:
+        """The triplets, whose reference pictures are their ``others``; the pictures to list."""
         with closing(self.pictures(steps)) as parts:
-            for step, part in zip(steps, parts, strict=True):
-                yield self._batch(step, part)
+            for part in parts:
+                yield self._triplets(part), part.rejects
 
-    def _batch(self, step: int, part: Pictures) -> TripletBatch:
-        total = len(self.table)
+    def _triplets(self, part: Pictures) -> Triplets:
+        total, device = len(self.table), part.features.pooled.device
         place = {row: number for number, row in enumerate(part.rows)}
         rows = [row for row in part.rows if row < total and row + total in place]
-        if not rows:
-            first = f"{part.rejects[0].uri}: {part.rejects[0].reason}"
-            raise BadImage(f"no triplet of step {step} can be read; the first: {first}")
-        references = part.features.take([place[row] for row in rows])
-        targets = part.features.pooled[[place[row + total] for row in rows]]
-        shown, answers = (
-            self.numbers_of(self.pictures.uris.take(np.array(rows) + start).to_pylist())
-            for start in (0, total)
+        targets = [row + total for row in rows]
+        pictures, queries = self.table.picture_numbers, self.table.query_numbers
+        number = partial(torch.tensor, dtype=torch.long, device=device)
+        return Triplets(
+            rows=list(range(len(rows))),
+            texts=self.table.texts(rows),
+            targets=part.features.pooled[[place[row] for row in targets]],
+            asked=number([queries[row] for row in rows]),
+            answers=number([pictures[row] for row in targets]),
+            shown=number([pictures[row] for row in rows]),
+            others=part.features.take([place[row] for row in rows]) if rows else None,
         )
-        return TripletBatch(
-            references, self.table.texts(rows), targets, shown, answers, part.rejects
-        )
-
-    def numbers_of(self, uris: list[str]) -> list[int]:
-        """What pictures show; -1 for those that no triplet names."""
-        return [self.numbers.get(uri, -1) for uri in uris]
 
 
 @dataclass(frozen=True)
 class BatchesWithTriplets:
-    """Captioned pictures, followed by the reference pictures of composed queries."""
+    """Captioned pictures, with composed queries whose references are others."""
 
     batches: Batches
     triplets: TripletBatches
     samples: Samples
 
     def parts(self, steps: range) -> Generator[Batch, None, None]:
-        """Raises BadImage where no picture, or no triplet, of a part can be read."""
+        """Raises BadImage where no picture with a caption can be read in a part."""
         with (
             closing(self.batches.parts(steps)) as batches,
-            closing(self.triplets.parts(steps)) as triplets,
+            closing(self.triplets.parts(steps)) as parts,
         ):
-            for batch, made in zip(batches, triplets, strict=True):
-                yield self._joined(batch, made)
+            for batch, (triplets, rejects) in zip(batches, parts, strict=True):
+                yield replace(
+                    batch,
+                    triplets=self._behind(batch, triplets),
+                    rejects=(*batch.rejects, *rejects),
+                )
 
-    def _joined(self, batch: Batch, made: TripletBatch) -> Batch:
-        device, before = made.targets.device, len(batch.features)
-        shown = self.triplets.numbers_of(self.samples.uris(batch.rows).to_pylist())
-        triplets = Triplets(
-            rows=list(range(before, before + len(made.texts))),
-            texts=made.texts,
-            targets=made.targets,
-            answers=torch.tensor(made.answers, device=device),
-            shown=torch.tensor([*shown, *made.shown], device=device),
-        )
-        return replace(
-            batch,
-            features=ImageFeatures.join([batch.features, made.references]),
-            captions=[*batch.captions, *[None] * len(made.texts)],
-            triplets=triplets,
-            rejects=(*batch.rejects, *made.rejects),
-        )
+    def _behind(self, batch: Batch, triplets: Triplets) -> Triplets:
+        """The triplets, whose references come after the pictures of the batch."""
+        uris = self.samples.uris(batch.rows).to_pylist()
+        shown = triplets.shown.new_tensor(self.triplets.table.numbers_of(uris))
+        rows = [len(uris) + row for row in triplets.rows]
+        return replace(triplets, rows=rows, shown=torch.cat([shown, triplets.shown]))

@@ -17,7 +17,7 @@ from fti_training.loop.events import Began, Event, Skipped, Stepped, Stopped, Va
 from fti_training.loop.records import Records, Row
 
 REJECTS = "rejects.jsonl"
-LOSSES = ("contrastive", "orthogonality", "tri_wise")
+LOSSES = ("contrastive", "orthogonality", "tri_wise", "triplet")
 
 
 class Recorder:
@@ -101,7 +101,7 @@ def brief(figures: Row) -> str:
     """A step's figures, short enough to stand beside a progress bar."""
     parts = []
     if "total" in figures:
-        losses = " ".join(f"{figures[name]:.3f}" for name in LOSSES)
+        losses = " ".join(f"{figures[name]:.3f}" for name in LOSSES if name in figures)
         parts.append(f"loss {figures['total']:.3f} ({losses}) r {figures['mean_count']:.1f}")
     elif "loss" in figures:
         parts.append(f"loss {figures['loss']:.3f}")

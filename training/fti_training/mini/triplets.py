@@ -65,8 +65,10 @@ class TripletWriter:
                 rows.append(row)
                 texts.append(self.captioner.wording(facet, emoji, target))
                 targets.append(self._picture(target, index))
+        asked = torch.arange(len(rows), device=self.numbers.device)  # no emoji is there twice
+        numbers = self.numbers
         return Triplets(
-            rows, texts, self.answers[targets], self.numbers[targets], self.numbers[chosen]
+            rows, texts, self.answers[targets], asked, numbers[targets], numbers[chosen]
         )
 
     def _picture(self, target: Emoji, reference: int) -> int:

@@ -43,7 +43,9 @@ def csv_rows(path: Path, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> Numb
             raise BadManifest(
                 f"manifest {str(path)!r}: its columns' names are not UTF-8 text; {SAVE_AS_UTF8}"
             )
-        names[names.index(column)] = IMAGE_COLUMN
+        chosen = names.index(column)
+        names = ["" if name == IMAGE_COLUMN else name for name in names]
+        names[chosen] = IMAGE_COLUMN
         for number, fields in records:
             if isinstance(fields, str):
                 yield number, fields
@@ -53,7 +55,7 @@ def csv_rows(path: Path, image_columns: Sequence[str] = (IMAGE_COLUMN,)) -> Numb
                 yield number, f"the line is not UTF-8 text (Latin-1?); {SAVE_AS_UTF8}"
             elif fields:
                 values = zip(names, map(str.strip, fields))
-                # pandas writes its index as a column without a name
+                # pandas writes its index as a column without a name; a second image is none either
                 yield number, {name: value or None for name, value in values if name}
 
 
