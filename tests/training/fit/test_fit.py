@@ -189,7 +189,8 @@ def test_workers_have_the_loss_curve_of_one_process_and_survive_a_kill(
 ) -> None:
     """Begun in a process, continued by two workers, of which one is killed, ended in a process.
 
-    With composed queries, whose loss is over all workers' pictures too.
+    The workers read the pictures of composed queries, and stored features of captioned ones; those
+    that read both are in the soak.
 
     Without dropout, whose masks each worker draws for itself. Sums in another order differ in
     their last digits, and a high learning rate makes more of that with each step; gradients are
@@ -199,7 +200,9 @@ def test_workers_have_the_loss_curve_of_one_process_and_survive_a_kill(
     whole, out = tmp_path / "whole", tmp_path / "workers"
     pictures = sorted(captions.parent.glob("*.png"))
     triplets = write_triplets(captions.parent / "triplets.csv", pictures[:21])
-    arguments = ("--captions", captions, "--triplets", triplets, "--model", tiny_model)
+    model, cache = ("--model", tiny_model), tmp_path / "cache"
+    assert train("cache", captions, "--out", cache, *model).exit_code == 0
+    arguments = ("--cache", cache, "--triplets", triplets, *model)
     fitted(*arguments, "--out", whole, **settings)
     fitted(*arguments, "--out", out, **settings)
     keep_until(out, 2)
@@ -226,9 +229,11 @@ def test_a_killed_driver_leaves_a_run_that_goes_on(
     captions: Path, tiny_model: str, ray_cluster: dict[str, str], tmp_path: Path
 ) -> None:
     """Ray ends the workers of a driver that is gone; the checkpoints are whole."""
-    settings = {"dropout": 0, "lr": 2e-4, "checkpoint_every": 2}
+    settings = {"dropout": 0, "lr": 2e-4, "checkpoint_every": 2, "triplet_batch": 8}
     whole, out = tmp_path / "whole", tmp_path / "workers"
-    arguments = ("--captions", captions, "--model", tiny_model)
+    pictures = sorted(captions.parent.glob("*.png"))
+    triplets = write_triplets(captions.parent / "triplets.csv", pictures[:21])
+    arguments = ("--captions", captions, "--triplets", triplets, "--model", tiny_model)
     fitted(*arguments, "--out", whole, **settings)
     line = fit_line(*arguments, "--out", out, workers=2, **settings)
     running = start(line, ray_cluster)
