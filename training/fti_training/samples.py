@@ -38,7 +38,7 @@ class Samples:
     @cached_property
     def digest(self) -> str:
         """sha256 of the URIs, subjects and attributes, in order."""
-        return hashlib.sha256(json.dumps(self.table.to_pydict()).encode()).hexdigest()
+        return rows_digest(self.table)
 
     @property
     def captioners(self) -> str | None:
@@ -94,6 +94,11 @@ def samples_of(table: pa.Table, name: str) -> Samples:
             f"captions {name!r}: none of {len(table)} has a subject and attributes to train on"
         )
     return Samples(kept, len(table) - len(kept))
+
+
+def rows_digest(table: pa.Table) -> str:
+    """sha256 of the rows of a table, in order."""
+    return hashlib.sha256(json.dumps(table.to_pydict()).encode()).hexdigest()
 
 
 def filled(column: pa.ChunkedArray) -> pa.ChunkedArray:

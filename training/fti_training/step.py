@@ -177,15 +177,17 @@ class InverterStep(nn.Module):
             triplets: composed queries with their answers; in each process, or in none.
         """
         pictures = features if triplets is None else triplets.pictures(features)
-        found = self.inverter.relevant(pictures)
-        words = self.inverter.words(pictures, found)
-        relevant = Relevant(found.z[: len(features)], found.counts[: len(features)])
+        relevant = self.inverter.relevant(pictures)
+        words = own = self.inverter.words(pictures, relevant)
+        if len(pictures) > len(features):
+            count = len(features)
+            own = words.take(range(count))
+            relevant = Relevant(relevant.z[:count], relevant.counts[:count])
         rows = [row for row, caption in enumerate(captions) if caption is not None]
         split = [caption for caption in captions if caption is not None]
         if not self.weights.tri_wise:
             rows, split = [], []
-        captioned = range(len(features))
-        composed, queries, *pseudo = self._encode(words, captioned, rows, split, triplets)
+        composed, queries, *pseudo = self._encode(own, words, rows, split, triplets)
         wise = composed.new_zeros(())
         if split:
             real = self.sentences(split) if sentences is None else sentences.float()
@@ -226,8 +228,8 @@ class InverterStep(nn.Module):
 
     def _encode(
         self,
+        own: PseudoWords,
         words: PseudoWords,
-        captioned: range,
         rows: list[int],
         captions: list[SplitCaption],
         triplets: Triplets | None,
@@ -236,12 +238,12 @@ class InverterStep(nn.Module):
 
         There is nothing after the queries without captions, and no query without triplets.
         """
-        own = words.take(captioned)
+        asked = triplets if triplets is not None and triplets.rows else None
         prompts = [self._prompts(own, [""] * len(own))]
         pseudo = [own.used()]
-        if triplets is not None and triplets.rows:
-            references = words.take(triplets.rows)
-            prompts.append(self._prompts(references, triplets.texts))
+        if asked is not None:
+            references = words.take(asked.rows)
+            prompts.append(self._prompts(references, asked.texts))
             pseudo.append(references.used())
         if captions:
             chosen = words.take(rows)
@@ -249,8 +251,7 @@ class InverterStep(nn.Module):
             pseudo += [chosen.subject, chosen.used_attributes()]
         features = self.backbone.text_features(Tokens.join(prompts), torch.cat(pseudo)).float()
         parts = features.split([len(part) for part in prompts])
-        asked = triplets is not None and triplets.rows
-        return parts if asked else (parts[0], features[:0], *parts[1:])
+        return parts if asked is not None else (parts[0], features[:0], *parts[1:])
 
     def _prompts(self, words: PseudoWords, texts: Sequence[str]) -> Tokens:
         return self.prompts.composed([[count] for count in words.counts.tolist()], texts)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -18,6 +15,8 @@ from fti_ingest.sources.manifests import MANIFEST_SUFFIXES, Manifest
 from fti_ingest.sources.tables.rows import IMAGE_COLUMN
 from fti_ingest.sources.value_kinds import shortened
 from fti_qdrant.errors import BadManifest
+from fti_qdrant.images.read import is_url
+from fti_training.samples import rows_digest
 
 REFERENCE, TEXT, TARGET = "reference", "text", "target"
 COLUMNS = (REFERENCE, TEXT, TARGET)
@@ -41,7 +40,7 @@ class TripletTable:
     @cached_property
     def digest(self) -> str:
         """sha256 of the rows, in order."""
-        return hashlib.sha256(json.dumps(self.table.to_pydict()).encode()).hexdigest()
+        return rows_digest(self.table)
 
     @property
     def pictures(self) -> pa.ChunkedArray:
@@ -134,6 +133,6 @@ def _triplet(manifest: Manifest, row: dict[str, Any]) -> tuple[str, str, str]:
     except UnicodeError:
         raise ValueError("a value is not UTF-8 text") from None
     for uri in (reference, target):
-        if urlsplit(uri).scheme in ("http", "https"):
+        if is_url(uri):
             raise ValueError(f"{uri!r} is a URL; download the picture first")
     return reference, " ".join(text.split()), target

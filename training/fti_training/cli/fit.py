@@ -176,8 +176,9 @@ def fit(
         print_lines(line)
     inverter = run.run()
     print_lines(f"{run.summary()}; the log is {out / STEPS}")
-    if run.triplets is not None and (left_out := run.triplets.unreadable(run.skipped)):
-        print_lines(f"{left_out} triplets were left out, as a picture of theirs could not be read")
+    if run.skipped_triplets:
+        count = run.skipped_triplets
+        print_lines(f"{count} triplets were left out, as a picture of theirs could not be read")
     if run.skipped:
         print_lines(f"{len(run.skipped)} pictures could not be read; listed in {out / REJECTS}")
     print_lines(f"inverter: {inverter}, load it with Composer.load({config.model!r}, '{inverter}')")

@@ -50,6 +50,7 @@ class FitRun:
             out are left out.
         out: folder of the inverter, the logs and, by default, the checkpoints.
         skipped: URIs of the pictures that could not be read.
+        skipped_triplets: how many triplets name one of these.
         last: the figures of the last logged step; empty where nothing was left to do.
         steps: of the whole run.
         stopped: where early stopping ended it; None where it went to its last step.
@@ -63,6 +64,7 @@ class FitRun:
     triplets: TripletTable | None = None
     resume: bool = False
     skipped: set[str] = field(default_factory=set, init=False)
+    skipped_triplets: int = field(default=0, init=False)
     last: dict[str, float] = field(default_factory=dict, init=False)
     steps: int = field(default=0, init=False)
     stopped: Stopped | None = field(default=None, init=False)
@@ -98,7 +100,9 @@ class FitRun:
             self._train(job, backbone, recorder)
         self.skipped, self.last = recorder.skipped, recorder.last
         self.stopped = recorder.stopped
-        facts.after(self._captioned(self.skipped), self._of_triplets(self.skipped)).write(self.out)
+        if self.triplets is not None:
+            self.skipped_triplets = self.triplets.unreadable(self.skipped)
+        facts.after(self._captioned(self.skipped), self.skipped_triplets).write(self.out)
         return self._keep()
 
     def _captioned(self, uris: set[str]) -> int:
@@ -106,9 +110,6 @@ class FitRun:
         if isinstance(self.data, Path):
             return 0
         return len(uris.intersection(self.data.table["uri"].to_pylist()))
-
-    def _of_triplets(self, uris: set[str]) -> int:
-        return 0 if self.triplets is None else self.triplets.unreadable(uris)
 
     def summary(self) -> str:
         """What came of it, in a line."""
